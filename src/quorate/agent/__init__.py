@@ -1,0 +1,1 @@
+"""One machine: link, reconcile, runtime, devices, logs."""

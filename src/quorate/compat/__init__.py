@@ -1,0 +1,1 @@
+"""Other systems' files and variables, translated at the door."""

@@ -1,0 +1,1 @@
+"""The companion of a member: names, rendezvous, watch, launchers; standard library only."""

@@ -1,0 +1,1 @@
+"""The server: state, transitions, loop, store, API, link to the agents."""

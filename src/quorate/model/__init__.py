@@ -1,0 +1,1 @@
+"""The nouns, one per file: immutable, validated, no I/O."""

@@ -1,0 +1,1 @@
+"""Who may talk to whom: catalogue, plan, ports, rules, audit, findings."""

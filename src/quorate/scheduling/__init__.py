@@ -1,0 +1,1 @@
+"""Pure decisions: queue order, gang placement, reservation."""
