@@ -1,0 +1,296 @@
+"""What master and agents say to each other: compact, typed, versioned. One codec for the wire and the simulation.
+
+Every message that changes something carries (epoch, generation). Generation counts the commits of the store and never
+starts again; epoch counts the starts of a master on it. Unknown fields are ignored and new fields have defaults, so
+that a peer of the previous protocol is understood.
+"""
+
+from typing import Final
+
+import msgspec
+
+#: The protocol spoken here, and the oldest one that is still accepted.
+PROTOCOL: Final = 1
+OLDEST_PROTOCOL: Final = 0
+
+#: A control message may not be larger; a gang of 4096 members stays well below.
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t"):
+    """Base of all messages; the tag on the wire says which one it is."""
+
+
+class EpochMark(msgspec.Struct, frozen=True, array_like=True):
+    """A start of a master on a store: the epoch, a random mark of it, and the generation at which it began."""
+
+    epoch: int
+    mark: str
+    first_generation: int
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The newest state of the cluster that an agent has acted on; durable on the agent."""
+
+    cluster: str
+    epoch: int
+    mark: str
+    generation: int
+
+
+class SlotInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One slot of an agent. `device` is a GPU's UUID; empty for a CPU slot."""
+
+    index: int
+    kind: str = "cpu"
+    device: str = ""
+    brand: str = ""
+    memory_bytes: int = 0
+
+
+class ExitStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a member ended. Exactly one of code and signal is set, unless the outcome is unknown."""
+
+    code: int | None = None
+    signal: int | None = None
+    #: Last lines of output, for the job's reason; at most 2 KiB.
+    tail: str = ""
+
+
+class MemberStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an agent knows of one member. `state` is a MemberState; final ones stay until the desired set drops them."""
+
+    member: str
+    state: str
+    exit: ExitStatus | None = None
+    #: Why, in words for people, when it did not end by itself: "stopped: member sub1 failed".
+    reason: str = ""
+    #: A finding's code where the cause has one, such as DISK-FULL or PORT-IN-USE.
+    code: str = ""
+    #: True where this member ended only because another one did; such an end is never the job's reason.
+    echo: bool = False
+    #: Seconds since its command started, by the agent's CLOCK_BOOTTIME.
+    running_s: float = 0.0
+    #: Bytes of the member's log on the agent's disk; all of them must be acknowledged before the member is forgotten.
+    log_bytes: int = 0
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A finding on its way to the master."""
+
+    code: str
+    severity: str
+    title: str
+    evidence: str = ""
+    remedy: str = ""
+    member: str = ""
+
+
+class PlannedMember(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One member of an allocation as all its members see it; the list is in rank order."""
+
+    rank: int
+    role: str
+    index: int
+    name: str
+    agent: str
+    address: str
+    slots: tuple[int, ...] = ()
+    #: Purpose to port, for the listeners of this member: rendezvous, watch, torch, main…
+    ports: dict[str, int] = {}
+
+
+class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that the agents of a gang need; sent once on each link, then named by its id."""
+
+    allocation: str
+    job: str
+    attempt: int
+    #: Random, for this allocation alone: the secret of its rendezvous and watch. Hex.
+    nonce: str
+    name: str
+    owner: str
+    entrypoint: tuple[str, ...]
+    launcher: str
+    environment: dict[str, str]
+    members: tuple[PlannedMember, ...]
+    grace_s: float
+    start_timeout_s: float
+    #: None: the job may not be started twice, so a cut-off agent leaves it running.
+    stop_after_s: float | None = None
+    max_runtime_s: float | None = None
+    #: sha256 of the uploaded context; empty for none.
+    context: str = ""
+    #: Names only; values are fetched when the member starts and never touch the agent's disk.
+    secrets: tuple[str, ...] = ()
+
+
+# --- agent to master ---------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """First on every control link. Wrong protocol, unknown key or duplicate id are answered with Refuse."""
+
+    protocol: int
+    version: str
+    agent: str
+    boot: str
+    #: Boot id and network namespace: agents that share it share their ports.
+    host: str
+    address: str
+    slots: tuple[SlotInfo, ...]
+    #: Random for each start of the agent's process: tells a reconnect from a duplicate.
+    instance: str
+    labels: dict[str, str] = {}
+    seen: Seen | None = None
+    members: tuple[MemberStatus, ...] = ()
+    #: [first, last] of the ports that the operator lets members lease here.
+    lease_ports: tuple[int, int] | None = None
+
+
+class Heartbeat(Message, frozen=True, tag="heartbeat"):
+    """Sent each heartbeat interval; `sent` is the agent's CLOCK_BOOTTIME in seconds and comes back in the ack."""
+
+    sequence: int
+    sent: float
+
+
+class Report(Message, frozen=True, tag="report"):
+    """Changed members, the findings of the agent and its instance; repeated until acknowledged."""
+
+    sequence: int
+    members: tuple[MemberStatus, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+class Regressed(Message, frozen=True, tag="regressed"):
+    """STORE-REGRESSED: the welcome is older than what this agent has seen; it changes nothing."""
+
+    seen: Seen
+    evidence: str
+
+
+class LeaseHeld(Message, frozen=True, tag="lease_held"):
+    """The agent has made the longer lease durable."""
+
+    sequence: int
+
+
+# --- master to agent ---------------------------------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """The master's answer to Hello. `history` holds the marks of its store's epochs, newest last (at most 1000)."""
+
+    protocol: int
+    version: str
+    cluster: str
+    epoch: int
+    mark: str
+    generation: int
+    history: tuple[EpochMark, ...]
+    heartbeat_s: float
+    #: The operator accepted a restored store: take its word although this agent has seen more.
+    adopt: bool = False
+
+
+class Refuse(Message, frozen=True, tag="refuse"):
+    """The link ends; `sentence` says why and what to do. `final` ones are not tried again."""
+
+    code: str
+    sentence: str
+    final: bool = False
+
+
+class Desired(Message, frozen=True, tag="desired"):
+    """The whole set of members that the agent should have; whatever it has beyond it must go.
+
+    `allocations` carries the specs that this link has not carried yet. `stop` names, for allocations whose members are
+    to end, why (for logs and for the member's status); a member that is neither in `members` is stopped and forgotten.
+    """
+
+    epoch: int
+    generation: int
+    members: tuple[str, ...]
+    allocations: tuple[AllocationSpec, ...] = ()
+    #: Members still wanted as records (their outcome is awaited) but to be stopped: id to reason.
+    stop: dict[str, str] = {}
+
+
+class HeartbeatAck(Message, frozen=True, tag="heartbeat_ack"):
+    """Renews the lease from the moment at which the heartbeat was *sent*."""
+
+    sequence: int
+    sent: float
+
+
+class ReportAck(Message, frozen=True, tag="report_ack"):
+    """The report is committed."""
+
+    sequence: int
+
+
+class Lease(Message, frozen=True, tag="lease"):
+    """Planned maintenance: for this long the agent does not take silence for being cut off."""
+
+    sequence: int
+    for_s: float
+
+
+# --- the log link --------------------------------------------------------------------------------------------------
+
+
+class LogChunk(Message, frozen=True, tag="log_chunk"):
+    """Bytes of a member's framed log (model/logframes.py) from `offset` on; at most 256 KiB."""
+
+    member: str
+    offset: int
+    data: bytes
+
+
+class LogAck(Message, frozen=True, tag="log_ack"):
+    """All bytes of the member's log before `offset` are on the master's disk."""
+
+    member: str
+    offset: int
+
+
+class LogRefuse(Message, frozen=True, tag="log_refuse"):
+    """The chunk was not taken: send again from `expected`, or forget it (expected < 0); `reason` says why."""
+
+    member: str
+    expected: int
+    reason: str = ""
+
+
+AgentMessage = Hello | Heartbeat | Report | Regressed | LeaseHeld | LogChunk
+MasterMessage = Welcome | Refuse | Desired | HeartbeatAck | ReportAck | Lease | LogAck | LogRefuse
+
+_encoder = msgspec.msgpack.Encoder()
+_from_agent: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
+_from_master: msgspec.msgpack.Decoder[MasterMessage] = msgspec.msgpack.Decoder(MasterMessage)
+
+
+class MessageError(ValueError):
+    """Bytes that are no message of this protocol."""
+
+
+def encode(message: AgentMessage | MasterMessage) -> bytes:
+    """The message as it travels."""
+    return _encoder.encode(message)
+
+
+def decode_from_agent(data: bytes) -> AgentMessage:
+    """Raises MessageError for anything that is no message of an agent."""
+    try:
+        return _from_agent.decode(data)
+    except msgspec.MsgspecError as error:
+        raise MessageError(f"not a message of an agent: {error}") from error
+
+
+def decode_from_master(data: bytes) -> MasterMessage:
+    """Raises MessageError for anything that is no message of a master."""
+    try:
+        return _from_master.decode(data)
+    except msgspec.MsgspecError as error:
+        raise MessageError(f"not a message of a master: {error}") from error

@@ -1,0 +1,191 @@
+"""What the API shows: the nouns as users see them, shared by master, client and CLI."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quorate.model.duration import Duration
+from quorate.model.job import JobSpec
+from quorate.model.state import AgentState, JobState, MemberState
+
+
+class _View(BaseModel):
+    # Newer masters may add fields: a client must not break on them.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class MemberView(_View):
+    """One member of a job's newest allocation."""
+
+    id: str
+    name: str
+    role: str
+    index: int
+    rank: int
+    agent: str
+    address: str
+    slots: tuple[int, ...] = ()
+    ports: dict[str, int] = Field(default_factory=dict)
+    state: MemberState
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+
+
+class JobView(_View):
+    """A job: its spec (secrets by name only), its state, and why."""
+
+    id: str
+    owner: str
+    spec: JobSpec
+    secrets: tuple[str, ...] = ()
+    state: JobState
+    #: One sentence: what it waits for, or how it ended. The first failure, never its echo.
+    reason: str = ""
+    exit_code: int | None = None
+    attempt: int = 0
+    restarts_left: int = 0
+    submitted_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    #: Seconds, by the master's clock that never jumps: in the queue, from placement to all running, running.
+    waited: Duration | None = None
+    starting: Duration | None = None
+    ran: Duration | None = None
+    members: tuple[MemberView, ...] = ()
+
+
+class AttemptView(_View):
+    """One allocation of a job, present or past."""
+
+    id: str
+    attempt: int
+    outcome: str = ""
+    reason: str = ""
+    placed_at: datetime
+    ended_at: datetime | None = None
+    members: tuple[MemberView, ...] = ()
+
+
+class HistoryEntry(_View):
+    """One thing that happened to a job."""
+
+    at: datetime
+    what: str
+
+
+class JobDetail(JobView):
+    """A job with all that happened to it."""
+
+    attempts: tuple[AttemptView, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+
+
+class SlotView(_View):
+    """One slot and who holds it."""
+
+    index: int
+    kind: str
+    device: str = ""
+    brand: str = ""
+    held_by: str | None = None
+
+
+class FindingView(_View):
+    """A finding as the API shows it."""
+
+    code: str
+    severity: str
+    title: str
+    evidence: str = ""
+    remedy: str = ""
+
+
+class AgentView(_View):
+    """One agent."""
+
+    id: str
+    pool: str
+    state: AgentState
+    address: str
+    host: str
+    version: str
+    labels: dict[str, str] = Field(default_factory=dict)
+    slots: tuple[SlotView, ...] = ()
+    free: int = 0
+    members: tuple[str, ...] = ()
+    #: Seconds since the last heartbeat; none before the first.
+    silent: float | None = None
+    findings: tuple[FindingView, ...] = ()
+
+
+class PoolView(_View):
+    """One pool."""
+
+    name: str
+    agents: int
+    ready: int
+    slots: int
+    free: int
+    queued: int
+    running: int
+
+
+class PlanView(_View):
+    """What `run --plan` prints: what would happen if the job were submitted now."""
+
+    fits_now: bool
+    waits_for: str = ""
+    members: tuple[MemberView, ...] = ()
+    #: Per rank: what the platform would set (the user's own values stand as they are), and the derived command.
+    environment: tuple[dict[str, str], ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()
+
+
+class LogLine(_View):
+    """One line of a member's output. `\\r` inside a line is kept; `end` is how it ended (newline, or nothing yet)."""
+
+    member: str
+    rank: int
+    incarnation: int = 1
+    stream: str = Field(description="stdout or stderr")
+    time: datetime
+    text: str
+    #: Where the next line of this member begins: give it back as a cursor.
+    offset: int
+
+
+class MasterView(_View):
+    """The master: what it is and how it is."""
+
+    version: str
+    cluster: str
+    epoch: int
+    generation: int
+    protocol: int
+    agents: int
+    findings: tuple[FindingView, ...] = ()
+
+
+class Page(_View):
+    """A page of a listing; `next` is the cursor of the following one."""
+
+    next: str | None = None
+
+
+class JobPage(Page):
+    """Jobs, newest first."""
+
+    items: tuple[JobView, ...]
+
+
+class AgentPage(Page):
+    """Agents by name."""
+
+    items: tuple[AgentView, ...]
+
+
+class PoolPage(Page):
+    """Pools by name."""
+
+    items: tuple[PoolView, ...]
