@@ -1,1 +1,27 @@
-"""Pure decisions: queue order, gang placement, reservation."""
+"""Pure decisions: queue order, gang placement, reservation, and the sentences that explain them."""
+
+from quorate.scheduling.types import (
+    AgentView,
+    Decisions,
+    Labels,
+    Placed,
+    PoolPolicy,
+    Request,
+    Reservation,
+    Running,
+    View,
+    labels_of,
+)
+
+__all__ = [
+    "AgentView",
+    "Decisions",
+    "Labels",
+    "Placed",
+    "PoolPolicy",
+    "Request",
+    "Reservation",
+    "Running",
+    "View",
+    "labels_of",
+]

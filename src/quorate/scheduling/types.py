@@ -1,0 +1,127 @@
+"""What the scheduler is shown and what it answers: plain immutable values, and nothing that reads a clock.
+
+All times are seconds on one clock that the caller chooses; `View.now_s` is its present. A request or a running
+job therefore stays the same value from pass to pass, and a caller with ten thousand of them builds each once.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from quorate.model.job import Placement
+
+Labels = frozenset[tuple[str, str]]
+"""Pairs of key and value: hashable, and "the agent has all that the job asks for" is `wanted <= has`."""
+
+
+def labels_of(pairs: Mapping[str, str]) -> Labels:
+    """The mapping that people write, as the value that the scheduler compares."""
+    return frozenset(pairs.items())
+
+
+class AgentView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One agent as the scheduler sees it."""
+
+    id: str
+    pool: str
+    #: Slots that it has, and those that no allocation uses now. `free` below zero (its slots shrank) counts as none.
+    total: int
+    free: int
+    #: Whether new members may be placed on it. Slots of a closed agent are never given, nor are they held.
+    open: bool = True
+    #: One word or phrase for people when it is not open: "draining", "unreachable".
+    closed_because: str = ""
+    labels: Labels = frozenset()
+    #: Its slots are GPUs: members of one gang do not share it unless the job says `colocate`.
+    gpu: bool = False
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A queued job: a gang of `nodes` members of `slots` slots each, on agents of one pool."""
+
+    job: str
+    pool: str
+    nodes: int
+    #: Elastic: with how few members it may start; None means with all of them only.
+    min_nodes: int | None = None
+    #: Per member. A member of no slots goes to any open agent and takes nothing from it.
+    slots: int = 1
+    placement: Placement = Placement.SPREAD
+    #: Members may share a GPU agent.
+    colocate: bool = False
+    labels: Labels = frozenset()
+    #: Higher first; among equals the lower `seq` first. `seq` is unique.
+    priority: int = 50
+    seq: int
+    #: Since when it waits, on the clock of `View.now_s`.
+    queued_at_s: float
+    #: The job is stopped after so many seconds of running; None means that it may run for ever.
+    max_runtime_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1 or self.slots < 0 or not 1 <= self.least <= self.nodes:
+            raise ValueError(f"job {self.job}: {self.nodes} nodes (at least {self.least}) of {self.slots} slots")
+
+    @property
+    def least(self) -> int:
+        """The smallest gang that may start."""
+        return self.nodes if self.min_nodes is None else self.min_nodes
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A placed job and the slots that it keeps until it ends, stopping and starting included."""
+
+    job: str
+    #: (agent, slots) pairs; an agent may stand there more than once.
+    uses: tuple[tuple[str, int], ...]
+    #: It has ended by then at the latest, on the clock of `View.now_s`; None: nobody knows.
+    ends_by_s: float | None = None
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Agents that a waiting job holds: nobody behind it in line may use them in a way that could delay it."""
+
+    job: str
+    agents: tuple[str, ...]
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Everything that a decision depends on. The order of agents, queue, running and reservations does not matter."""
+
+    now_s: float
+    agents: tuple[AgentView, ...]
+    queue: tuple[Request, ...]
+    running: tuple[Running, ...] = ()
+    #: What the pass before this one answered (`Decisions.reservations`); keep it with the state.
+    reservations: tuple[Reservation, ...] = ()
+
+
+class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How one pool treats its line."""
+
+    #: The first job in line holds agents once it has waited so long; until then anything that fits passes it.
+    reserve_after_s: float = 300.0
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One gang, placed whole."""
+
+    job: str
+    #: The agent of each rank, in rank order; an agent stands there once for each member on it.
+    agents: tuple[str, ...]
+
+    @property
+    def nodes(self) -> int:
+        """How many members were placed: `Request.nodes`, or fewer (not below `min_nodes`) for an elastic job."""
+        return len(self.agents)
+
+
+class Decisions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answer of one pass."""
+
+    #: In the order in which they were decided.
+    placements: tuple[Placed, ...]
+    #: All reservations in force after this pass; they replace those of the view.
+    reservations: tuple[Reservation, ...]
+    #: With no event at all, the next pass that could answer differently is due after so many seconds; None: none.
+    recheck_in_s: float | None = None
