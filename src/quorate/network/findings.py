@@ -1,0 +1,167 @@
+"""Findings: what a check found, under a code that stays the same, with the evidence and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How bad a finding is; only `error` and `warning` make a command exit with 1."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One kind of finding: what it is called, how bad it is, and which others make it pointless to report."""
+
+    name: str
+    severity: Severity
+    title: str
+    meaning: str
+    #: A finding of one of these codes about the same subject silences this one, for it is the cause.
+    depends_on: tuple[str, ...] = ()
+
+
+_E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+_CODES = (
+    # Probes and preflight, in the order in which they are checked: each failing check silences those below it.
+    Code("CLOCK-SKEW", _W, "Clocks differ", "Two machines' clocks differ by more than tokens and certificates bear."),
+    Code("NAME-UNRESOLVED", _E, "A name does not resolve", "A member's name has no address on another member."),
+    Code("NAME-LOOPBACK", _E, "A name resolves to loopback",
+         "A member's name resolves to 127.0.0.0/8 or ::1, so its peers would connect to themselves."),
+    Code("NAME-DIFFERS", _E, "A name resolves differently", "Two members see different addresses for one name."),
+    Code("IFACE-MISMATCH", _E, "The wrong interface would be used",
+         "The interface that routes to the peers is not the one that the framework was told to use.",
+         ("NAME-UNRESOLVED",)),
+    Code("NET-UNROUTABLE", _E, "No route", "The kernel has no route to the address, or a router says so.",
+         ("NAME-UNRESOLVED", "NAME-LOOPBACK")),
+    Code("NET-FILTERED", _E, "A firewall drops the flow", "Packets vanish: neither an answer nor a refusal comes back.",
+         ("NAME-UNRESOLVED", "NAME-LOOPBACK", "NET-UNROUTABLE")),
+    Code("NET-REFUSED", _E, "The connection is refused",
+         "The path is open, but nothing listens, or a firewall rejects instead of dropping.",
+         ("NAME-UNRESOLVED", "NAME-LOOPBACK", "NET-UNROUTABLE")),
+    Code("NET-WRONG-HOST", _E, "Another host answers", "Something answers, but not with the nonce of the member meant.",
+         ("NAME-LOOPBACK",)),
+    Code("NET-UNDETERMINED", _W, "Could not be determined", "The check had no way to tell; the evidence says why."),
+    Code("NET-ONE-WAY", _E, "The flow works in one direction only", "A can reach B, and B cannot reach A.",
+         ("NET-UNROUTABLE",)),
+    Code("MTU-BLACKHOLE", _E, "Large packets vanish",
+         "Packets of the interface's MTU are lost and no ICMP error says so; small ones arrive.",
+         ("NET-FILTERED", "NET-UNROUTABLE")),
+    Code("MTU-MISMATCH", _W, "MTUs differ", "Interfaces that talk to each other have different MTUs."),
+    Code("IPV6-UNUSABLE", _W, "IPv6 is half there", "A name has an IPv6 address over which the peers cannot talk."),
+    Code("FABRIC-FALLBACK", _W, "The fabric is not used", "RDMA was declared, but the transport found is TCP."),
+    Code("SSH-BROKEN", _E, "SSH between members fails", "A member cannot log in to another.", ("NET-FILTERED",)),
+    Code("PROXY-INTERCEPTS", _E, "A proxy stands between members",
+         "NO_PROXY does not name the peers, so that traffic between members goes to the proxy."),
+    # A host's ports and limits.
+    Code("PORT-TAKEN", _E, "A port is taken", "Another process listens on a port that the plan needs."),
+    Code("PORT-COLLISION", _W, "Two flows want the same port", "Defaults of two frameworks overlap."),
+    Code("PORT-BUDGET", _E, "The window is too small",
+         "A member needs more ports than its window holds; it would fail with EADDRINUSE."),
+    Code("PORT-CLAMPED", _W, "A port range was clamped", "Imported text names port 65536, which does not exist."),
+    Code("PORT-IN-WINDOW", _W, "A fixed port lies in the window",
+         "An outgoing connection may take the port before its listener does."),
+    Code("WINDOW-GAP", _E, "The port ranges do not touch",
+         "Gloo's and NCCL's ranges are one kernel range; ports between them would be open for nothing."),
+    Code("LIMIT-FILES", _E, "Too few open files", "The limit on open files is below what the job's size needs."),
+    Code("LIMIT-CONNECTIONS", _W, "Too few connections",
+         "somaxconn, the SYN backlog or the connection tracking table is below what the job's size needs."),
+    # Plans and audits.
+    Code("NET-BLOCKED", _E, "A planned flow is blocked", "The rules do not let a flow of the plan pass."),
+    Code("NET-EXPOSED", _E, "A forbidden flow is possible", "The rules let a flow pass that must fail."),
+    Code("AGENT-PUBLIC", _E, "Agents are open to the world", "Addresses outside the plan can reach an agent."),
+    Code("NET-UNNEEDED", _W, "An opening that no flow needs", "A rule lets pass what no flow of the plan uses."),
+    Code("RULE-SHADOWED", _W, "A rule has no effect", "Rules before it decide everything that it would match."),
+    Code("RULE-REDUNDANT", _I, "A rule adds nothing", "Other rules already allow all that it allows."),
+    Code("RULE-UNREADABLE", _W, "A rule could not be judged", "The rule uses something that the audit does not model."),
+    Code("PLAN-UNRESOLVED", _W, "An end of a flow is unknown",
+         "The plan knows no address, tag, group or account for one end; no rule can be written for it."),
+    Code("PLAN-WIDE", _W, "A flow is wider than it need be", "A setting or framework makes a flow wider than needed."),
+    Code("NET-SPLIT", _W, "Master and agents are in different networks",
+         "For performance they belong in one network or VPC."),
+    Code("NET-OVERLAP", _E, "Address ranges overlap", "The overlay's addresses are also used by the underlay."),
+    Code("NO-INTERNET", _W, "No way out",
+         "Machines have neither a public address nor NAT, and images come from outside."),
+    # While a job runs.
+    Code("NET-DRIFT", _W, "Somebody changed the rules", "Rules that Quorate set are not as it set them."),
+    Code("STORE-REGRESSED", _E, "The master's store went back in time",
+         "Cluster id, epoch or generation differ from what the agent knows; nothing is changed."),
+    Code("AGENT-DUPLICATE", _E, "Two agents have one identity", "Two live links carry one agent's id."),
+)  # fmt: skip
+
+#: Every code, in the order in which findings are reported.
+CODES = MappingProxyType({code.name: code for code in _CODES})
+_ORDER = {name: place for place, name in enumerate(CODES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a check found."""
+
+    code: str
+    #: What it is about, such as a flow's id, a rule's name or a port; findings about one subject silence each other.
+    subject: str
+    evidence: str
+    source: str | None = None
+    destination: str | None = None
+    #: A command or an edit that mends it, exactly as it is to be typed; empty where there is none.
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"{self.code} is not a known code of a finding")
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is, by its code."""
+        return CODES[self.code].severity
+
+    @property
+    def title(self) -> str:
+        """A few words for people, by its code."""
+        return CODES[self.code].title
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The codes that silence it."""
+        return CODES[self.code].depends_on
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding for `--json`, with what its code says."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "title": self.title,
+            "subject": self.subject,
+            "source": self.source,
+            "destination": self.destination,
+            "evidence": self.evidence,
+            "remedy": self.remedy,
+        }
+
+
+def settle(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings worth reporting: once each, silenced ones left out, the worst first, in a stable order."""
+    unique = list(dict.fromkeys(findings))
+    present = {(finding.code, finding.subject) for finding in unique}
+    heard = [
+        finding for finding in unique if not any((code, finding.subject) in present for code in finding.depends_on)
+    ]
+    rank = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
+    return tuple(
+        sorted(heard, key=lambda found: (rank[found.severity], _ORDER[found.code], found.subject, found.evidence))
+    )
+
+
+def failing(findings: Iterable[Finding]) -> bool:
+    """Say whether a command with these findings exits with 1."""
+    return any(finding.severity is not Severity.INFO for finding in findings)

@@ -1,0 +1,185 @@
+"""A plan: the flows of a cluster or an allocation with both ends known; rules are made from it, audits judge by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from typing import Any
+
+from quorate.model.ports import PortRange
+from quorate.network.findings import Finding
+from quorate.network.flows import Direction, Encryption, Role, Transport
+
+Network = IPv4Network | IPv6Network
+
+#: What an operator must write in full before a rule names everybody.
+EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """An end of a flow, by everything that is known about where it is; renderers take what their platform understands.
+
+    Two parties are equal when all of it is; `key` tells them apart within a plan.
+    """
+
+    role: Role
+    #: Names it within its role: a pool, a service, a member; unique within a plan.
+    name: str
+    #: Addresses (a single one is a /32 or a /128), disjoint, sorted, IPv4 first.
+    addresses: tuple[Network, ...] = ()
+    #: GCP network tags.
+    tags: tuple[str, ...] = ()
+    #: GCP service accounts, by email.
+    service_accounts: tuple[str, ...] = ()
+    #: AWS security group ids or OCI network security group OCIDs.
+    security_groups: tuple[str, ...] = ()
+    #: Kubernetes pod labels.
+    labels: tuple[tuple[str, str], ...] = ()
+    #: The Kubernetes namespace of the pods, where it is not the policy's own.
+    namespace: str | None = None
+    #: DNS names, for what has no fixed addresses.
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What names the party in a plan, such as `agent/gpu`."""
+        return f"{self.role.value}/{self.name}"
+
+    @property
+    def known(self) -> bool:
+        """Whether a rule can name it; a rule for an unknown party must not be written, least of all as 0.0.0.0/0."""
+        return bool(self.addresses or self.tags or self.service_accounts or self.security_groups or self.labels)
+
+    @property
+    def v4(self) -> tuple[IPv4Network, ...]:
+        """Its IPv4 addresses."""
+        return tuple(network for network in self.addresses if isinstance(network, IPv4Network))
+
+    @property
+    def v6(self) -> tuple[IPv6Network, ...]:
+        """Its IPv6 addresses."""
+        return tuple(network for network in self.addresses if isinstance(network, IPv6Network))
+
+    def __str__(self) -> str:
+        shown = [*map(str, self.addresses), *self.tags, *self.service_accounts, *self.security_groups, *self.hosts]
+        more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+        return f"{self.key} ({', '.join(shown[:3])}{more})" if shown else self.key
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFlow:
+    """One flow with both ends and its ports known."""
+
+    #: The id of the catalogue's flow or forbidden flow.
+    flow: str
+    source: Party
+    destination: Party
+    transport: Transport
+    #: The destination's ports, disjoint and sorted; all ports are (0-65535).
+    ports: tuple[PortRange, ...]
+    purpose: str
+    #: Why it is in this plan, such as "pool gpu allows host networking with launcher torch".
+    because: str = ""
+    encryption: Encryption = Encryption.NONE
+
+    @property
+    def key(self) -> str:
+        """What names the flow in a plan and in the descriptions of rules, the same from run to run."""
+        return f"{self.flow}:{self.source.name}:{self.destination.name}"
+
+    @property
+    def known(self) -> bool:
+        """Whether rules can be written for both of its ends."""
+        return self.source.known and self.destination.known
+
+    def directions(self, role: Role) -> tuple[Direction, ...]:
+        """Return how a machine of that role sees the flow: as ingress, as egress, as both, or not at all."""
+        seen = []
+        if self.destination.role is role:
+            seen.append(Direction.INGRESS)
+        if self.source.role is role:
+            seen.append(Direction.EGRESS)
+        return tuple(seen)
+
+    def peer(self, direction: Direction) -> Party:
+        """Return the far end, as seen from the end whose direction that is."""
+        return self.source if direction is Direction.INGRESS else self.destination
+
+    def local(self, direction: Direction) -> Party:
+        """Return the near end, to which a rule of that direction is attached."""
+        return self.destination if direction is Direction.INGRESS else self.source
+
+    def __str__(self) -> str:
+        shown = ",".join(map(str, self.ports))
+        return f"{self.flow}: {self.source.key} -> {self.destination.key} {self.transport.value}/{shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The flows of a cluster or of an allocation: those that must pass, and those that must fail."""
+
+    name: str
+    flows: tuple[PlannedFlow, ...] = ()
+    #: Flows that must fail, with their ends; an attempt on any of their ports counts.
+    forbidden: tuple[PlannedFlow, ...] = ()
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
+
+    @property
+    def parties(self) -> tuple[Party, ...]:
+        """Every end of a flow once, sorted by key."""
+        ends = (end for flow in (*self.flows, *self.forbidden) for end in (flow.source, flow.destination))
+        return tuple(sorted(dict.fromkeys(ends), key=lambda party: party.key))
+
+    def seen_by(self, role: Role) -> tuple[tuple[Direction, PlannedFlow], ...]:
+        """Return the flows that a firewall on machines of that role must let pass, ingress first."""
+        pairs = [(direction, flow) for flow in self.flows for direction in flow.directions(role)]
+        return tuple(sorted(pairs, key=lambda pair: pair[0] is Direction.EGRESS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan for `--json`; `quorate.network.planfile` reads it back."""
+        return {
+            "plan": self.name,
+            "parties": [_party(party) for party in self.parties],
+            "flows": [_flow(flow) for flow in self.flows],
+            "forbidden": [_flow(flow) for flow in self.forbidden],
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+def addresses(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Read addresses and CIDRs into the fewest disjoint networks that hold exactly the same addresses, IPv4 first.
+
+    Raises ValueError for what is neither, and for a CIDR with host bits set.
+    """
+    networks = [ip_network(text.strip()) for text in texts]
+    v4 = collapse_addresses(network for network in networks if isinstance(network, IPv4Network))
+    v6 = collapse_addresses(network for network in networks if isinstance(network, IPv6Network))
+    return (*v4, *v6)
+
+
+def _party(party: Party) -> dict[str, Any]:
+    shown: dict[str, Any] = {"key": party.key, "role": party.role.value, "name": party.name}
+    shown["addresses"] = [str(network) for network in party.addresses]
+    for name in ("tags", "service_accounts", "security_groups", "hosts"):
+        if values := getattr(party, name):
+            shown[name] = list(values)
+    if party.labels:
+        shown["labels"] = dict(party.labels)
+    if party.namespace:
+        shown["namespace"] = party.namespace
+    return shown
+
+
+def _flow(flow: PlannedFlow) -> dict[str, Any]:
+    return {
+        "flow": flow.flow,
+        "source": flow.source.key,
+        "destination": flow.destination.key,
+        "transport": flow.transport.value,
+        "ports": [str(ports) for ports in flow.ports],
+        "purpose": flow.purpose,
+        "because": flow.because,
+        "encryption": flow.encryption.value,
+    }
