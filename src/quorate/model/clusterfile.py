@@ -1,0 +1,287 @@
+"""`master.yaml`: the master, its pools, and where on the network everything is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from quorate.model.ports import Port, PortRange, PortRangeField
+from quorate.model.yamlfile import load_yaml
+
+Launcher = Literal["none", "torch", "deepspeed", "horovod", "tensorflow", "dask", "mpi"]
+Mode = Literal["bridge", "overlay", "host"]
+ProviderName = Literal["gcp", "aws", "oci"]
+Network = IPv4Network | IPv6Network
+
+
+class Enforcement(StrEnum):
+    """What the packet filter of an allocation does with a flow that is not planned."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+class Internet(StrEnum):
+    """How machines reach what is outside their network."""
+
+    PUBLIC_IP = "public-ip"
+    NAT = "nat"
+    #: OCI: its own services only, from a private subnet.
+    SERVICE_GATEWAY = "service-gateway"
+    PROXY = "proxy"
+    NONE = "none"
+
+
+def _network(value: object) -> Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not an address such as 10.0.0.5 or a CIDR such as 10.0.0.0/24")
+    try:
+        return ip_network(value.strip())
+    except ValueError as error:
+        if "host bits" in str(error):
+            raise ValueError(f"{value} has host bits set; did you mean {ip_network(value, strict=False)}?") from None
+        raise ValueError(f"{value!r} is not an address such as 10.0.0.5 or a CIDR such as 10.0.0.0/24") from None
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not a URL such as http://proxy.example.org:3128")
+    if parts.username or parts.password:
+        raise ValueError("carries a password; a proxy's credentials belong in the agent's own file")
+    return value
+
+
+NetworkField = Annotated[Network, BeforeValidator(_network), PlainSerializer(str, return_type=str)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Where(_Section):
+    """Where machines are, in the words of each platform; a rule takes the narrowest that its platform understands."""
+
+    #: Addresses and CIDRs.
+    addresses: tuple[NetworkField, ...] = ()
+    #: GCP network tags.
+    tags: tuple[str, ...] = ()
+    #: GCP service accounts, by email.
+    service_accounts: tuple[str, ...] = ()
+    #: AWS security group ids or OCI network security group OCIDs.
+    security_groups: tuple[str, ...] = ()
+    #: Kubernetes pod labels.
+    labels: dict[str, str] = {}
+    namespace: str | None = None
+    #: The VPC, VCN or network by its name or id; master and agents belong in one.
+    vpc: str | None = None
+    #: How machines reach the outside.
+    internet: Internet | None = None
+
+
+class Service(_Section):
+    """Something outside that agents connect to; written as `host`, `host:port`, or with addresses."""
+
+    hosts: tuple[str, ...] = ()
+    addresses: tuple[NetworkField, ...] = ()
+    port: Port | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_short(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        host, colon, port = value.rpartition(":")
+        return {"hosts": [host], "port": int(port)} if colon and port.isdigit() else {"hosts": [value]}
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if not self.hosts and not self.addresses:
+            raise ValueError("needs `hosts` or `addresses`")
+        return self
+
+
+class Outside(_Section):
+    """What workloads and the platform reach outside the cluster."""
+
+    registries: tuple[Service, ...] = ()
+    packages: tuple[Service, ...] = ()
+    stores: tuple[Service, ...] = ()
+    cloud_apis: tuple[Service, ...] = ()
+    dns: tuple[NetworkField, ...] = ()
+    ntp: tuple[NetworkField, ...] = ()
+
+
+class Proxy(_Section):
+    """The HTTP proxy through which agents and members reach the outside."""
+
+    url: HttpUrl
+    addresses: tuple[NetworkField, ...] = ()
+    #: Names and addresses besides those of the plan that are reached directly.
+    no_proxy: tuple[str, ...] = ()
+
+
+class NetworkSettings(_Section):
+    """The network of allocations; a pool's own settings stand before the cluster's."""
+
+    #: Network modes that jobs may use. `host` brings the frameworks' ports into the hosts' firewalls.
+    modes: tuple[Mode, ...] | None = Field(default=None, min_length=1)
+    #: Launchers that jobs may use; with `host` their flows are planned between agents.
+    launchers: tuple[Launcher, ...] | None = None
+    #: Members of the largest job: bounds the flows that have a port for each rank.
+    largest_job: int | None = Field(default=None, ge=1, le=10_000)
+    vxlan_port: Port | None = None
+    #: Out of these networks each allocation gets its subnet.
+    overlays: tuple[NetworkField, ...] | None = None
+    #: Ephemeral ports of members, or of the host in `host` mode.
+    window: PortRangeField | None = None
+    gloo_port_range: PortRangeField | None = None
+    nccl_port_range: PortRangeField | None = None
+    #: Where set, Horovod's ports are planned within it instead of as every port.
+    horovod_port_range: PortRangeField | None = None
+    #: Ports that the master leases to allocations in `host` mode.
+    lease_range: PortRangeField | None = None
+    enforcement: Enforcement | None = None
+    proxy: Proxy | None = None
+
+    @model_validator(mode="after")
+    def _ranges_belong_together(self) -> Self:
+        gloo, nccl = self.gloo_port_range, self.nccl_port_range
+        if gloo and nccl and not gloo.touches(nccl):
+            raise ValueError(
+                f"gloo_port_range {gloo} and nccl_port_range {nccl} do not touch: the kernel has one range for both, "
+                f"and {gloo.hull(nccl)} would open ports that neither names"
+            )
+        named = gloo.hull(nccl) if gloo and nccl else gloo or nccl
+        if named and self.window and named != self.window:
+            raise ValueError(f"window {self.window} is not the range that gloo_port_range and nccl_port_range name")
+        return self
+
+    @property
+    def window_set(self) -> PortRange | None:
+        """The window that is asked for: `window`, else the hull of Gloo's and NCCL's ranges, else None."""
+        gloo, nccl = self.gloo_port_range, self.nccl_port_range
+        return self.window or (gloo.hull(nccl) if gloo and nccl else gloo or nccl)
+
+    def over(self, base: NetworkSettings) -> NetworkSettings:
+        """Return these settings with what they leave open taken from `base`."""
+        mine = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
+        if self.window_set:
+            base = base.model_copy(update={"window": None, "gloo_port_range": None, "nccl_port_range": None})
+        return base.model_copy(update=mine)
+
+
+class TaskContainerDefaults(_Section):
+    """Determined's section of that name, as far as it concerns the network."""
+
+    gloo_port_range: PortRangeField | None = None
+    nccl_port_range: PortRangeField | None = None
+
+
+class MasterSection(_Section):
+    """The master's listeners and place."""
+
+    listen: str = "0.0.0.0"
+    port: Port | None = None
+    apps_port: Port | None = None
+    #: Whether the listeners speak TLS; by default wherever they listen beyond loopback.
+    tls: bool | None = None
+    #: Whether apps (notebooks, TensorBoard) are proxied.
+    apps: bool = True
+    #: Names under which the master is reached.
+    names: tuple[str, ...] = ()
+    where: Where = Where()
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether the master's listeners speak TLS."""
+        return self.tls if self.tls is not None else self.listen not in ("127.0.0.1", "::1", "localhost")
+
+
+class UsersSection(_Section):
+    """Machines from which people use the command line, the API and the web UI."""
+
+    where: Where = Where()
+
+
+class OperatorsSection(_Section):
+    """Machines from which operators log in to the master's and the agents' machines by SSH."""
+
+    where: Where = Where()
+    ssh_port: Port | None = None
+
+
+class ProviderSection(_Section):
+    """The cloud in which a pool's machines are."""
+
+    type: ProviderName
+
+
+class PoolSection(_Section):
+    """A named set of agents with one scheduling policy."""
+
+    name: Name
+    where: Where = Where()
+    network: NetworkSettings = NetworkSettings()
+    provider: ProviderSection | None = None
+
+
+class ClusterFile(_Section):
+    """All of `master.yaml`."""
+
+    name: Name = "cluster"
+    master: MasterSection = MasterSection()
+    users: UsersSection = UsersSection()
+    operators: OperatorsSection | None = None
+    pools: tuple[PoolSection, ...] = Field(default=(PoolSection(name="default"),), min_length=1)
+    network: NetworkSettings = NetworkSettings()
+    outside: Outside = Outside()
+    task_container_defaults: TaskContainerDefaults | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ranges_of_task_container_defaults(cls, value: Any) -> Any:
+        """Read Determined's two port ranges as Quorate's; that section is where its users have them."""
+        theirs = value.get("task_container_defaults") if isinstance(value, dict) else None
+        network = value.get("network", {}) if isinstance(value, dict) else None
+        if not isinstance(theirs, dict) or not isinstance(network, dict):
+            return value
+        ranges = {
+            name: theirs[name]
+            for name in ("gloo_port_range", "nccl_port_range")
+            if name in theirs and _is_range(theirs[name])
+        }
+        return {**value, "network": {**ranges, **network}}
+
+    @model_validator(mode="after")
+    def _pools_have_names_of_their_own(self) -> Self:
+        names = [pool.name for pool in self.pools]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two pools are called {', '.join(sorted(twice))}")
+        return self
+
+    def settings(self, pool: PoolSection) -> NetworkSettings:
+        """Return a pool's network settings, with the cluster's where it has none of its own."""
+        return pool.network.over(self.network)
+
+
+def _is_range(value: object) -> bool:
+    try:
+        PortRange.parse(value if isinstance(value, str | int) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def load_cluster_file(text: str, filename: str) -> ClusterFile:
+    """Read `master.yaml`; raise FileProblems with everything that is wrong with it, each with its line."""
+    return load_yaml(text, filename, ClusterFile)
