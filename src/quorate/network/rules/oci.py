@@ -1,0 +1,108 @@
+"""OCI: network security groups and security lists, as the JSON that the API and `oci network` take.
+
+Facts: https://docs.oracle.com/en-us/iaas/api/#/en/iaas/latest/datatypes/AddSecurityRuleDetails, .../IngressSecurityRule
+and .../EgressSecurityRule. Rules are stateful, so no mirror is needed; one call adds at most 25 of them to a group.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from quorate.model.ports import ALL_PORTS, PortRange
+from quorate.network.findings import Finding
+from quorate.network.flows import Direction, Role, Transport
+from quorate.network.plan import Party, Plan
+from quorate.network.rules import Rendered
+from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, unsupported
+
+DESCRIPTION = 255
+#: AddNetworkSecurityGroupSecurityRulesDetails: "at most 25".
+RULES_A_CALL = 25
+#: IANA protocol numbers, which the API takes as text.
+PROTOCOL = {Transport.TCP: "6", Transport.UDP: "17"}
+
+
+def render_groups(plan: Plan, role: Role | None) -> Rendered:
+    """Return for each party its group and the bodies of the calls that add its rules, 25 at most in each."""
+    findings: list[Finding] = list(left_out(plan, role))
+    needed = openings(plan, role)
+    rules: dict[str, tuple[Party, list[dict[str, Any]]]] = {}
+    own = {opening.local.key for opening in needed}
+    for opening in needed:
+        _, mine = rules.setdefault(opening.local.key, (opening.local, []))
+        made = list(group_rules(opening, own))
+        mine += made
+        if not made:
+            findings.append(_nameless(opening))
+    shown = []
+    for party, mine in rules.values():
+        calls = [{"securityRules": mine[start : start + RULES_A_CALL]} for start in range(0, len(mine), RULES_A_CALL)]
+        group: dict[str, Any] = {"displayName": group_name(party)}
+        if party.security_groups:
+            group["networkSecurityGroupId"] = party.security_groups[0]
+        shown.append({**group, "calls": calls})
+    return Rendered(json.dumps({"networkSecurityGroups": shown}, indent=2) + "\n", tuple(findings))
+
+
+def render_lists(plan: Plan, role: Role | None) -> Rendered:
+    """Return for each party the ingress and egress rules of its subnet's security list."""
+    findings: list[Finding] = list(left_out(plan, role))
+    lists: dict[str, dict[str, Any]] = {}
+    for opening in openings(plan, role):
+        shown = lists.setdefault(
+            opening.local.key,
+            {"displayName": group_name(opening.local), "ingressSecurityRules": [], "egressSecurityRules": []},
+        )
+        made = list(list_rules(opening))
+        shown[f"{opening.direction.value}SecurityRules"] += made
+        if not made:
+            findings.append(_nameless(opening))
+    return Rendered(json.dumps({"securityLists": list(lists.values())}, indent=2) + "\n", tuple(findings))
+
+
+def _nameless(opening: Opening) -> Finding:
+    remedy = f"state the addresses of {opening.peer.key} in master.yaml"
+    return unsupported(opening, "OCI", f"{opening.peer.key} has neither address nor group", remedy)
+
+
+def group_name(party: Party) -> str:
+    """Return the display name of a party's group or list."""
+    return f"quorate-{slug(party.key)}"
+
+
+def group_rules(opening: Opening, own: set[str]) -> Iterator[dict[str, Any]]:
+    """Return the rules of a group for one opening; a peer with a group is named by it, else by its addresses."""
+    far = "source" if opening.direction is Direction.INGRESS else "destination"
+    peers = [(group, "NETWORK_SECURITY_GROUP") for group in opening.peer.security_groups]
+    if not peers:
+        peers = [(cidr, "CIDR_BLOCK") for family in by_family(opening.peer.addresses) for cidr in family]
+    if not peers and opening.peer.key in own:
+        peers = [(group_name(opening.peer), "NETWORK_SECURITY_GROUP")]
+    for ports in opening.ports:
+        for peer, kind in peers:
+            yield {
+                "direction": opening.direction.value.upper(),
+                far: peer,
+                f"{far}Type": kind,
+                **_match(opening, ports),
+            }
+
+
+def list_rules(opening: Opening) -> Iterator[dict[str, Any]]:
+    """Return the rules of a security list for one opening; a list names peers by their addresses only."""
+    far = "source" if opening.direction is Direction.INGRESS else "destination"
+    for ports in opening.ports:
+        for family in by_family(opening.peer.addresses):
+            for cidr in family:
+                yield {far: cidr, f"{far}Type": "CIDR_BLOCK", **_match(opening, ports)}
+
+
+def _match(opening: Opening, ports: PortRange) -> dict[str, Any]:
+    match: dict[str, Any] = {"protocol": PROTOCOL[opening.transport], "isStateless": False}
+    if ports != ALL_PORTS:
+        # The API counts ports from 1; port 0 is never a destination.
+        limits = {"min": max(1, ports.first), "max": ports.last}
+        match[f"{opening.transport.value}Options"] = {"destinationPortRange": limits}
+    return {**match, "description": shorten(opening.purpose, DESCRIPTION)}

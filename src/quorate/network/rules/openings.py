@@ -1,0 +1,131 @@
+"""What every renderer starts from: the openings that machines of a role need, disjoint, each with the flows it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from quorate.model.ports import PortRange, merge
+from quorate.network.findings import Finding
+from quorate.network.flows import Direction, Role, Transport
+from quorate.network.plan import Network, Party, Plan, PlannedFlow
+
+#: Machines that carry firewall rules, and whose flows pass them: in the host's network a member is its agent's machine.
+MACHINES = {Role.MASTER: (Role.MASTER,), Role.AGENT: (Role.AGENT, Role.MEMBER)}
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One opening in one direction: no two openings of the same ends and transport share a port.
+
+    So each flow depends on exactly the openings that name it, and a removed rule blocks exactly the flows it names.
+    """
+
+    direction: Direction
+    local: Party
+    peer: Party
+    transport: Transport
+    ports: tuple[PortRange, ...]
+    flows: tuple[PlannedFlow, ...]
+
+    @property
+    def purpose(self) -> str:
+        """The flows and what they are for, for the platform's description field."""
+        return "; ".join(f"{flow.flow}: {flow.purpose}" for flow in _first_of_each(self.flows))
+
+    @property
+    def slug(self) -> str:
+        """A name that stays the same from run to run: lower case letters, digits and dashes."""
+        words = (self.direction.value, self.local.name, self.flows[0].flow, self.peer.role.value, self.peer.name)
+        return slug("-".join(words))
+
+
+def _first_of_each(flows: Iterable[PlannedFlow]) -> list[PlannedFlow]:
+    return list({flow.flow: flow for flow in reversed(list(flows))}.values())[::-1]
+
+
+def slug(text: str) -> str:
+    """The text in lower case letters, digits and single dashes."""
+    return "-".join("".join(char if char.isascii() and char.isalnum() else " " for char in text.lower()).split())
+
+
+def shorten(text: str, limit: int, charset: str = "") -> str:
+    """The text cut to `limit` characters, with those outside a platform's `charset` (if it has one) as blanks."""
+    if charset:
+        text = "".join(char if char.isascii() and (char.isalnum() or char in charset) else " " for char in text)
+    return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+
+
+def openings(plan: Plan, role: Role | None = None) -> tuple[Opening, ...]:
+    """Return what machines of that role (of all roles without one) must let pass; ends that nobody knows are left out."""
+    roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
+    wanted: list[tuple[Direction, PlannedFlow]] = []
+    for local in roles:
+        wanted += [(direction, flow) for direction, flow in plan.seen_by(local) if flow.known]
+
+    def ends(pair: tuple[Direction, PlannedFlow]) -> tuple[str, str, str, str]:
+        direction, flow = pair
+        order = "0" if direction is Direction.INGRESS else "1"
+        return order, flow.local(direction).key, flow.peer(direction).key, flow.transport.value
+
+    found: list[Opening] = []
+    for _, group in groupby(sorted(wanted, key=ends), key=ends):
+        pairs = list(dict.fromkeys(group))
+        direction, first = pairs[0]
+        for flows in _overlapping(flow for _, flow in pairs):
+            ports = merge(ports for flow in flows for ports in flow.ports)
+            peer, local = first.peer(direction), first.local(direction)
+            found.append(Opening(direction, local, peer, first.transport, ports, flows))
+    return tuple(found)
+
+
+def _overlapping(flows: Iterable[PlannedFlow]) -> list[tuple[PlannedFlow, ...]]:
+    """Group flows that have ports in common, directly or through others; groups share no port."""
+    groups: list[list[PlannedFlow]] = []
+    for flow in flows:
+        mine = [group for group in groups if any(_share(flow, other) for other in group)]
+        groups = [group for group in groups if group not in mine]
+        groups.append([member for group in mine for member in group] + [flow])
+    return [tuple(group) for group in sorted(groups, key=lambda group: min(flow.ports[0] for flow in group))]
+
+
+def _share(one: PlannedFlow, other: PlannedFlow) -> bool:
+    return any(mine.overlaps(theirs) for mine in one.ports for theirs in other.ports)
+
+
+def left_out(plan: Plan, role: Role | None = None) -> tuple[Finding, ...]:
+    """Return a finding for each flow that no rule can be written for; 0.0.0.0/0 would be the alternative."""
+    roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
+    found = []
+    for flow in dict.fromkeys(flow for local in roles for _, flow in plan.seen_by(local) if not flow.known):
+        unknown = flow.source if not flow.source.known else flow.destination
+        found.append(
+            Finding(
+                "PLAN-UNRESOLVED",
+                flow.key,
+                f"no rule lets {flow} pass, for the plan knows no address of {unknown}",
+                flow.source.key,
+                flow.destination.key,
+                f"state the addresses of {unknown.key} in master.yaml, or a proxy for what has none",
+            )
+        )
+    return tuple(found)
+
+
+def unsupported(opening: Opening, platform: str, why: str, remedy: str) -> Finding:
+    """Return the finding for an opening that a platform has no form for."""
+    return Finding(
+        "PLAN-UNRESOLVED",
+        opening.slug,
+        f"{platform} cannot express it: {why}; flows {', '.join(flow.flow for flow in opening.flows)} are left out",
+        opening.peer.key if opening.direction is Direction.INGRESS else opening.local.key,
+        opening.local.key if opening.direction is Direction.INGRESS else opening.peer.key,
+        remedy,
+    )
+
+
+def by_family(networks: Iterable[Network]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return IPv4 and IPv6 networks as text, in order."""
+    networks = list(networks)
+    return tuple(str(n) for n in networks if n.version == 4), tuple(str(n) for n in networks if n.version == 6)
