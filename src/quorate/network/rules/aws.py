@@ -1,8 +1,8 @@
 """AWS: security groups, as input of the EC2 API and as a CloudFormation template.
 
 Facts: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_IpPermission.html and
-https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-ec2-securitygroup.html. A group holds 60 rules
-a direction unless the quota is raised; a new group lets everything out until that rule is revoked.
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-ec2-securitygroup.html. A group holds 60
+rules a direction unless the quota is raised; a new group lets everything out until that rule is revoked.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Permission:
 
 
 def groups(plan: Plan, role: Role | None) -> tuple[dict[str, tuple[Party, list[Permission]]], list[Finding]]:
-    """Return for each party that carries rules its permissions; peers that get a group of their own are named by key."""
+    """Return for each party that carries rules its permissions; peers with a group of the plan's are named by key."""
     needed = openings(plan, role)
     own = {opening.local.key for opening in needed}
     findings = list(left_out(plan, role))
