@@ -1,7 +1,7 @@
 """Kubernetes: one NetworkPolicy for each kind of pod, both directions, DNS egress always.
 
-Facts: https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/. A pod that a policy selects
-may do only what policies allow, so a policy without DNS egress leaves it without names.
+Facts: https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/. A pod that a policy
+selects may do only what policies allow, so a policy without DNS egress leaves it without names.
 """
 
 from __future__ import annotations

@@ -57,8 +57,9 @@ def _rules(opening: Opening) -> list[str]:
     side = "saddr" if opening.direction is Direction.INGRESS else "daddr"
     comment = shorten(opening.purpose, COMMENT).replace('"', "'")
     v4, v6 = by_family(opening.peer.addresses)
+    match = f"{opening.transport.value} dport {ports(opening.ports)}"
     return [
-        f'{family} {side} {_set(networks)} {opening.transport.value} dport {ports(opening.ports)} accept comment "{comment}"'
+        f'{family} {side} {_set(networks)} {match} accept comment "{comment}"'
         for family, networks in (("ip", v4), ("ip6", v6))
         if networks
     ]

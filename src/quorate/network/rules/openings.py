@@ -1,4 +1,4 @@
-"""What every renderer starts from: the openings that machines of a role need, disjoint, each with the flows it is for."""
+"""What every renderer starts from: the openings that machines of a role need, disjoint, each with its flows."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def shorten(text: str, limit: int, charset: str = "") -> str:
 
 
 def openings(plan: Plan, role: Role | None = None) -> tuple[Opening, ...]:
-    """Return what machines of that role (of all roles without one) must let pass; ends that nobody knows are left out."""
+    """Return what machines of that role (or of any) must let pass; flows with an end that nobody knows are left out."""
     roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
     wanted: list[tuple[Direction, PlannedFlow]] = []
-    for local in roles:
-        wanted += [(direction, flow) for direction, flow in plan.seen_by(local) if flow.known]
+    for machine in roles:
+        wanted += [(direction, flow) for direction, flow in plan.seen_by(machine) if flow.known]
 
     def ends(pair: tuple[Direction, PlannedFlow]) -> tuple[str, str, str, str]:
         direction, flow = pair

@@ -14,7 +14,7 @@ from quorate.network.flows import Direction, Role
 from quorate.network.plan import Party, Plan
 from quorate.network.rules import Rendered, aws, gcp, oci
 from quorate.network.rules.hcl import Block, Reference, resource, variable
-from quorate.network.rules.openings import left_out, openings, slug, unsupported
+from quorate.network.rules.openings import left_out, openings, shorten, slug, unsupported
 
 
 def render_gcp(plan: Plan, role: Role | None) -> Rendered:
@@ -55,7 +55,7 @@ def render_aws(plan: Plan, role: Role | None) -> Rendered:
         if not party.security_groups:
             body = {
                 "name": aws.group_name(party),
-                "description": aws.shorten(f"Quorate: {plan.name}, {party.key}", aws.DESCRIPTION, aws.CHARSET),
+                "description": shorten(f"Quorate: {plan.name}, {party.key}", aws.DESCRIPTION, aws.CHARSET),
                 "vpc_id": Reference("var.vpc_id"),
             }
             blocks.append(resource("aws_security_group", _name(aws.group_name(party)), body))
@@ -109,7 +109,7 @@ def render_oci(plan: Plan, role: Role | None) -> Rendered:
             counts[opening.local.key] = counts.get(opening.local.key, 0) + 1
             far = "source" if opening.direction is Direction.INGRESS else "destination"
             peer = rule[far]
-            body = {
+            entry: dict[str, Any] = {
                 "network_security_group_id": _oci_group(opening.local),
                 "direction": rule["direction"],
                 "protocol": rule["protocol"],
@@ -121,9 +121,9 @@ def render_oci(plan: Plan, role: Role | None) -> Rendered:
             for transport in ("tcp", "udp"):
                 if options := rule.get(f"{transport}Options"):
                     limits = Block(options["destinationPortRange"])
-                    body[f"{transport}_options"] = Block(destination_port_range=limits)
+                    entry[f"{transport}_options"] = Block(destination_port_range=limits)
             name = _name(f"{oci.group_name(opening.local)}-{counts[opening.local.key]}")
-            blocks.append(resource("oci_core_network_security_group_security_rule", name, body))
+            blocks.append(resource("oci_core_network_security_group_security_rule", name, entry))
     return Rendered("\n\n".join(blocks) + "\n", tuple(findings))
 
 
