@@ -1,0 +1,287 @@
+"""What a companion is told about its allocation: the members in rank order, which of them it serves, secrets, timeouts.
+
+It arrives as JSON over a socketpair, never over argv or the environment, because the nonce is a secret.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import ipaddress
+import json
+import re
+from typing import Any, Dict, Mapping, Sequence, Tuple
+
+#: The most that `from_json` reads: a gang of 4096 members stays well below.
+MAX_BYTES = 8 * 1024 * 1024
+MAX_MEMBERS = 4096
+
+_ALLOCATION = re.compile(r"[a-z0-9]{4,16}-[0-9]{1,6}")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_NONCE = re.compile(r"([0-9a-f]{2}){16,64}")
+
+
+class ConfigurationError(ValueError):
+    """The configuration contradicts itself or lacks something; the text names the field."""
+
+
+class Network(enum.Enum):
+    """How the members of the allocation reach each other."""
+
+    #: They share their hosts' networks: names do not resolve, ports are leased.
+    HOST = "host"
+    #: One private network on one agent.
+    BRIDGE = "bridge"
+    #: One private network across agents.
+    OVERLAY = "overlay"
+
+
+class Purpose:
+    """The purposes for which launch looks up a member's ports; others pass through untouched."""
+
+    RENDEZVOUS = "rendezvous"
+    WATCH = "watch"
+    #: torchrun's store at the first member.
+    TORCH = "torch"
+    #: MASTER_PORT as every member sees it.
+    MAIN = "main"
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One member of the allocation, as all its members see it."""
+
+    rank: int
+    role: str
+    #: In its role, from 1.
+    index: int
+    #: Role and index: `main1`.
+    name: str
+    address: str
+    #: The agent on which it lives, for sentences to people.
+    agent: str = ""
+    #: Indices of its slots on that agent; empty for a member that needs none.
+    slots: Tuple[int, ...] = ()
+    #: Purpose to port, for the listeners of this member.
+    ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def port(self, purpose: str) -> int:
+        """The port for a purpose. Raises ConfigurationError where the member has none."""
+        try:
+            return self.ports[purpose]
+        except KeyError:
+            raise ConfigurationError(f"member {self.name} has no port for {purpose}") from None
+
+    def described(self) -> str:
+        """For sentences to people: `sub1 (agent b, 10.0.0.7)`."""
+        return f"{self.name} (agent {self.agent}, {self.address})" if self.agent else f"{self.name} ({self.address})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeouts:
+    """Seconds, each from the moment at which the companion began with what it bounds."""
+
+    #: All members must have come to the barrier. Below the job's start timeout, so that its sentence is heard in time.
+    rendezvous_s: float = 300.0
+    #: A peer's broken watch connection is mentioned after this; it never stops anything (see watch.py).
+    watch_grace_s: float = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """The allocation, and which member of it is meant."""
+
+    allocation: str
+    #: In rank order: `members[rank].rank == rank`.
+    members: Tuple[Member, ...]
+    #: Of the member that is served.
+    rank: int
+    #: Hex; proves to the other members that one belongs to this allocation. Empty only with a single member.
+    nonce: str = dataclasses.field(default="", repr=False)
+    #: Which start of that member it is, from 1.
+    incarnation: int = 1
+    network: Network = Network.HOST
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def job(self) -> str:
+        return self.allocation.rsplit("-", 1)[0]
+
+    @property
+    def attempt(self) -> int:
+        return int(self.allocation.rsplit("-", 1)[1])
+
+    @property
+    def own(self) -> Member:
+        return self.members[self.rank]
+
+    @property
+    def first(self) -> Member:
+        """Rank 0, at which the others meet."""
+        return self.members[0]
+
+    @property
+    def size(self) -> int:
+        return len(self.members)
+
+    @property
+    def member_id(self) -> str:
+        return f"{self.allocation}.{self.rank}.{self.incarnation}"
+
+    @property
+    def secret(self) -> bytes:
+        """The nonce as a key."""
+        return bytes.fromhex(self.nonce)
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads back."""
+        return json.dumps(_plain(self), separators=(",", ":"), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Configuration:
+        """Raises ConfigurationError, naming the field, for anything that is not a whole and consistent configuration.
+
+        Unknown fields are ignored, so that an older companion understands a newer shim.
+        """
+        if len(text) > MAX_BYTES:
+            raise ConfigurationError(f"the configuration is larger than {MAX_BYTES} bytes")
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ConfigurationError(f"the configuration is not JSON: {error}") from None
+        configuration = _configuration(_Reader(data, "configuration"))
+        check(configuration)
+        return configuration
+
+
+def check(configuration: Configuration) -> None:
+    """Raises ConfigurationError for the first contradiction. `from_json` has done so already."""
+    if not _ALLOCATION.fullmatch(configuration.allocation):
+        raise ConfigurationError(f"allocation: {configuration.allocation!r} is not <job>-<attempt>")
+    if not 1 <= configuration.size <= MAX_MEMBERS:
+        raise ConfigurationError(f"members: between 1 and {MAX_MEMBERS} are possible, not {configuration.size}")
+    if not 0 <= configuration.rank < configuration.size:
+        raise ConfigurationError(f"rank: {configuration.rank} is none of {configuration.size} members")
+    if configuration.incarnation < 1:
+        raise ConfigurationError("incarnation: counts from 1")
+    if configuration.size > 1 and not _NONCE.fullmatch(configuration.nonce):
+        raise ConfigurationError("nonce: must be 16 to 64 bytes in hex")
+    names = set()
+    for position, member in enumerate(configuration.members):
+        where = f"members[{position}]"
+        if member.rank != position:
+            raise ConfigurationError(f"{where}.rank: is {member.rank}; members must be in rank order")
+        if not _NAME.fullmatch(member.name):
+            raise ConfigurationError(f"{where}.name: {member.name!r} is no host name")
+        if member.name in names:
+            raise ConfigurationError(f"{where}.name: {member.name} is there twice")
+        names.add(member.name)
+        if member.index < 1:
+            raise ConfigurationError(f"{where}.index: counts from 1")
+        try:
+            ipaddress.ip_address(member.address)
+        except ValueError:
+            raise ConfigurationError(f"{where}.address: {member.address!r} is no IP address") from None
+        for purpose, port in member.ports.items():
+            if not 0 < port < 65536:
+                raise ConfigurationError(f"{where}.ports.{purpose}: {port} is no port")
+    for field in dataclasses.fields(configuration.timeouts):
+        if not 0 < getattr(configuration.timeouts, field.name) < float("inf"):
+            raise ConfigurationError(f"timeouts.{field.name}: must be above 0 seconds")
+
+
+class _Reader:
+    """Typed access to decoded JSON that names the place of what is wrong."""
+
+    def __init__(self, data: Any, place: str) -> None:
+        if not isinstance(data, dict):
+            raise ConfigurationError(f"{place}: must be an object")
+        self._data: Dict[str, Any] = data
+        self._place = place
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._data
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._get(name, default)
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{self._place}.{name}: must be a text")
+        return value
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        value = self._get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ConfigurationError(f"{self._place}.{name}: must be an integer")
+        return value
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self._get(name, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise ConfigurationError(f"{self._place}.{name}: must be a number of seconds")
+        return float(value)
+
+    def integers(self, name: str) -> Tuple[int, ...]:
+        value = self._get(name, ())
+        if not isinstance(value, (list, tuple)) or not all(type(item) is int for item in value):
+            raise ConfigurationError(f"{self._place}.{name}: must be a list of integers")
+        return tuple(value)
+
+    def ports(self, name: str) -> Dict[str, int]:
+        value = self._get(name, {})
+        if not isinstance(value, dict) or not all(type(port) is int for port in value.values()):
+            raise ConfigurationError(f"{self._place}.{name}: must map purposes to ports")
+        return dict(value)
+
+    def objects(self, name: str) -> Sequence[_Reader]:
+        value = self._get(name, None)
+        if not isinstance(value, list):
+            raise ConfigurationError(f"{self._place}.{name}: must be a list")
+        return [_Reader(item, f"{name}[{position}]") for position, item in enumerate(value)]
+
+    def object(self, name: str) -> _Reader:
+        return _Reader(self._get(name, {}), name)
+
+    def _get(self, name: str, default: Any) -> Any:
+        value = self._data.get(name, default)
+        if value is None:
+            raise ConfigurationError(f"{self._place}.{name}: is missing")
+        return value
+
+
+def _configuration(data: _Reader) -> Configuration:
+    try:
+        network = Network(data.text("network", Network.HOST.value))
+    except ValueError as error:
+        raise ConfigurationError(f"configuration.network: {error}") from None
+    timeouts = data.object("timeouts")
+    return Configuration(
+        allocation=data.text("allocation"),
+        members=tuple(_member(item) for item in data.objects("members")),
+        rank=data.integer("rank"),
+        nonce=data.text("nonce", ""),
+        incarnation=data.integer("incarnation", 1),
+        network=network,
+        timeouts=Timeouts(
+            rendezvous_s=timeouts.seconds("rendezvous_s", Timeouts.rendezvous_s),
+            watch_grace_s=timeouts.seconds("watch_grace_s", Timeouts.watch_grace_s),
+        ),
+    )
+
+
+def _member(data: _Reader) -> Member:
+    return Member(
+        rank=data.integer("rank"),
+        role=data.text("role"),
+        index=data.integer("index"),
+        name=data.text("name"),
+        address=data.text("address"),
+        agent=data.text("agent", ""),
+        slots=data.integers("slots"),
+        ports=data.ports("ports"),
+    )
+
+
+def _plain(configuration: Configuration) -> Dict[str, Any]:
+    data = dataclasses.asdict(configuration)
+    data["network"] = configuration.network.value
+    return data

@@ -1,0 +1,45 @@
+"""The vocabulary of the tests of launch."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import socket
+from typing import Any
+
+from quorate.launch.config import Configuration, Member, Network, Timeouts
+
+PURPOSES = ("rendezvous", "watch", "torch", "main")
+
+
+def free_port(address: str) -> int:
+    """A port on which nobody listens at this moment."""
+    with socket.socket() as listener:
+        listener.bind((address, 0))
+        return int(listener.getsockname()[1])
+
+
+def gang(size: int, *, rank: int = 0, slots: int = 1, network: Network = Network.HOST, **fields: Any) -> Configuration:
+    """An allocation on loopback: main1 at 127.0.0.11, sub1 at 127.0.0.12, …, each with ports of its own."""
+    members = tuple(
+        Member(
+            rank=position,
+            role="main" if position == 0 else "sub",
+            index=max(1, position),
+            name="main1" if position == 0 else f"sub{position}",
+            address=f"127.0.{position // 200}.{11 + position % 200}",
+            agent=f"agent-{position}",
+            slots=tuple(range(slots)),
+            ports={purpose: free_port(f"127.0.{position // 200}.{11 + position % 200}") for purpose in PURPOSES},
+        )
+        for position in range(size)
+    )
+    fields.setdefault("timeouts", Timeouts(rendezvous_s=20.0, watch_grace_s=20.0))
+    return Configuration(
+        allocation="qqqq2222-1", members=members, rank=rank, nonce=secrets.token_hex(16), network=network, **fields
+    )
+
+
+def seen_by(configuration: Configuration, rank: int) -> Configuration:
+    """The same allocation as another member is told it."""
+    return dataclasses.replace(configuration, rank=rank)

@@ -1,0 +1,44 @@
+"""Launch goes to machines that have nothing but an old Python."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import quorate.launch
+
+PACKAGE = Path(quorate.launch.__file__).parent
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+)
+
+
+def old_pythons() -> list[Path]:
+    """Interpreters of 3.8 on this machine, if any."""
+    return [*Path.home().glob(".pyenv/versions/3.8.*/bin/python"), *Path("/usr/bin").glob("python3.8")]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_written_in_python_3_8(module: str) -> None:
+    source = PACKAGE.parent.parent / (module.replace(".", "/") + ".py")
+    ast.parse(source.read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("python", [Path(sys.executable), *old_pythons()], ids=str)
+def test_it_imports_with_nothing_but_the_standard_library(python: Path) -> None:
+    # -S and -I: no site-packages, nothing from this checkout but what is named.
+    program = (
+        f"import sys; sys.path.insert(0, {str(PACKAGE.parent.parent)!r})\n"
+        f"for module in {MODULES!r}: __import__(module)\n"
+        "from quorate.launch import launchers\n"
+        "print(*launchers.names())"
+    )
+    ran = subprocess.run([python, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=30)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["none", "torch"]
