@@ -1,0 +1,505 @@
+"""The agent's decisions: events in, actions out; no I/O but the journal, no clock, no randomness.
+
+Its rules: an intent is durable before its member starts; what is known, even without an outcome, never starts again;
+what has ended is told until the cluster no longer wants to know; nothing is changed for a store that has gone back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from quorate.agent.events import (
+    Action,
+    CloseLink,
+    Ended,
+    Event,
+    Failed,
+    FindingsChanged,
+    Forget,
+    GiveUp,
+    LinkDown,
+    LinkUp,
+    Received,
+    Recovered,
+    Running,
+    Send,
+    Shipped,
+    Start,
+    Stop,
+    SupervisorLost,
+    Sweep,
+    Swept,
+    Ticked,
+)
+from quorate.agent.journal import Journal, Lease
+from quorate.agent.member import Member
+from quorate.agent.reconcile import Begin, Decline, Drop, End, Wanted, allocation_of, reconcile
+from quorate.agent.trust import regression
+from quorate.model.duration import format_duration
+from quorate.model.ids import MemberId, split_member
+from quorate.model.messages import (
+    PROTOCOL,
+    AllocationSpec,
+    Desired,
+    ExitStatus,
+    Finding,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    LeaseHeld,
+    MasterMessage,
+    MemberStatus,
+    Refuse,
+    Regressed,
+    Report,
+    ReportAck,
+    Seen,
+    SlotInfo,
+    Welcome,
+)
+from quorate.model.messages import Lease as LeaseOrder
+from quorate.model.state import MemberState
+
+#: The master's code for an agent whose key was revoked: the one refusal after which members are ended.
+REVOKED = "AGENT-REVOKED"
+LOST_REASON = "its supervisor died, so how it ended is not known; what was left of it was killed"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an agent says of itself in its Hello; constant for the life of its process."""
+
+    agent: str
+    version: str
+    boot: str
+    host: str
+    address: str
+    slots: tuple[SlotInfo, ...]
+    instance: str
+    labels: dict[str, str] = field(default_factory=dict)
+    lease_ports: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Timers, in seconds. The heartbeat interval is the master's to say."""
+
+    #: A report without an acknowledgement is sent again after this.
+    report_again_s: float = 5.0
+    #: A link on which this many heartbeats in a row stay unanswered is given up.
+    silent_heartbeats: int = 3
+    #: A Hello without a Welcome, or a desired member without its spec, for this long: the link is given up.
+    answer_s: float = 20.0
+
+
+@dataclass
+class _Link:
+    """The connection of the moment."""
+
+    hello_at: float
+    welcome: Welcome | None = None
+    regressed: bool = False
+    heartbeat_sequence: int = 0
+    next_heartbeat: float = 0.0
+    #: Sequence of the newest acknowledged heartbeat.
+    answered: int = 0
+    reported_at: float = 0.0
+    #: Since when a desired member has had no spec.
+    specless_since: float | None = None
+
+
+class Core:
+    """One agent. `handle` events in the order in which they happen, Recovered first; do the actions in order."""
+
+    def __init__(self, identity: Identity, journal: Journal, settings: Settings | None = None) -> None:
+        self._identity = identity
+        self._journal = journal
+        self._settings = settings or Settings()
+        memory = journal.load()
+        self._seen: Seen | None = memory.seen
+        lease = memory.lease
+        self._lease = lease if lease and lease.boot == identity.boot else Lease(identity.boot, 0.0)
+        self._members: dict[str, Member] = {m: Member(m, spec) for m, spec in memory.intents.items()}
+        for member, outcome in memory.outcomes.items():
+            self._members[member] = Member(
+                member,
+                memory.intents.get(member),
+                MemberState(outcome.state),
+                outcome.exit,
+                outcome.reason,
+                outcome.code,
+                outcome.echo,
+                log_bytes=outcome.log_bytes,
+            )
+        self._recovered = False
+        self._link: _Link | None = None
+        self._specs: dict[str, AllocationSpec] = {}
+        #: Allocations that a member, present or desired, has belonged to on this link.
+        self._used: set[str] = set()
+        self._desired: Desired | None = None
+        self._findings: tuple[Finding, ...] = ()
+        self._report_sequence = 0
+        #: What the master has not acknowledged, by the sequence of the report that carried it last (0: none yet).
+        self._unreported: dict[str, int] = {}
+        self._findings_report: int | None = None
+
+    # --- for those who look on ---------------------------------------------------------------------------------
+
+    @property
+    def seen(self) -> Seen | None:
+        """The newest state of the cluster that was acted on."""
+        return self._seen
+
+    @property
+    def connected(self) -> bool:
+        """Whether the master has welcomed this agent and is its own master."""
+        return self._link is not None and self._link.welcome is not None and not self._link.regressed
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """Members that have not ended."""
+        return tuple(m.member for m in self._members.values() if not m.state.final)
+
+    def statuses(self, now: float) -> tuple[MemberStatus, ...]:
+        """All members as the master is told of them."""
+        return tuple(m.status(now) for m in self._members.values())
+
+    def next_tick(self, now: float) -> float | None:
+        """When Ticked is due next, in seconds of CLOCK_BOOTTIME; None if nothing but an event can change anything."""
+        due = [deadline for m in self._members.values() if (deadline := self._cut_off_at(m)) is not None]
+        if self._link is not None:
+            if self._link.welcome is None:
+                due.append(self._link.hello_at + self._settings.answer_s)
+            else:
+                due.append(self._link.next_heartbeat)
+                if self.connected and self._awaits_ack():
+                    due.append(self._link.reported_at + self._settings.report_again_s)
+                if self._link.specless_since is not None:
+                    due.append(self._link.specless_since + self._settings.answer_s)
+        return max(now, min(due)) if due else None
+
+    # --- the machine -------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Takes one event at `now` (seconds of CLOCK_BOOTTIME) and returns what is to be done, in order."""
+        if not self._recovered and not isinstance(event, Recovered):
+            raise RuntimeError(f"{type(event).__name__} came before Recovered")
+        actions = list(self._apply(event, now))
+        actions += self._report(now)
+        return actions
+
+    def _apply(self, event: Event, now: float) -> Iterator[Action]:
+        match event:
+            case Recovered():
+                yield from self._recover(event, now)
+            case LinkUp():
+                yield from self._greet(now)
+            case LinkDown():
+                self._link = None
+            case Received(message):
+                yield from self._receive(message, now)
+            case Running(member, since):
+                self._ran(member, since)
+            case Ended(member, exit_status, reason, code, echo, log_bytes):
+                self._end(member, now, MemberState.EXITED, exit_status, reason, code, echo, log_bytes)
+                yield from self._reconcile(now)
+            case Failed(member, reason, code, echo, log_bytes):
+                self._end(member, now, MemberState.FAILED, None, reason, code, echo, log_bytes)
+                yield from self._reconcile(now)
+            case SupervisorLost(member):
+                if (m := self._members.get(member)) and not m.state.final:
+                    yield Sweep(member)
+            case Swept(member, log_bytes):
+                self._end(member, now, MemberState.FAILED, None, LOST_REASON, "MEMBER-LOST", log_bytes=log_bytes)
+                yield from self._reconcile(now)
+            case Shipped(member, offset, whole):
+                if m := self._members.get(member):
+                    m.shipped = max(m.shipped, offset)
+                    m.log_refused = m.log_refused or whole
+                    if m.state.final:
+                        yield from self._reconcile(now)
+            case FindingsChanged(findings):
+                self._findings, self._findings_report = findings, 0
+            case Ticked():
+                yield from self._tick(now)
+
+    # --- members -----------------------------------------------------------------------------------------------
+
+    def _recover(self, event: Recovered, now: float) -> Iterator[Action]:
+        self._recovered = True
+        for observed in event.observed:
+            yield from self._apply(observed, now)
+        alive = {observed.member for observed in event.observed} | set(event.starting)
+        for m in self._members.values():
+            if not m.state.final and m.member not in alive:
+                yield Sweep(m.member)
+        yield from self._stop_where_cut_off(now)
+
+    def _ran(self, member: str, since: float) -> None:
+        m = self._members.get(member)
+        if m is None or m.state.final:
+            return
+        m.since = since
+        if m.state is MemberState.STARTING:
+            m.state = MemberState.RUNNING
+            self._unreported[member] = 0
+
+    def _end(
+        self,
+        member: str,
+        now: float,
+        state: MemberState,
+        status: ExitStatus | None,
+        reason: str,
+        code: str = "",
+        echo: bool = False,
+        log_bytes: int = 0,
+    ) -> None:
+        m = self._members.get(member)
+        if m is None or m.state.final:
+            return
+        m.ended(state, status, reason, code, echo, log_bytes)
+        self._unreported[member] = 0
+        self._journal.record_outcome(m.status(now))
+
+    def _stop(self, m: Member, reason: str, echo: bool) -> Iterator[Action]:
+        m.state = MemberState.STOPPING
+        m.reason, m.echo = reason, echo
+        self._unreported[m.member] = 0
+        yield Stop(m.member, reason, echo, m.spec.grace_s if m.spec else 0.0)
+
+    # --- the link ----------------------------------------------------------------------------------------------
+
+    def _greet(self, now: float) -> Iterator[Action]:
+        self._link = _Link(hello_at=now)
+        # A master knows on a new link only what it committed: specs come again, and so does what it did not confirm.
+        self._specs = {m.spec.allocation: m.spec for m in self._members.values() if m.spec}
+        self._used = set(self._specs)
+        identity = self._identity
+        yield Send(
+            Hello(
+                protocol=PROTOCOL,
+                version=identity.version,
+                agent=identity.agent,
+                boot=identity.boot,
+                host=identity.host,
+                address=identity.address,
+                slots=identity.slots,
+                instance=identity.instance,
+                labels=identity.labels,
+                seen=self._seen,
+                members=self.statuses(now),
+                lease_ports=identity.lease_ports,
+            )
+        )
+
+    def _receive(self, message: MasterMessage, now: float) -> Iterator[Action]:
+        link = self._link
+        if link is None:
+            return
+        match message:
+            case Welcome():
+                yield from self._welcome(link, message, now)
+            case Refuse():
+                yield from self._refused(message)
+            case Desired() if self.connected:
+                yield from self._desire(link, message, now)
+            case HeartbeatAck(sequence=sequence, sent=sent):
+                if link.answered < sequence <= link.heartbeat_sequence:
+                    link.answered = sequence
+                    if self.connected and sent <= now:
+                        self._renew(sent)
+            case ReportAck(sequence=sequence):
+                self._unreported = {m: at for m, at in self._unreported.items() if at == 0 or at > sequence}
+                if self._findings_report and self._findings_report <= sequence:
+                    self._findings_report = None
+            case LeaseOrder(sequence=sequence, for_s=for_s) if self.connected:
+                planned = max(self._lease.planned, now + max(0.0, for_s))
+                self._lease = msgspec.structs.replace(self._lease, planned=planned)
+                self._journal.save_plan(self._lease)
+                yield Send(LeaseHeld(sequence))
+            case _:
+                pass
+
+    def _welcome(self, link: _Link, welcome: Welcome, now: float) -> Iterator[Action]:
+        link.welcome = welcome
+        link.next_heartbeat = now + welcome.heartbeat_s
+        evidence = None if self._seen is None or welcome.adopt else regression(self._seen, welcome)
+        link.regressed = evidence is not None
+        if evidence is not None:
+            assert self._seen is not None
+            yield Send(Regressed(self._seen, evidence))
+            return
+        if welcome.adopt:
+            self._desired = None
+        self._see(welcome, max(welcome.generation, self._generation_in(welcome)))
+        self._renew(link.hello_at)
+        self._unreported = dict.fromkeys(self._unreported, 0)
+        if self._findings or self._findings_report is not None:
+            self._findings_report = 0
+
+    def _generation_in(self, welcome: Welcome) -> int:
+        """The newest generation already seen of this very epoch."""
+        return self._seen.generation if self._seen and self._seen.mark == welcome.mark and not welcome.adopt else 0
+
+    def _refused(self, refusal: Refuse) -> Iterator[Action]:
+        if refusal.code == REVOKED:
+            for m in self._members.values():
+                if not m.state.final and m.state is not MemberState.STOPPING:
+                    yield from self._stop(m, "this agent's key was revoked", echo=False)
+        if refusal.final:
+            yield GiveUp(refusal.code, refusal.sentence)
+        yield from self._close(f"{refusal.code}: {refusal.sentence}")
+
+    def _close(self, reason: str) -> Iterator[Action]:
+        self._link = None
+        yield CloseLink(reason)
+
+    def _see(self, welcome: Welcome, generation: int) -> None:
+        seen = Seen(welcome.cluster, welcome.epoch, welcome.mark, generation)
+        if seen != self._seen:
+            self._journal.save_seen(seen)
+            self._seen = seen
+
+    def _renew(self, sent: float) -> None:
+        if sent > self._lease.renewed:
+            self._lease = msgspec.structs.replace(self._lease, renewed=sent)
+            self._journal.renew_lease(self._lease)
+
+    # --- desired state -----------------------------------------------------------------------------------------
+
+    def _desire(self, link: _Link, desired: Desired, now: float) -> Iterator[Action]:
+        welcome = link.welcome
+        assert welcome is not None
+        try:
+            for member in desired.members:
+                split_member(MemberId(member))
+        except ValueError as error:
+            yield from self._close(f"the desired set cannot be understood: {error}")
+            return
+        # Specs are learnt from overtaken sets too: each is sent only once on a link.
+        for spec in desired.allocations:
+            self._specs.setdefault(spec.allocation, spec)
+        if desired.epoch != welcome.epoch:
+            return
+        newest = self._desired
+        if newest is None or (desired.epoch, desired.generation) >= (newest.epoch, newest.generation):
+            self._desired = desired
+            self._see(welcome, max(desired.generation, self._generation_in(welcome)))
+        yield from self._reconcile(now)
+
+    def _reconcile(self, now: float) -> Iterator[Action]:
+        if self._desired is None or not self.connected:
+            return
+        wanted = Wanted(self._desired.members, self._desired.stop)
+        steps = list(reconcile(wanted, {m: have.held() for m, have in self._members.items()}, self._specs))
+        begin = [step.member for step in steps if isinstance(step, Begin)]
+        if begin:
+            specs = [self._specs[allocation_of(member)] for member in begin]
+            self._journal.record_intents(begin, specs)
+        for step in steps:
+            match step:
+                case Begin(member):
+                    yield from self._begin(member, now)
+                case Decline(member, reason):
+                    self._members[member] = Member(member, None)
+                    reason = reason or "it was stopped before it began"
+                    self._end(member, now, MemberState.FAILED, None, reason, echo=True)
+                case End(member, reason):
+                    yield from self._stop(self._members[member], reason, echo=True)
+                case Drop(member):
+                    del self._members[member]
+                    self._unreported.pop(member, None)
+                    self._journal.forget((member,))
+                    yield Forget(member)
+        self._forget_specs()
+        self._note_specless(now)
+
+    def _begin(self, member: str, now: float) -> Iterator[Action]:
+        allocation, rank, _ = split_member(MemberId(member))
+        spec = self._specs[allocation]
+        self._members[member] = Member(member, spec)
+        self._unreported[member] = 0
+        planned = next((p for p in spec.members if p.rank == rank), None)
+        if planned is None or planned.agent != self._identity.agent:
+            reason = f"the master planned rank {rank} of {allocation} for {planned.agent if planned else 'no agent'}"
+            self._end(member, now, MemberState.FAILED, None, reason, "MEMBER-MISPLACED")
+            return
+        yield Start(member, spec)
+
+    def _forget_specs(self) -> None:
+        assert self._desired is not None
+        used = {allocation_of(m) for m in (*self._members, *self._desired.members)}
+        # A spec comes once on a link, possibly before the set that names its members: only used ones that fell out go.
+        for allocation in [a for a in self._specs if a not in used and a in self._used]:
+            del self._specs[allocation]
+        self._used = used
+
+    def _note_specless(self, now: float) -> None:
+        link, desired = self._link, self._desired
+        assert link is not None
+        assert desired is not None
+        lacking = any(m not in self._members and allocation_of(m) not in self._specs for m in desired.members)
+        if not lacking:
+            link.specless_since = None
+        elif link.specless_since is None:
+            link.specless_since = now
+
+    # --- time --------------------------------------------------------------------------------------------------
+
+    def _cut_off_at(self, m: Member) -> float | None:
+        """When a member that may be started elsewhere has to end for want of a word from the master."""
+        if m.spec is None or m.spec.stop_after_s is None or m.state.final or m.state is MemberState.STOPPING:
+            return None
+        return max(self._lease.renewed, self._lease.planned) + m.spec.stop_after_s
+
+    def _stop_where_cut_off(self, now: float) -> Iterator[Action]:
+        for m in self._members.values():
+            deadline = self._cut_off_at(m)
+            if deadline is not None and now >= deadline:
+                assert m.spec is not None
+                silent = format_duration(round(now - self._lease.renewed))
+                yield from self._stop(m, f"its agent heard nothing from the master for {silent}", echo=False)
+
+    def _tick(self, now: float) -> Iterator[Action]:
+        yield from self._stop_where_cut_off(now)
+        link = self._link
+        if link is None:
+            return
+        if link.welcome is None:
+            if now >= link.hello_at + self._settings.answer_s:
+                yield from self._close("the master did not answer the hello")
+            return
+        if link.heartbeat_sequence - link.answered >= self._settings.silent_heartbeats:
+            yield from self._close(f"{link.heartbeat_sequence - link.answered} heartbeats were not answered")
+            return
+        if link.specless_since is not None and now >= link.specless_since + self._settings.answer_s:
+            yield from self._close("a desired member's allocation was never described")
+            return
+        if now >= link.next_heartbeat:
+            link.heartbeat_sequence += 1
+            link.next_heartbeat = now + link.welcome.heartbeat_s
+            yield Send(Heartbeat(link.heartbeat_sequence, now))
+        if self.connected and self._awaits_ack() and now >= link.reported_at + self._settings.report_again_s:
+            self._unreported = dict.fromkeys(self._unreported, 0)
+            if self._findings_report is not None:
+                self._findings_report = 0
+
+    def _awaits_ack(self) -> bool:
+        return bool(self._unreported) or self._findings_report is not None
+
+    def _report(self, now: float) -> Iterator[Action]:
+        """One report of all that changed since the last one; a regressed master is told nothing."""
+        fresh = [member for member, sequence in self._unreported.items() if sequence == 0]
+        if not self.connected or not (fresh or self._findings_report == 0):
+            return
+        assert self._link is not None
+        self._report_sequence += 1
+        self._link.reported_at = now
+        for member in fresh:
+            self._unreported[member] = self._report_sequence
+        if self._findings_report is not None:
+            self._findings_report = self._report_sequence
+        statuses = tuple(self._members[member].status(now) for member in fresh)
+        yield Send(Report(self._report_sequence, statuses, self._findings))

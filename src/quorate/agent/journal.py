@@ -1,0 +1,264 @@
+"""What an agent must not forget: its intents, their outcomes, the newest state it acted on, and its lease.
+
+The journal is a file to which records are appended; an intent costs one fdatasync, however many members it names. In
+memory for the simulation, where it outlives a simulated crash of the agent.
+"""
+
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from struct import Struct
+from typing import Final, Protocol
+
+import msgspec
+
+from quorate.model.messages import AllocationSpec, MemberStatus, Seen
+
+
+class Lease(msgspec.Struct, frozen=True, array_like=True):
+    """Until when silence is not being cut off; seconds of CLOCK_BOOTTIME of the boot that it names.
+
+    `renewed` is when the last acknowledged heartbeat was sent; `planned` the end of an announced maintenance.
+    """
+
+    boot: str
+    renewed: float
+    planned: float = 0.0
+
+
+class Memory(msgspec.Struct):
+    """All that a journal holds: what an agent knows when it starts."""
+
+    intents: dict[str, AllocationSpec] = {}
+    outcomes: dict[str, MemberStatus] = {}
+    seen: Seen | None = None
+    lease: Lease | None = None
+
+
+class Journal(Protocol):
+    """The store of an agent. What `record_intents` and `save_plan` were given is durable when they return."""
+
+    def load(self) -> Memory:
+        """What was recorded and not forgotten."""
+        ...
+
+    def record_intents(self, members: Sequence[str], specs: Sequence[AllocationSpec]) -> None:
+        """These members, each with its allocation's spec, are about to be started."""
+        ...
+
+    def record_outcome(self, status: MemberStatus) -> None:
+        """The member has ended. Losing this record only loses words: an intent without one is failed."""
+        ...
+
+    def save_seen(self, seen: Seen) -> None:
+        """Durable with the next intent, so that nothing is started for a state that could be forgotten."""
+        ...
+
+    def renew_lease(self, lease: Lease) -> None:
+        """Survives the process but not the machine: another boot makes it void anyway."""
+        ...
+
+    def save_plan(self, lease: Lease) -> None:
+        """A lease with a planned end, durable on return."""
+        ...
+
+    def forget(self, members: Iterable[str]) -> None:
+        """The cluster wants no record of these any more."""
+        ...
+
+
+class MemoryJournal:
+    """A journal that lives as long as the object."""
+
+    def __init__(self) -> None:
+        self._memory = Memory()
+
+    def load(self) -> Memory:
+        held = self._memory
+        return Memory(dict(held.intents), dict(held.outcomes), held.seen, held.lease)
+
+    def record_intents(self, members: Sequence[str], specs: Sequence[AllocationSpec]) -> None:
+        self._memory.intents.update(zip(members, specs, strict=True))
+
+    def record_outcome(self, status: MemberStatus) -> None:
+        self._memory.outcomes[status.member] = status
+
+    def save_seen(self, seen: Seen) -> None:
+        self._memory.seen = seen
+
+    def renew_lease(self, lease: Lease) -> None:
+        self._memory.lease = lease
+
+    def save_plan(self, lease: Lease) -> None:
+        self._memory.lease = lease
+
+    def forget(self, members: Iterable[str]) -> None:
+        for member in members:
+            self._memory.intents.pop(member, None)
+            self._memory.outcomes.pop(member, None)
+
+
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of the file; a compacted file holds one for each thing that is remembered."""
+
+    #: A spec is written once and named by its allocation's id afterwards.
+    spec: AllocationSpec | None = None
+    intents: tuple[str, ...] = ()
+    outcome: MemberStatus | None = None
+    seen: Seen | None = None
+    forget: tuple[str, ...] = ()
+
+
+class JournalError(Exception):
+    """The journal cannot be read: its place and what is wrong with it."""
+
+
+_FRAME: Final = Struct(">II")
+_MAX_RECORD: Final = 64 * 1024 * 1024
+#: Rewritten when it has grown by this much since it was last compact.
+_COMPACT_AFTER: Final = 4 * 1024 * 1024
+
+
+class FileJournal:
+    """A journal in a folder of the agent's state: `journal` for what is appended, `lease` overwritten in place.
+
+    Raises JournalError if a whole record is damaged; a torn last one is what a crash leaves, and is dropped.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / "journal"
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._memory = self._read()
+        self._fd, self._size, self._compact_size = -1, 0, 0
+        self._compact()
+
+    def load(self) -> Memory:
+        held = self._memory
+        return Memory(dict(held.intents), dict(held.outcomes), held.seen, held.lease)
+
+    def record_intents(self, members: Sequence[str], specs: Sequence[AllocationSpec]) -> None:
+        known = {spec.allocation for spec in self._memory.intents.values()}
+        records = []
+        for spec in {spec.allocation: spec for spec in specs}.values():
+            names = tuple(m for m, s in zip(members, specs, strict=True) if s.allocation == spec.allocation)
+            records.append(_Record(spec=None if spec.allocation in known else spec, intents=names))
+        self._append(*records, durable=True)
+        self._memory.intents.update(zip(members, specs, strict=True))
+
+    def record_outcome(self, status: MemberStatus) -> None:
+        self._append(_Record(outcome=status))
+        self._memory.outcomes[status.member] = status
+
+    def save_seen(self, seen: Seen) -> None:
+        self._append(_Record(seen=seen))
+        self._memory.seen = seen
+
+    def renew_lease(self, lease: Lease) -> None:
+        self._write_lease(lease, durable=False)
+
+    def save_plan(self, lease: Lease) -> None:
+        self._write_lease(lease, durable=True)
+
+    def forget(self, members: Iterable[str]) -> None:
+        names = tuple(members)
+        self._append(_Record(forget=names))
+        for member in names:
+            self._memory.intents.pop(member, None)
+            self._memory.outcomes.pop(member, None)
+        if self._size - self._compact_size > _COMPACT_AFTER:
+            self._compact()
+
+    def close(self) -> None:
+        """Closes the file; nothing is lost without it."""
+        os.close(self._fd)
+
+    def _append(self, *records: _Record, durable: bool = False) -> None:
+        data = b"".join(self._frame(record) for record in records)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self._size += len(data)
+        if durable:
+            os.fdatasync(self._fd)
+
+    def _frame(self, record: _Record) -> bytes:
+        body = self._encode(record)
+        return _FRAME.pack(len(body), zlib.crc32(body)) + body
+
+    def _write_lease(self, lease: Lease, durable: bool) -> None:
+        # One block written at once: a crash of the process leaves the old or the new one, never a mixture.
+        body = self._encode(lease)
+        fd = os.open(self._folder / "lease", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(fd, _FRAME.pack(len(body), zlib.crc32(body)) + body, 0)
+            if durable:
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        self._memory.lease = lease
+
+    def _read(self) -> Memory:
+        memory = Memory()
+        specs: dict[str, AllocationSpec] = {}
+        decode = msgspec.msgpack.Decoder(_Record).decode
+        data = self._path.read_bytes() if self._path.exists() else b""
+        at = 0
+        while at + _FRAME.size <= len(data):
+            length, checksum = _FRAME.unpack_from(data, at)
+            body = data[at + _FRAME.size : at + _FRAME.size + length]
+            end = at + _FRAME.size + length
+            if length > _MAX_RECORD or len(body) < length or zlib.crc32(body) != checksum:
+                if length <= _MAX_RECORD and end < len(data):
+                    raise JournalError(f"{self._path} is damaged at byte {at}; move it away to start without it")
+                break
+            record = decode(body)
+            if record.spec is not None:
+                specs[record.spec.allocation] = record.spec
+            for member in record.intents:
+                memory.intents[member] = specs[member.rsplit(".", 2)[0]]
+            if record.outcome is not None:
+                memory.outcomes[record.outcome.member] = record.outcome
+            if record.seen is not None:
+                memory.seen = record.seen
+            for member in record.forget:
+                memory.intents.pop(member, None)
+                memory.outcomes.pop(member, None)
+            at = end
+        memory.lease = self._read_lease()
+        return memory
+
+    def _read_lease(self) -> Lease | None:
+        path = self._folder / "lease"
+        data = path.read_bytes() if path.exists() else b""
+        if len(data) < _FRAME.size:
+            return None
+        length, checksum = _FRAME.unpack_from(data)
+        body = data[_FRAME.size : _FRAME.size + length]
+        return msgspec.msgpack.decode(body, type=Lease) if zlib.crc32(body) == checksum else None
+
+    def _compact(self) -> None:
+        """Writes what is remembered to a new file and puts it in the old one's place."""
+        held = self._memory
+        by_allocation: dict[str, list[str]] = {}
+        specs = {spec.allocation: spec for spec in held.intents.values()}
+        for member, spec in held.intents.items():
+            by_allocation.setdefault(spec.allocation, []).append(member)
+        records = [_Record(spec=specs[name], intents=tuple(members)) for name, members in by_allocation.items()]
+        records += [_Record(outcome=status) for status in held.outcomes.values()]
+        if held.seen is not None:
+            records.append(_Record(seen=held.seen))
+        fresh = self._path.with_suffix(".new")
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._size = fd, 0
+        self._append(*records, durable=True)
+        self._compact_size = self._size
+        fresh.rename(self._path)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,58 @@
+"""The journal outlives crashes at any byte."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quorate.agent.journal import FileJournal, JournalError, Lease
+from quorate.model.messages import AllocationSpec, MemberStatus, Seen
+
+
+def spec(name: str) -> AllocationSpec:
+    return AllocationSpec(name, name.split("-")[0], 1, "00", "n", "ann", ("true",), "none", {}, (), 30.0, 600.0)
+
+
+def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    one, two = spec("job1-1"), spec("job2-1")
+    journal.record_intents(["job1-1.0.1", "job2-1.0.1", "job1-1.1.1"], [one, two, one])
+    journal.record_outcome(MemberStatus("job1-1.0.1", "exited"))
+    journal.save_seen(Seen("c", 1, "m", 7))
+    journal.save_plan(Lease("boot", 5.0, 9.0))
+    journal.forget(["job2-1.0.1"])
+    for memory in (FileJournal(tmp_path).load(), FileJournal(tmp_path).load()):
+        assert memory.intents == {"job1-1.0.1": one, "job1-1.1.1": one}
+        assert memory.outcomes == {"job1-1.0.1": MemberStatus("job1-1.0.1", "exited")}
+        assert memory.seen == Seen("c", 1, "m", 7)
+        assert memory.lease == Lease("boot", 5.0, 9.0)
+
+
+def test_a_torn_last_record_is_dropped_wherever_it_was_torn(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    journal.record_intents(["job1-1.0.1"], [spec("job1-1")])
+    whole = (tmp_path / "journal").read_bytes()
+    journal.record_intents(["job2-1.0.1"], [spec("job2-1")])
+    both = (tmp_path / "journal").read_bytes()
+    for length in range(len(whole), len(both)):
+        (tmp_path / "journal").write_bytes(both[:length])
+        assert list(FileJournal(tmp_path).load().intents) == ["job1-1.0.1"]
+
+
+def test_damage_in_the_middle_is_refused_with_its_place(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    journal.record_intents(["job1-1.0.1"], [spec("job1-1")])
+    journal.record_intents(["job2-1.0.1"], [spec("job2-1")])
+    data = bytearray((tmp_path / "journal").read_bytes())
+    data[20] ^= 1
+    (tmp_path / "journal").write_bytes(data)
+    with pytest.raises(JournalError, match="at byte 0"):
+        FileJournal(tmp_path)
+
+
+def test_intents_are_synced_once_for_a_whole_gang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = FileJournal(tmp_path)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    journal.record_intents([f"job1-1.{rank}.1" for rank in range(8)], [spec("job1-1")] * 8)
+    assert len(synced) == 1
