@@ -53,7 +53,7 @@ def _network(value: object) -> Network:
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not a URL such as http://proxy.example.org:3128")
+        raise ValueError("is not a URL such as http://proxy.example.org")
     if parts.username or parts.password:
         raise ValueError("carries a password; a proxy's credentials belong in the agent's own file")
     return value
@@ -224,6 +224,7 @@ class ProviderSection(_Section):
     """The cloud in which a pool's machines are."""
 
     type: ProviderName
+    region: str | None = None
 
 
 class PoolSection(_Section):

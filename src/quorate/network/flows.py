@@ -12,6 +12,8 @@ class Role(StrEnum):
     """Who stands at an end of a flow."""
 
     USER = "user"
+    #: Who runs the machines and logs in to them.
+    OPERATOR = "operator"
     MASTER = "master"
     AGENT = "agent"
     MEMBER = "member"
@@ -49,6 +51,8 @@ class PortKind(StrEnum):
     LEASED = "leased"
     #: Every port of the transport.
     ALL = "all"
+    #: What the job itself names.
+    DECLARED = "declared"
 
 
 class Encryption(StrEnum):
@@ -99,12 +103,23 @@ class Ports:
         match self.kind:
             case PortKind.FIXED:
                 return f"{self.default} + rank" if self.per_rank else str(self.default)
-            case PortKind.ALL:
-                return "all"
+            case PortKind.ALL | PortKind.DECLARED:
+                return self.kind.value
             case PortKind.WINDOW | PortKind.LEASED:
                 return f"{self.kind.value} ({self.default})"
             case PortKind.RANGE:
                 return str(self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a plan is made for: the launchers, kinds, modes and providers that it must serve, and its features."""
+
+    launchers: frozenset[str] = frozenset()
+    kinds: frozenset[str] = frozenset()
+    modes: frozenset[NetworkMode] = frozenset()
+    providers: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +132,16 @@ class When:
     providers: frozenset[str] = frozenset()
     #: Words for what a cluster or job may have: `tls`, `plain`, `apps`, `proxy`, `ssh`, `several-members`, `gpu`.
     features: frozenset[str] = frozenset()
+
+    def holds(self, context: Context) -> bool:
+        """Say whether every condition holds in `context`."""
+        return (
+            (not self.launchers or bool(self.launchers & context.launchers))
+            and (not self.kinds or bool(self.kinds & context.kinds))
+            and (not self.modes or bool(self.modes & context.modes))
+            and (not self.providers or bool(self.providers & context.providers))
+            and self.features <= context.features
+        )
 
     def __str__(self) -> str:
         parts = [
@@ -185,6 +210,11 @@ def window(first: int, last: int, *, setting: str) -> Ports:
 def leased(first: int, last: int, *, setting: str) -> Ports:
     """Return the range out of which hosts lease ports, with its default."""
     return Ports(PortKind.LEASED, PortRange(first, last), setting=setting)
+
+
+def declared() -> Ports:
+    """Return the ports that a job names itself."""
+    return Ports(PortKind.DECLARED, ALL_PORTS, setting="the job's `ports`")
 
 
 def every_port() -> Ports:

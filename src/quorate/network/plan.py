@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_network,
+    summarize_address_range,
+)
 from typing import Any
 
 from quorate.model.ports import PortRange
@@ -153,10 +161,43 @@ def addresses(texts: Iterable[str]) -> tuple[Network, ...]:
 
     Raises ValueError for what is neither, and for a CIDR with host bits set.
     """
-    networks = [ip_network(text.strip()) for text in texts]
-    v4 = collapse_addresses(network for network in networks if isinstance(network, IPv4Network))
-    v6 = collapse_addresses(network for network in networks if isinstance(network, IPv6Network))
+    return collapse(ip_network(text.strip()) for text in texts)
+
+
+def collapse(networks: Iterable[Network]) -> tuple[Network, ...]:
+    """Return the fewest disjoint networks that hold exactly the same addresses, IPv4 first."""
+    given = list(networks)
+    v4 = collapse_addresses(network for network in given if isinstance(network, IPv4Network))
+    v6 = collapse_addresses(network for network in given if isinstance(network, IPv6Network))
     return (*v4, *v6)
+
+
+def without(networks: Iterable[Network], taken: Iterable[Network]) -> tuple[Network, ...]:
+    """Return the addresses of `networks` that are in none of `taken`, as the fewest networks, IPv4 first."""
+    mine, theirs = list(networks), list(taken)
+    left: list[Network] = []
+    for family in (IPv4Network, IPv6Network):
+        holes = sorted(_span(hole) for hole in theirs if isinstance(hole, family))
+        address = IPv4Address if family is IPv4Network else IPv6Address
+        for first, last in sorted(_span(network) for network in mine if isinstance(network, family)):
+            for start, end in _gaps(first, last, holes):
+                left += summarize_address_range(address(start), address(end))
+    return collapse(left)
+
+
+def _span(network: Network) -> tuple[int, int]:
+    return int(network.network_address), int(network.broadcast_address)
+
+
+def _gaps(first: int, last: int, holes: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for start, end in holes:
+        if end < first or start > last:
+            continue
+        if first < start:
+            yield first, start - 1
+        first = max(first, end + 1)
+    if first <= last:
+        yield first, last
 
 
 def _party(party: Party) -> dict[str, Any]:

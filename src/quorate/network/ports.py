@@ -1,4 +1,4 @@
-"""Ports as a resource: who holds which port of a host's own address, how long it rests afterwards, and why none is left."""
+"""Ports as a resource: who holds which port of a host's address, how long it then rests, and why none is left."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""What is wrong with a cluster before any rule is written: overlaps, unknown ends, no way out, ports in the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from quorate.model.clusterfile import ClusterFile, Internet, PoolSection
+from quorate.network import catalogue
+from quorate.network.findings import Finding
+from quorate.network.flows import NetworkMode, PortKind, Role
+from quorate.network.plan import Party, PlannedFlow, addresses
+from quorate.network.settings import DEFAULT_OVERLAYS, SERVICES, modes_of, window_of
+
+
+def check_cluster(cluster: ClusterFile, flows: tuple[PlannedFlow, ...]) -> Iterator[Finding]:
+    """Yield what is wrong with the cluster as a whole; `flows` are those of its plan."""
+    yield from _unresolved(flows)
+    overlays = {pool.name: cluster.settings(pool).overlays or addresses(DEFAULT_OVERLAYS) for pool in cluster.pools}
+    places = [("master", cluster.master.where), *((f"pool {pool.name}", pool.where) for pool in cluster.pools)]
+    for pool_name, networks in overlays.items():
+        for place, where in places:
+            for theirs in where.addresses:
+                for ours in networks:
+                    if ours.version == theirs.version and ours.overlaps(theirs):
+                        evidence = f"the overlay {ours} and the addresses {theirs} of {place} overlap"
+                        remedy = f"set network.overlays to networks that nothing else uses, not {ours}"
+                        yield Finding("NET-OVERLAP", f"agent/{pool_name}", evidence, remedy=remedy)
+    for pool in cluster.pools:
+        of_master, of_pool = cluster.master.where.vpc, pool.where.vpc
+        if of_master and of_pool and of_master != of_pool:
+            evidence = f"the master is in {of_master}, pool {pool.name} in {of_pool}"
+            yield Finding(
+                "NET-SPLIT", f"agent/{pool.name}", evidence, remedy="put both in one network, or peer the two"
+            )
+        yield from _way_out(cluster, pool)
+        yield from _ports(cluster, pool)
+    users = cluster.users.where.addresses
+    for pool in cluster.pools:
+        shared = [str(a) for a in users for b in pool.where.addresses if a.version == b.version and a.overlaps(b)]
+        if shared:
+            evidence = (
+                f"users.where {', '.join(shared)} holds agents of pool {pool.name}: agents may use the API as users"
+            )
+            yield Finding("PLAN-WIDE", "user/users", evidence, remedy="name the users' own machines in users.where")
+
+
+def _unresolved(flows: tuple[PlannedFlow, ...]) -> Iterator[Finding]:
+    unknown: dict[str, Party] = {}
+    for flow in flows:
+        for party in (flow.source, flow.destination):
+            if not party.known:
+                unknown.setdefault(party.key, party)
+    keys = {Role.MASTER: "master.where", Role.USER: "users.where", Role.OPERATOR: "operators.where"}
+    for party in unknown.values():
+        names = f"; it is known by name: {', '.join(party.hosts)}" if party.hosts else ""
+        evidence = f"no address, tag, group or account is known for {party.key}{names}"
+        if party.role is Role.AGENT:
+            remedy = f"add `where:` to pool {party.name} in master.yaml"
+        elif party.role in keys:
+            remedy = f"add `{keys[party.role]}` to master.yaml"
+        elif party.role is Role.PROXY:
+            remedy = "add `network.proxy.addresses` to master.yaml"
+        else:
+            section = SERVICES.get(party.role, party.role.value)
+            remedy = f"add addresses under `outside.{section}` to master.yaml, or a `network.proxy`"
+        yield Finding("PLAN-UNRESOLVED", party.key, evidence, remedy=remedy)
+
+
+def _way_out(cluster: ClusterFile, pool: PoolSection) -> Iterator[Finding]:
+    if cluster.settings(pool).proxy or pool.where.internet is None:
+        return
+    provider = pool.provider.type if pool.provider else None
+    remedies = {
+        "gcp": "give the instances an external IP address, or configure Cloud NAT for the VPC",
+        "aws": "give the instances a public IP address and the VPC an internet gateway, or use a NAT gateway",
+        "oci": "keep the subnet private and add a NAT gateway, or mirror the images in the region's own registry",
+    }
+    remedy = remedies.get(provider or "", "add NAT or a `network.proxy`, or mirror the images inside")
+    if pool.where.internet is Internet.NONE:
+        evidence = f"pool {pool.name} has no way out, but images come from outside"
+        yield Finding("NO-INTERNET", f"agent/{pool.name}", evidence, remedy=remedy)
+    elif pool.where.internet is Internet.SERVICE_GATEWAY and not cluster.outside.registries:
+        evidence = f"pool {pool.name} reaches OCI's own services only, but images come from Docker Hub"
+        yield Finding("NO-INTERNET", f"agent/{pool.name}", evidence, remedy=remedy)
+    elif pool.where.internet is Internet.PUBLIC_IP:
+        evidence = f"agents of pool {pool.name} have public addresses: one wrong rule opens them to the world"
+        yield Finding("PLAN-WIDE", f"agent/{pool.name}", evidence, remedy="keep agents in a private subnet behind NAT")
+
+
+def _ports(cluster: ClusterFile, pool: PoolSection) -> Iterator[Finding]:
+    settings = cluster.settings(pool)
+    window, leases = window_of(settings), settings.lease_range or catalogue.ports("leased")
+    if NetworkMode.HOST in modes_of(settings) and window.overlaps(leases):
+        evidence = f"the lease range {leases} and the ephemeral range {window} of pool {pool.name} overlap"
+        remedy = f"end the lease range before {window.first}"
+        yield Finding("PORT-IN-WINDOW", f"agent/{pool.name}", evidence, remedy=remedy)
+    for flow in catalogue.FLOWS.values():
+        fixed = flow.ports.kind is PortKind.FIXED and flow.source is flow.destination is Role.MEMBER
+        if fixed and flow.ports.default.overlaps(window):
+            evidence = f"{flow.id} listens on {flow.ports.default}, inside the ephemeral range {window}"
+            remedy = f"sysctl -w net.ipv4.ip_local_reserved_ports={flow.ports.default}"
+            yield Finding("PORT-IN-WINDOW", flow.id, evidence, remedy=remedy)

@@ -1,0 +1,171 @@
+"""The plan of one allocation: which member may connect to which, on what ports, and what none of them may reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+from quorate.model.ports import LAST_PORT, PortRange, merge
+from quorate.network import catalogue
+from quorate.network.flows import Context, Flow, Listener, NetworkMode, PortKind, Role
+from quorate.network.plan import Network, Party, Plan, PlannedFlow, addresses, without
+
+
+class Openness(StrEnum):
+    """What members of one allocation may do among themselves."""
+
+    #: Anything, as in a network without a firewall.
+    OPEN = "open"
+    #: The flows of the platform and of the job's launcher.
+    PLANNED = "planned"
+
+
+class PortsPastTheEnd(ValueError):
+    """A flow with a port for each rank would need ports beyond 65535."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEnd:
+    """A member as the network sees it."""
+
+    name: str
+    rank: int
+    address: IPv4Address | IPv6Address
+    agent: str
+    #: Ports that it listens on instead of the catalogue's, by flow: leases of its host, or the user's own choice.
+    ports: Mapping[str, PortRange] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The networks that members must not reach, as far as the master knows them."""
+
+    agents: tuple[Network, ...] = ()
+    master: tuple[Network, ...] = ()
+    #: All overlays, of which this allocation's subnet is one part.
+    overlays: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobNetwork:
+    """All that the plan of an allocation depends on; members are in rank order."""
+
+    allocation: str
+    kind: str
+    launcher: str
+    mode: NetworkMode
+    members: tuple[MemberEnd, ...]
+    window: PortRange
+    openness: Openness = Openness.PLANNED
+    gpu: bool = False
+    ssh: bool = True
+    #: MASTER_PORT, where the user chose it; ranked ports follow it.
+    master_port: int | None = None
+    #: TCP ports that the job declares besides those of its launcher, between its members.
+    extra: tuple[PortRange, ...] = ()
+    horovod_range: PortRange | None = None
+    subnet: Network | None = None
+    around: Surroundings = Surroundings()
+
+    def __post_init__(self) -> None:
+        if [member.rank for member in self.members] != list(range(len(self.members))):
+            raise ValueError(f"the members of {self.allocation} are not in rank order")
+
+
+def openness_of(kind: str, launcher: str) -> Openness:
+    """Return the default: open for clusters and free-form jobs, planned for jobs with a framework's launcher."""
+    return Openness.OPEN if kind == "cluster" or launcher == "none" else Openness.PLANNED
+
+
+def plan_job(job: JobNetwork) -> Plan:
+    """Return the plan of an allocation; raise PortsPastTheEnd where a rank's port would be no port."""
+    flows = tuple(_flows(job))
+    return Plan(job.allocation, flows, tuple(_forbidden(job)))
+
+
+def _flows(job: JobNetwork) -> Iterator[PlannedFlow]:
+    everyone = Party(Role.MEMBER, "members", addresses(str(member.address) for member in job.members))
+    context = _context(job)
+    for flow in catalogue.FLOWS.values():
+        if flow.destination is not Role.MEMBER or not flow.when.holds(context):
+            continue
+        if flow.source is not Role.MEMBER:
+            yield _planned(
+                flow, _end(Role.AGENT, job.members[0]), _end(Role.MEMBER, job.members[0]), flow.ports.default
+            )
+        elif flow.ports.kind is PortKind.LEASED:
+            continue  # what is leased stands in the plan as the flow that it serves
+        elif flow.ports.kind is PortKind.DECLARED:
+            yield replace(_planned(flow, everyone, everyone, flow.ports.default), ports=merge(job.extra))
+        elif flow.ports.per_rank or any(flow.id in member.ports for member in job.members):
+            for member in job.members if flow.listener is Listener.EVERY else job.members[:1]:
+                yield _planned(flow, everyone, _end(Role.MEMBER, member), _ports(flow, job, member))
+        else:
+            listeners = everyone if flow.listener is Listener.EVERY else _end(Role.MEMBER, job.members[0])
+            yield _planned(flow, everyone, listeners, _ports(flow, job, job.members[0]))
+
+
+def _forbidden(job: JobNetwork) -> Iterator[PlannedFlow]:
+    context = _context(job)
+    members = Party(Role.MEMBER, "members", addresses(str(member.address) for member in job.members))
+    own = (job.subnet,) if job.subnet else members.addresses
+    far = {
+        Role.AGENT: Party(Role.AGENT, "agents", job.around.agents),
+        Role.MASTER: Party(Role.MASTER, "master", job.around.master),
+        Role.STRANGER: Party(Role.STRANGER, "other allocations", without(job.around.overlays, own)),
+        Role.METADATA: Party(Role.METADATA, "cloud metadata", addresses(catalogue.METADATA_ADDRESSES)),
+    }
+    for flow in catalogue.FORBIDDEN.values():
+        if flow.source is Role.MEMBER and flow.when.holds(context) and far[flow.destination].known:
+            for transport in flow.transports:
+                ends = (members, far[flow.destination])
+                yield PlannedFlow(flow.id, *ends, transport, (catalogue.ports("open"),), flow.harm)
+
+
+def _context(job: JobNetwork) -> Context:
+    several = len(job.members) > 1
+    features = {
+        "several-members": several,
+        "open": job.openness is Openness.OPEN,
+        "gpu": job.gpu,
+        "ssh": job.ssh,
+        "declared": bool(job.extra),
+    }
+    return Context(
+        launchers=frozenset([job.launcher]),
+        kinds=frozenset([job.kind]),
+        modes=frozenset([job.mode]),
+        features=frozenset(name for name, holds in features.items() if holds),
+    )
+
+
+def _ports(flow: Flow, job: JobNetwork, member: MemberEnd) -> PortRange:
+    if flow.id in member.ports:
+        return member.ports[flow.id]
+    if flow.ports.kind is PortKind.WINDOW:
+        return job.window
+    if flow.id == "horovod" and job.horovod_range:
+        return job.horovod_range
+    follows = flow.id in ("master-port", "tf-config", "deepspeed-rendezvous")
+    base = job.master_port if follows and job.master_port else flow.ports.default.first
+    if not flow.ports.per_rank:
+        return PortRange.of(base) if follows else flow.ports.default
+    if base + len(job.members) - 1 > LAST_PORT:
+        most = LAST_PORT - base + 1
+        raise PortsPastTheEnd(
+            f"{flow.id} needs a port for each rank from {base} on: {len(job.members)} members would need port "
+            f"{base + len(job.members) - 1}, but ports end at {LAST_PORT}; take at most {most}, or a lower MASTER_PORT"
+        )
+    return PortRange.of(base + member.rank)
+
+
+def _end(role: Role, member: MemberEnd) -> Party:
+    return Party(role, member.name, (ip_network(str(member.address)),))
+
+
+def _planned(flow: Flow, source: Party, destination: Party, ports: PortRange) -> PlannedFlow:
+    return PlannedFlow(
+        flow.id, source, destination, flow.transport, (ports,), flow.purpose, str(flow.when), flow.encryption
+    )

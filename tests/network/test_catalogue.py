@@ -1,0 +1,112 @@
+"""The catalogue holds every flow of the vendors' documents, and nobody else decides a port."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import quorate
+from quorate.model.ports import PortRange
+from quorate.network import catalogue
+from quorate.network.findings import CODES
+from quorate.network.flows import PortKind, Role, Transport
+
+SOURCE = Path(quorate.__file__).parent
+
+#: (port or range, transport) of each document that Quorate implements; what it makes unnecessary is in docs/ports.md.
+DOCUMENTED = {
+    "Determined, firewall rules": [
+        "8443", "8080", "1734", "1750", "12350", "29500", "29400", "12355", "2600-2899", "2900-3199", "3200-3599",
+    ],
+    "Oracle ADS, distributed training": ["8786", "8787", "8700-8800", "3000-3100", "29400", "12345"],
+    "Backend.AI, cluster networking": ["29500"],
+    "Quorate": ["8081", "8444", "12360", "12365"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("document", DOCUMENTED)
+def test_every_documented_port_has_a_flow(document: str) -> None:
+    known = {str(flow.ports.default) for flow in catalogue.FLOWS.values() if flow.transport is Transport.TCP}
+    assert set(DOCUMENTED[document]) <= known
+
+
+def test_the_overlay_and_the_outside_have_flows() -> None:
+    assert (catalogue.port("vxlan"), catalogue.flow("vxlan").transport) == (4789, Transport.UDP)
+    outside = {Role.REGISTRY, Role.PACKAGES, Role.STORE, Role.CLOUD_API, Role.PROXY, Role.DNS, Role.NTP}
+    assert outside <= {flow.destination for flow in catalogue.FLOWS.values()}
+
+
+def test_the_forbidden_flows_of_the_design_are_there() -> None:
+    ends = {(flow.source, flow.destination) for flow in catalogue.FORBIDDEN.values()}
+    assert {
+        (Role.USER, Role.AGENT),
+        (Role.USER, Role.MEMBER),
+        (Role.MEMBER, Role.AGENT),
+        (Role.MEMBER, Role.MASTER),
+        (Role.MEMBER, Role.STRANGER),
+        (Role.MEMBER, Role.METADATA),
+    } <= ends
+
+
+def test_no_id_stands_twice_and_every_forbidden_flow_has_a_finding() -> None:
+    assert not set(catalogue.FLOWS) & set(catalogue.FORBIDDEN)
+    assert {flow.finding for flow in catalogue.FORBIDDEN.values()} <= set(CODES)
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in (*catalogue.FLOWS, *catalogue.FORBIDDEN))
+
+
+def test_an_unknown_flow_is_answered_with_the_nearest() -> None:
+    with pytest.raises(catalogue.UnknownFlow, match="did you mean 'rendezvous'"):
+        catalogue.port("rendezvouz")
+
+
+def test_only_a_flow_with_one_port_has_a_port() -> None:
+    with pytest.raises(ValueError, match="has no single port"):
+        catalogue.port("notebook")
+    assert catalogue.ports("notebook") == PortRange(2900, 3199)
+
+
+def test_the_flows_of_a_port_name_fixed_ones_before_windows() -> None:
+    assert [flow.id for flow in catalogue.uses(29400)] == ["torch-rendezvous"]
+    assert [flow.id for flow in catalogue.uses(3000)] == ["dask-nanny", "notebook"]
+    assert {flow.ports.kind for flow in catalogue.uses(50000)} == {PortKind.WINDOW}
+
+
+def _numbers(path: Path) -> list[tuple[int, str]]:
+    """Return the numbers that the code of a module names, with their lines; docstrings and comments may name ports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    prose = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node not in prose:
+            if type(node.value) is int:
+                found.append((node.lineno, str(node.value)))
+            elif isinstance(node.value, str):
+                found += [(node.lineno, text) for text in re.findall(r"(?<![\w.-])\d{4,5}(?![\w.-])", node.value)]
+    return found
+
+
+def test_no_other_module_names_a_port() -> None:
+    ports = {
+        str(port)
+        for flow in catalogue.FLOWS.values()
+        if flow.ports.kind in (PortKind.FIXED, PortKind.RANGE, PortKind.LEASED, PortKind.WINDOW)
+        for port in (flow.ports.default.first, flow.ports.default.last)
+        if port > 1024  # 22, 53, 123 and 443 are too common as numbers to mean a port
+    }
+    named = [
+        f"{path.relative_to(SOURCE)}:{line} names {text}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        if path != Path(catalogue.__file__)
+        for line, text in _numbers(path)
+        if text in ports
+    ]
+    assert not named, "ports are decided in network/catalogue.py alone; ask it with catalogue.port(...)"
