@@ -143,14 +143,17 @@ class PlanView(_View):
 
 
 class LogLine(_View):
-    """One line of a member's output. `\\r` inside a line is kept; `end` is how it ended (newline, or nothing yet)."""
+    """A line of a member's output, or a part of one; text and end of all parts of a stream, joined, are the stream."""
 
     member: str
     rank: int
     incarnation: int = 1
     stream: str = Field(description="stdout or stderr")
     time: datetime
+    #: `\r` inside is kept, so that a progress bar arrives as it was drawn.
     text: str
+    #: A newline, or empty where the next part of this stream goes on with the line.
+    end: str = "\n"
     #: Where the next line of this member begins: give it back as a cursor.
     offset: int
 
