@@ -1,5 +1,7 @@
 """Pure decisions: queue order, gang placement, reservation, and the sentences that explain them."""
 
+from quorate.scheduling.line import decide
+from quorate.scheduling.reasons import explain, never_fits
 from quorate.scheduling.types import (
     AgentView,
     Decisions,
@@ -23,5 +25,8 @@ __all__ = [
     "Reservation",
     "Running",
     "View",
+    "decide",
+    "explain",
     "labels_of",
+    "never_fits",
 ]

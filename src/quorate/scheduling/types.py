@@ -13,6 +13,8 @@ from quorate.model.job import Placement
 Labels = frozenset[tuple[str, str]]
 """Pairs of key and value: hashable, and "the agent has all that the job asks for" is `wanted <= has`."""
 
+Shape = tuple[object, ...]
+
 
 def labels_of(pairs: Mapping[str, str]) -> Labels:
     """The mapping that people write, as the value that the scheduler compares."""
@@ -24,7 +26,7 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     id: str
     pool: str
-    #: Slots that it has, and those that no allocation uses now. `free` below zero (its slots shrank) counts as none.
+    #: Slots that it has, and those that no allocation uses now; below zero (its slots have shrunk) counts as none.
     total: int
     free: int
     #: Whether new members may be placed on it. Slots of a closed agent are never given, nor are they held.
@@ -55,12 +57,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seq: int
     #: Since when it waits, on the clock of `View.now_s`.
     queued_at_s: float
-    #: The job is stopped after so many seconds of running; None means that it may run for ever.
+    #: From placement until its slots are free again, start and stop included, it takes no longer; None: nobody knows.
     max_runtime_s: float | None = None
+    #: What it asks for, apart from who asks: requests of one shape fit or do not fit together. Derived; never given.
+    shape: Shape = ()
 
     def __post_init__(self) -> None:
         if self.nodes < 1 or self.slots < 0 or not 1 <= self.least <= self.nodes:
             raise ValueError(f"job {self.job}: {self.nodes} nodes (at least {self.least}) of {self.slots} slots")
+        # A plain string, because an enum's hash is computed in Python, ten thousand times in a pass.
+        shape = (self.nodes, self.least, self.slots, self.placement.value, self.colocate, self.labels)
+        msgspec.structs.force_setattr(self, "shape", shape)
 
     @property
     def least(self) -> int:
@@ -74,7 +81,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     job: str
     #: (agent, slots) pairs; an agent may stand there more than once.
     uses: tuple[tuple[str, int], ...]
-    #: It has ended by then at the latest, on the clock of `View.now_s`; None: nobody knows.
+    #: Its slots are free by then at the latest, on the clock of `View.now_s`; None: nobody knows.
     ends_by_s: float | None = None
 
 
