@@ -1,0 +1,62 @@
+"""How the command line shows an error: cause, evidence, next command; never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from quorate.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from quorate.model.problem import QuorateError
+
+
+class CommandError(Exception):
+    """What a command refuses by itself. `lines` are the evidence, `hint` is the next command."""
+
+    def __init__(
+        self, cause: str, *, hint: str = "", lines: tuple[str, ...] = (), code: Exit | int = Exit.FAILED
+    ) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.hint = hint
+        self.lines = lines
+        self.code = code
+
+
+def usage(cause: str, hint: str = "") -> NoReturn:
+    """Refuses a command line that makes no sense."""
+    raise CommandError(cause, hint=hint, code=Exit.USAGE)
+
+
+def show(cause: str, lines: tuple[str, ...] = (), hint: str = "") -> None:
+    """Writes an error to stderr, in colour on a terminal."""
+    red, dim, off = ("\033[1;31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
+    text = [f"{red}error:{off} {cause}"]
+    text += [f"  {line}" for line in lines]
+    if hint:
+        text.append(f"{dim}try:{off}   {hint}")
+    print("\n".join(text), file=sys.stderr)
+
+
+def show_problem(error: QuorateError) -> Exit:
+    """Shows what the master or the client said, and returns the exit code for it."""
+    problem = error.problem
+    cause = problem.detail or problem.title
+    # A detail that only repeats the list of mistakes would say everything twice.
+    lines = tuple(
+        f"{item.path}: {item.message}{f' ({item.hint})' if item.hint else ''}" if item.path else item.message
+        for item in problem.errors
+    )
+    show(f"{cause} [{problem.code}]", lines, problem.hint)
+    return exit_code(error)
+
+
+def exit_code(error: QuorateError) -> Exit:
+    """The exit code of a problem."""
+    problem = error.problem
+    if problem.code in ("MASTER-UNREACHABLE", "MASTER-UNTRUSTED", "NOT-A-MASTER"):
+        return Exit.UNREACHABLE
+    if problem.code in ("CLIENT-SETTINGS", "CONTEXT-REFUSED") or problem.status in (400, 422):
+        return Exit.USAGE
+    return {401: Exit.NOT_ALLOWED, 403: Exit.NOT_ALLOWED, 404: Exit.UNKNOWN}.get(problem.status, Exit.FAILED)

@@ -1,0 +1,255 @@
+"""`quorate job`: list, show, follow, wait for and cancel jobs."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quorate.cli import complete
+from quorate.cli.app import new_group
+from quorate.cli.exits import Exit
+from quorate.cli.output import Json, ago, bold, coloured, dim, note, print_json, span, table
+from quorate.cli.session import Master, Token, connect
+
+if TYPE_CHECKING:
+    from quorate.client.api import Client
+    from quorate.client.streams import Watcher
+    from quorate.model.views import AttemptView, JobDetail, JobView, MemberView
+
+app = new_group("List, show, follow, wait for and cancel jobs.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete.jobs)]
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[str, typer.Option(help="Only jobs in this state.")] = "",
+    owner: Annotated[str, typer.Option(help="Only jobs of this user.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, newest first.")] = 50,
+    as_json: Json = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """List jobs, newest first."""
+    with connect(master, token) as client:
+        jobs = list(client.jobs(state=state, owner=owner, limit=limit))
+    if as_json:
+        print_json(jobs)
+        return
+    table(
+        ["ID", "NAME", "OWNER", "STATE", ">MEMBERS", "SUBMITTED", "RAN", "WHY"],
+        (
+            (
+                job.id,
+                job.spec.name,
+                job.owner,
+                job.state,
+                str(job.spec.resources.nodes),
+                ago(job.submitted_at),
+                span(job.ran),
+                _first_line(job.reason),
+            )
+            for job in jobs
+        ),
+        empty="no jobs yet; quorate run starts one",
+    )
+
+
+@app.command()
+def show(job: Id, as_json: Json = False, master: Master = None, token: Token = None) -> None:
+    """Show a job: its state and why, its members, and what happened to it."""
+    with connect(master, token) as client:
+        detail = client.job(job)
+    if as_json:
+        print_json(detail)
+    else:
+        _show(detail)
+
+
+@app.command()
+def logs(
+    job: Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    member: Annotated[str, typer.Option(help="Only this member: its name (sub1), or its rank.")] = "",
+    attempt: Annotated[int | None, typer.Option(min=1, help="Only this attempt; else the newest.")] = None,
+    tail: Annotated[int | None, typer.Option(min=0, help="Begin with the last N lines of each member.")] = None,
+    times: Annotated[bool, typer.Option("--times", "-t", help="The time (UTC) before each line.")] = False,
+    as_json: Json = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """Print the output of a job's members."""
+    with connect(master, token) as client:
+        from quorate.cli.follow import names_of
+        from quorate.cli.screen import Screen
+
+        detail = client.job(job)
+        told = _tells_of_breaks()
+        lines = client.logs(job, follow=follow, member=member, attempt=attempt, tail=tail, told=told)
+        if as_json:
+            for line in lines:
+                print(line.model_dump_json(), flush=follow)
+            return
+        screen = Screen({} if member else names_of(detail))
+        batch = []
+        try:
+            for line in lines:
+                stamp = f"{line.time:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z "
+                batch.append(line.model_copy(update={"text": stamp + line.text}) if times else line)
+                # Following shows each line at once; a finished log goes out in larger pieces.
+                if follow or len(batch) >= 500:
+                    screen.write(batch)
+                    batch = []
+            screen.write(batch)
+        finally:
+            screen.finish()
+    if not follow and not detail.state.final:
+        note(f"the job is {detail.state}; -f follows it")
+
+
+@app.command()
+def cancel(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.", autocompletion=complete.jobs)],
+    wait_for_end: Annotated[bool, typer.Option("--wait", help="Return only when they have ended.")] = False,
+    as_json: Json = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """Cancel jobs: SIGTERM to their members, SIGKILL after the grace period."""
+    with connect(master, token) as client:
+        views = [client.cancel(job) for job in jobs]
+        if wait_for_end:
+            views = [_wait(client, view.id) for view in views]
+    if as_json:
+        print_json(views)
+        return
+    for view in views:
+        print(f"{view.id} {coloured(view.state)}")
+
+
+@app.command()
+def wait(
+    job: Id,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Give up after this, such as 10m; the job runs on.")
+    ] = None,
+    as_json: Json = False,
+    master: Master = None,
+    token: Token = None,
+) -> int:
+    """Wait until a job ends, and end with its exit code."""
+    from quorate.cli import outcome
+    from quorate.cli.errors import show as show_error
+    from quorate.cli.errors import usage
+    from quorate.model.duration import DurationError, parse_duration
+
+    try:
+        seconds = parse_duration(timeout) if timeout else None
+    except DurationError as error:
+        usage(f"--timeout: {error}")
+    with connect(master, token) as client:
+        view = _wait(client, job, seconds)
+    if as_json:
+        print_json(view)
+    if not view.state.final:
+        show_error(f"job {view.id} is still {view.state}", hint=f"quorate job wait {view.id}")
+        return Exit.DEADLINE
+    return outcome.exit_code(view) if as_json else outcome.show(view)
+
+
+def _wait(client: Client, job: str, seconds: float | None = None) -> JobView:
+    """Waits on the master, through its absence where no time was given."""
+    import time
+
+    view: JobView = client.job(job)
+    if seconds is None:
+        return deque(client.states(job, _tells_of_breaks()), maxlen=1).pop()
+    deadline = time.monotonic() + seconds
+    while not view.state.final and (left := deadline - time.monotonic()) > 0:
+        view = client.wait(job, min(30.0, max(0.1, left)))
+    return view
+
+
+def _tells_of_breaks() -> Watcher:
+    """Tells a person once for each time that the master goes away."""
+    away = False
+
+    def told(problem: Exception | None) -> None:
+        nonlocal away
+        if problem is not None and not away:
+            note("the master is away; waiting for it")
+        away = problem is not None
+
+    return told
+
+
+# --- for people --------------------------------------------------------------------------------------------------
+
+
+def _show(job: JobDetail) -> None:
+    spec = job.spec
+    print(f"{bold(job.id)}  {spec.name}  {coloured(job.state)}")
+    if job.reason:
+        for number, line in enumerate(job.reason.splitlines()):
+            print(f"  {line}" if number == 0 else dim(f"    {line}"))
+    resources = spec.resources
+    facts = {
+        "owner": job.owner,
+        "command": " ".join(spec.entrypoint),
+        "asks for": f"{resources.nodes} x {resources.slots} slots in pool {resources.pool}, {spec.placement}",
+        "launcher": spec.launcher if spec.launcher != "none" else "",
+        "submitted": ago(job.submitted_at),
+        "times": _times(job),
+        "exit code": "" if job.exit_code is None else str(job.exit_code),
+        "attempt": f"{job.attempt}, {job.restarts_left} restarts left" if job.attempt else "",
+        "secrets": ", ".join(job.secrets),
+    }
+    print()
+    for name, value in facts.items():
+        if value:
+            print(f"  {dim(name.ljust(10))} {value}")
+    if job.members:
+        print()
+        _members(job.members)
+    earlier = [attempt for attempt in job.attempts if attempt.attempt != job.attempt]
+    for attempt in earlier:
+        _attempt(attempt)
+    if job.history:
+        print(bold("\nhistory"))
+        for entry in job.history:
+            print(f"  {dim(f'{entry.at:%Y-%m-%d %H:%M:%S}Z')}  {entry.what}")
+
+
+def _members(members: tuple[MemberView, ...]) -> None:
+    table(
+        ["MEMBER", ">RANK", "AGENT", "STATE", "ENDED WITH", "WHY"],
+        ((m.name, str(m.rank), m.agent, m.state, ended_with(m), _first_line(m.reason)) for m in members),
+    )
+
+
+def _attempt(attempt: AttemptView) -> None:
+    print(bold(f"\nattempt {attempt.attempt}") + f"  {attempt.outcome}  {_first_line(attempt.reason)}")
+
+
+def ended_with(member: MemberView) -> str:
+    """The exit code or the signal's name; a dash while there is none."""
+    if member.signal is not None:
+        import signal
+
+        try:
+            return signal.Signals(member.signal).name
+        except ValueError:
+            return f"signal {member.signal}"
+    return "-" if member.exit_code is None else str(member.exit_code)
+
+
+def _times(job: JobView) -> str:
+    from quorate.cli.outcome import times
+
+    return times(job)
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""

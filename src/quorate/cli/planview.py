@@ -1,0 +1,55 @@
+"""What `quorate run --plan` shows: where the members would run, under which names and ports, with what environment."""
+
+from __future__ import annotations
+
+import shlex
+
+from quorate.cli.output import bold, dim, table
+from quorate.model.duration import format_duration
+from quorate.model.job import JobSpec
+from quorate.model.views import PlanView
+
+
+def show_plan(spec: JobSpec, plan: PlanView, context: str) -> None:
+    """Prints the plan for people."""
+    print(bold(f"job {spec.name}: " + ("fits now" if plan.fits_now else f"would wait: {plan.waits_for}")))
+    print(f"context: {context}")
+    limits = {"max_runtime": spec.max_runtime, "start_timeout": spec.start_timeout, "grace": spec.grace}
+    said = ", ".join(f"{name} {format_duration(value)}" for name, value in limits.items() if value is not None)
+    print(f"restarts {spec.restarts}, priority {spec.priority}, {said}\n")
+    if plan.members:
+        rows = [
+            (
+                member.name,
+                str(member.rank),
+                member.agent,
+                member.address,
+                ",".join(map(str, member.slots)) or "-",
+                ", ".join(f"{purpose} {port}" for purpose, port in member.ports.items()) or "-",
+            )
+            for member in plan.members
+        ]
+        table(["MEMBER", ">RANK", "AGENT", "ADDRESS", "SLOTS", "PORTS"], rows)
+    same = {k: v for k, v in plan.environment[0].items() if all(e.get(k) == v for e in plan.environment)} if (
+        plan.environment
+    ) else {}  # fmt: skip
+    if same:
+        print(bold("\nenvironment of every member"))
+        _variables(same)
+    for rank, environment in enumerate(plan.environment):
+        own = {name: value for name, value in environment.items() if name not in same}
+        name = plan.members[rank].name if rank < len(plan.members) else f"rank {rank}"
+        if own:
+            print(bold(f"\nonly of {name}"))
+            _variables(own)
+    for rank, command in enumerate(plan.commands):
+        if rank == 0 or command != plan.commands[rank - 1]:
+            name = plan.members[rank].name if rank < len(plan.members) else f"rank {rank}"
+            print(bold(f"\ncommand of {name}") + dim(" and of those after it") * (rank == 0 and len(plan.commands) > 1))
+            print(f"  {shlex.join(command)}")
+    print(dim("\nnothing was started"))
+
+
+def _variables(variables: dict[str, str]) -> None:
+    for name, value in sorted(variables.items()):
+        print(f"  {name}={value}")

@@ -1,0 +1,44 @@
+"""A progress bar for what takes more than a moment; nothing at all where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+#: Seconds. What is done sooner needs no bar; a bar that flickers past is worse than none.
+PATIENCE = 0.5
+_WIDTH = 30
+
+
+def bar_text(done: float, total: float) -> str:
+    """A bar of fixed width and the percentage."""
+    share = min(1.0, done / total) if total else 1.0
+    full = int(share * _WIDTH)
+    return f"{'━' * full}{'─' * (_WIDTH - full)} {share:4.0%}"
+
+
+class Bar:
+    """Shows how far something is, on a terminal, once it has taken half a second."""
+
+    def __init__(self, title: str, total: float) -> None:
+        self.title = title
+        self.total = total
+        self.started = time.monotonic()
+        self.shown = 0.0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def at(self, done: float) -> None:
+        """Tells how much is done."""
+        now = time.monotonic()
+        if sys.stderr.isatty() and now - self.started > PATIENCE and now - self.shown > 0.1:
+            self.shown = now
+            print(f"\r\033[K{self.title} {bar_text(done, self.total)}", end="", file=sys.stderr, flush=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
