@@ -1,0 +1,1 @@
+"""AWS policies: generated for master and agents, linted, and asked what they reach."""

@@ -1,0 +1,1 @@
+"""GCP roles and bindings: generated for master and agents, and linted."""

@@ -1,0 +1,1 @@
+"""Oracle's policy language: parsed, rendered, linted and generated."""
