@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from beside import Beside
+from launch_vocabulary import gang, seen_by
 
 import quorate.launch
 
@@ -42,3 +44,17 @@ def test_it_imports_with_nothing_but_the_standard_library(python: Path) -> None:
     ran = subprocess.run([python, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=30)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split() == ["none", "torch"]
+
+
+@pytest.mark.parametrize("python", [str(python) for python in old_pythons()])
+def test_companions_of_old_and_new_pythons_understand_each_other(python: str) -> None:
+    configuration = gang(2)
+    old, new = Beside(configuration, python), Beside(seen_by(configuration, 1))
+    try:
+        old.goes()
+        new.goes()
+        new.exited(code=1)
+        assert old.stops() == "member sub1 failed with exit code 1"
+    finally:
+        old.close()
+        new.close()

@@ -149,6 +149,11 @@ class Configuration:
             data = json.loads(text)
         except ValueError as error:
             raise ConfigurationError(f"the configuration is not JSON: {error}") from None
+        return Configuration.from_object(data)
+
+    @staticmethod
+    def from_object(data: Any) -> Configuration:
+        """The same for JSON that has been decoded."""
         configuration = _configuration(_Reader(data, "configuration"))
         check(configuration)
         return configuration

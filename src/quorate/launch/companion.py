@@ -1,0 +1,150 @@
+"""The process beside a member: waits until all members are there, then watches that none fails unnoticed.
+
+It is forked from the agent's zygote and speaks with the member's shim over a socketpair, one JSON object a line:
+
+    shim → companion   the configuration (config.py), first
+                       {"exited": {"code", "signal", "stopped"}}   `stopped`: by order, so it is no failure
+    companion → shim   {"go": {"environment": {…}}}                variables to add where the user has not set them
+                       {"failed": {"code", "sentence"}}            the command must not be started
+                       {"stop": {"reason", "echo": true}}          another member has failed
+                       {"notice": {"code", "sentence"}}            worth a line
+
+After `exited` it ends by itself within FAREWELL_S. If the shim ends without a word, so does the companion, and the
+other members see a broken connection, which is no failure (watch.py).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+from typing import Any, Dict
+
+from quorate.launch import devices, names
+from quorate.launch.config import MAX_BYTES, Configuration, ConfigurationError
+from quorate.launch.lines import Lines, Object
+from quorate.launch.links import PortTaken
+from quorate.launch.reactor import Reactor
+from quorate.launch.rendezvous import Arrival, Failure, Gathering
+from quorate.launch.watch import Watch
+
+#: How long a last word may take to be read.
+_LAST_WORD_S = 5.0
+
+
+def serve(channel: socket.socket) -> None:
+    """Serves one member until it has ended. Returns; raises nothing that the shim can be told instead."""
+    _Companion(channel).run()
+
+
+class _Companion:
+    def __init__(self, channel: socket.socket) -> None:
+        self._reactor = Reactor()
+        self._channel = Lines(self._reactor, channel, self._configured, lambda _: self._shim_gone(), max_line=MAX_BYTES)
+        self._exited = False
+        self._configuration: Configuration | None = None
+        self._barrier: Gathering | Arrival | None = None
+        self._watch: Watch | None = None
+
+    def run(self) -> None:
+        try:
+            self._reactor.run()
+        except Exception as error:  # a bug, or a machine without memory: the shim must not wait for a go
+            self._failed(Failure("COMPANION-FAILED", f"the companion failed: {type(error).__name__}: {error}"))
+            self._reactor.run()
+        finally:
+            if self._barrier is not None:
+                self._barrier.close()
+            if self._watch is not None:
+                self._watch.close()
+            self._channel.close()
+            self._reactor.close()
+
+    def _configured(self, message: Object) -> None:
+        self._channel.on_object = self._told
+        try:
+            configuration = Configuration.from_object(message)
+        except ConfigurationError as error:
+            self._failed(Failure("COMPANION-FAILED", str(error)))
+            return
+        self._configuration = configuration
+        for finding in (*names.of_addresses(configuration), *names.of_members(configuration)):
+            if finding.fatal:
+                self._failed(Failure(finding.code, finding.sentence))
+                return
+        barrier = Gathering if configuration.rank == configuration.first.rank else Arrival
+        try:
+            self._watch = Watch(self._reactor, configuration, self._stop, self._notice, self._end)
+            self._barrier = barrier(self._reactor, configuration, self._go, self._failed)
+        except PortTaken as error:
+            self._failed(Failure("PORT-TAKEN", str(error.strerror)))
+        except ConfigurationError as error:
+            self._failed(Failure("COMPANION-FAILED", str(error)))
+
+    def _go(self) -> None:
+        assert self._configuration is not None and self._watch is not None
+        self._channel.send({"go": {"environment": devices.variables(self._configuration.own.address)}})
+        self._watch.start()
+        self._look_up_host(self._configuration)
+
+    def _look_up_host(self, configuration: Configuration) -> None:
+        """In a thread, since DNS may take seconds and nobody waits for it."""
+        here, there = socket.socketpair()
+
+        def look_up() -> None:
+            with there:
+                for finding in names.of_host(configuration, socket.gethostname()):
+                    notice = {"code": finding.code, "sentence": finding.sentence}
+                    there.sendall(json.dumps(notice).encode() + b"\n")
+
+        Lines(self._reactor, here, lambda found: self._notice(found["code"], found["sentence"]), lambda _: None)
+        threading.Thread(target=look_up, daemon=True).start()
+
+    def _told(self, message: Object) -> None:
+        exited = message.get("exited")
+        if isinstance(exited, dict):
+            self._exited = True
+            if self._watch is None:
+                self._reactor.stop()
+            else:
+                self._watch.own_ended(self._how(exited))
+
+    def _shim_gone(self) -> None:
+        # What it said last is still to be passed on.
+        if not self._exited:
+            self._reactor.stop()
+
+    def _how(self, exited: Dict[str, Any]) -> str | None:
+        """Words for a failed end; none for a good one and for one by order."""
+        assert self._configuration is not None
+        code, number = exited.get("code"), exited.get("signal")
+        if exited.get("stopped") is True or code == 0:
+            return None
+        name = self._configuration.own.name
+        if type(code) is int:
+            return f"member {name} failed with exit code {code}"
+        if type(number) is int:
+            return f"member {name} was ended by {_signal_name(number)}"
+        return f"member {name} failed"
+
+    def _stop(self, reason: str) -> None:
+        self._channel.send({"stop": {"reason": reason, "echo": True}})
+
+    def _notice(self, code: str, sentence: str) -> None:
+        self._channel.send({"notice": {"code": code, "sentence": sentence}})
+
+    def _failed(self, failure: Failure) -> None:
+        """Says so and stays until the shim ends the channel, so that the other members hear it as well."""
+        self._channel.send({"failed": {"code": failure.code, "sentence": failure.sentence}})
+        self._reactor.after(_LAST_WORD_S, self._reactor.stop)
+
+    def _end(self) -> None:
+        self._reactor.stop()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,87 @@
+"""Which network device owns an address, asked of the kernel: what Gloo and NCCL would otherwise guess.
+
+Linux only (rtnetlink(7)); elsewhere and on any error the answer is that it is not known.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from typing import Dict, Iterator, Tuple
+
+_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST_DUMP = 0x301
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
+_IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, device
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+
+
+def variables(address: str) -> Dict[str, str]:
+    """What keeps Gloo and NCCL on the device that owns a member's address; nothing where that is not known.
+
+    Gloo takes one exact name. NCCL takes a list of prefixes, unless `=` says that the name is whole.
+    """
+    device = device_of(address)
+    return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": f"={device}"} if device else {}
+
+
+def device_of(address: str) -> str | None:
+    """The name of the device that owns an address of this network namespace."""
+    wanted = ipaddress.ip_address(address)
+    try:
+        for owned, index in _addresses():
+            if owned == wanted:
+                return socket.if_indextoname(index)
+        # All of 127.0.0.0/8 is this machine, though only its first address is written on the device.
+        if wanted.is_loopback:
+            return _loopback()
+    except OSError:
+        pass
+    return None
+
+
+def _loopback() -> str | None:
+    for index, name in socket.if_nameindex():
+        if (ipaddress.ip_address("127.0.0.1"), index) in set(_addresses()):
+            return name
+    return None
+
+
+def _addresses() -> Iterator[Tuple[object, int]]:
+    """Every address of this network namespace with the index of its device."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.bind((0, 0))
+        body = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+        netlink.send(_HEADER.pack(_HEADER.size + len(body), _RTM_GETADDR, _NLM_F_REQUEST_DUMP, 1, 0) + body)
+        while True:
+            data = netlink.recv(1 << 17)
+            while data:
+                length, kind, _flags, _sequence, _port = _HEADER.unpack_from(data)
+                if kind == _NLMSG_DONE:
+                    return
+                if kind == _NLMSG_ERROR:
+                    raise OSError("the kernel does not list its addresses")
+                if kind == _RTM_NEWADDR:
+                    yield from _address(data[_HEADER.size : length])
+                data = data[_aligned(length) :]
+
+
+def _address(message: bytes) -> Iterator[Tuple[object, int]]:
+    _family, _prefix, _flags, _scope, index = _IFADDRMSG.unpack_from(message)
+    found: Dict[int, bytes] = {}
+    attributes = message[_IFADDRMSG.size :]
+    while len(attributes) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(attributes)
+        found[kind] = attributes[_ATTRIBUTE.size : length]
+        attributes = attributes[max(_aligned(length), _ATTRIBUTE.size) :]
+    # On a point-to-point device IFA_ADDRESS is the peer's, and IFA_LOCAL the own.
+    packed = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS))
+    if packed is not None:
+        yield ipaddress.ip_address(packed), index
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3

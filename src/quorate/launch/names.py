@@ -1,0 +1,98 @@
+"""Names and addresses before anything is started: nobody is told to look for a member at its own machine.
+
+A name that resolves to loopback makes frameworks connect to themselves and hang: the third most frequent pain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import socket
+from typing import Callable, List, Sequence
+
+from quorate.launch.config import Configuration, Network
+
+#: name to addresses; raises OSError where it has none.
+Resolver = Callable[[str], Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something wrong with a name or an address."""
+
+    code: str
+    sentence: str
+    #: Whether the members could not find each other.
+    fatal: bool
+
+
+def resolve(name: str) -> Sequence[str]:
+    """What the system's resolver says; may take as long as its DNS does."""
+    return sorted({str(answer[4][0]).split("%")[0] for answer in socket.getaddrinfo(name, None)})
+
+
+def of_addresses(configuration: Configuration) -> List[Finding]:
+    """Planned addresses that other members cannot reach, found without asking anybody."""
+    loopback = [member for member in configuration.members if _is_loopback(member.address)]
+    if not loopback or len(loopback) == configuration.size:
+        return []
+    other = next(member for member in configuration.members if not _is_loopback(member.address))
+    return [
+        Finding(
+            "NAME-LOOPBACK",
+            f"{member.described()} is known by a loopback address, at which {other.described()} finds itself; "
+            f"start its agent with --advertise-address",
+            fatal=True,
+        )
+        for member in loopback
+    ]
+
+
+def of_members(configuration: Configuration, resolver: Resolver = resolve) -> List[Finding]:
+    """Where names are part of the network: each member's name must mean its planned address, and only that."""
+    if configuration.network is Network.HOST:
+        return []
+    findings = []
+    for member in configuration.members:
+        try:
+            answers = resolver(member.name)
+        except OSError as error:
+            findings.append(Finding("NAME-UNRESOLVED", f"{member.name} does not resolve: {error}", fatal=True))
+            continue
+        wrong = [answer for answer in answers if _canonical(answer) != _canonical(member.address)]
+        if any(_is_loopback(answer) for answer in wrong):
+            sentence = f"{member.name} resolves to {', '.join(wrong)} instead of {member.address}"
+            findings.append(Finding("NAME-LOOPBACK", sentence, fatal=True))
+        elif wrong:
+            sentence = f"{member.name} resolves to {', '.join(answers)}, but is planned at {member.address}"
+            findings.append(Finding("NAME-DIFFERS", sentence, fatal=True))
+    return findings
+
+
+def of_host(configuration: Configuration, hostname: str, resolver: Resolver = resolve) -> List[Finding]:
+    """On the hosts' network: what a framework gets that asks for the own machine's name. Debian's default is loopback.
+
+    Worth a notice only, because members get addresses, and Gloo and NCCL are told their device.
+    """
+    if configuration.network is not Network.HOST or _is_loopback(configuration.own.address):
+        return []
+    try:
+        answers = resolver(hostname)
+    except OSError as error:
+        return [Finding("NAME-UNRESOLVED", f"the host's own name {hostname} does not resolve: {error}", fatal=False)]
+    loopback = [answer for answer in answers if _is_loopback(answer)]
+    if not loopback:
+        return []
+    sentence = (
+        f"the host's own name {hostname} resolves to {', '.join(loopback)}; programs that look it up tell the other "
+        f"members an address that is not {configuration.own.address}"
+    )
+    return [Finding("NAME-LOOPBACK", sentence, fatal=False)]
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def _canonical(address: str) -> object:
+    return ipaddress.ip_address(address)

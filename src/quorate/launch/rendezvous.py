@@ -1,0 +1,183 @@
+"""The barrier before a member's command starts: all come to the first member, or all learn who is missing.
+
+The first member may be the last to start: the others knock until their deadline. Whoever lost its connection comes
+again, and the barrier stays open after its end, so that a lost "go" is only late.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, Sequence
+
+from quorate.launch.config import Configuration, Member, Purpose
+from quorate.launch.lines import Lines, Object
+from quorate.launch.links import Caller, Door, Links, Trouble
+from quorate.launch.reactor import Reactor, Timer
+
+#: A finding's code: the deadline has passed, and members have not come.
+MEMBERS_MISSING = "MEMBERS-MISSING"
+#: The first member's sentence names all who are missing; the others' deadlines wait this long for it.
+FIRST_SPEAKS_S = 2.0
+#: A port may be leased again while its former holder still ends; an answer from elsewhere that lasts is a mistake.
+FOREIGN_S = 10.0
+#: As many missing members as a sentence bears.
+_NAMED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why the barrier was not passed."""
+
+    #: A finding's code.
+    code: str
+    sentence: str
+
+
+class Gathering:
+    """The barrier at the first member. Raises PortTaken."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        configuration: Configuration,
+        on_go: Callable[[], None],
+        on_failed: Callable[[Failure], None],
+    ) -> None:
+        self._configuration = configuration
+        self._on_go = on_go
+        self._on_failed = on_failed
+        self._links = Links()
+        self._verdict: Object | None = None
+        self._door = Door(reactor, configuration, Purpose.RENDEZVOUS, self._arrived)
+        self._deadline = reactor.after(configuration.timeouts.rendezvous_s, self._too_late)
+        # Not at once: whoever makes a Gathering wants to hold it before it calls back.
+        reactor.after(0, self._go_if_complete)
+
+    def missing(self) -> Sequence[Member]:
+        """Who has not come, or has gone away again."""
+        own = self._configuration.rank
+        return [m for m in self._configuration.members if m.rank != own and m.rank not in self._links]
+
+    def close(self) -> None:
+        self._deadline.cancel()
+        self._door.close()
+        self._links.close_all_when_sent()
+
+    def _arrived(self, rank: int, link: Lines) -> None:
+        link.on_object = lambda _: None
+        link.on_end = lambda _: self._left(rank, link)
+        self._links.put(rank, link)
+        if self._verdict is not None:
+            link.send(self._verdict)
+        else:
+            self._go_if_complete()
+
+    def _left(self, rank: int, link: Lines) -> None:
+        self._links.drop(rank, link)
+
+    def _go_if_complete(self) -> None:
+        if self._verdict is None and len(self._links) == self._configuration.size - 1:
+            self._deadline.cancel()
+            self._verdict = {"go": True}
+            self._links.send_to_all(self._verdict)
+            self._on_go()
+
+    def _too_late(self) -> None:
+        failure = Failure(MEMBERS_MISSING, _who_is_missing(self._configuration, self.missing()))
+        self._verdict = {"failed": dataclasses.asdict(failure)}
+        self._links.send_to_all(self._verdict)
+        self._on_failed(failure)
+
+
+class Arrival:
+    """The barrier at every other member."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        configuration: Configuration,
+        on_go: Callable[[], None],
+        on_failed: Callable[[Failure], None],
+    ) -> None:
+        self._reactor = reactor
+        self._configuration = configuration
+        self._on_go = on_go
+        self._on_failed = on_failed
+        self._link: Lines | None = None
+        self._foreign: Timer | None = None
+        self._deadline = reactor.after(configuration.timeouts.rendezvous_s + FIRST_SPEAKS_S, self._too_late)
+        self._caller = self._call()
+
+    def close(self) -> None:
+        self._deadline.cancel()
+        self._all_is_well()
+        self._caller.stop()
+        if self._link is not None:
+            self._link.close()
+
+    def _call(self) -> Caller:
+        return Caller(
+            self._reactor,
+            self._configuration,
+            Purpose.RENDEZVOUS,
+            self._configuration.first,
+            self._met,
+            on_trouble=self._troubled,
+        )
+
+    def _met(self, link: Lines) -> None:
+        self._all_is_well()
+        self._link = link
+        link.on_object = self._told
+        link.on_end = lambda _: self._lost()
+
+    def _lost(self) -> None:
+        self._link = None
+        self._caller = self._call()
+
+    def _told(self, message: Object) -> None:
+        failed = message.get("failed")
+        if message.get("go") is True:
+            self.close()
+            self._on_go()
+        elif isinstance(failed, dict):
+            self._fail(Failure(str(failed.get("code", "")), str(failed.get("sentence", ""))))
+
+    def _troubled(self, trouble: Trouble) -> None:
+        if trouble is not Trouble.WRONG_HOST:
+            self._all_is_well()
+        elif self._foreign is None:
+            self._foreign = self._reactor.after(FOREIGN_S, self._too_late)
+
+    def _all_is_well(self) -> None:
+        if self._foreign is not None:
+            self._foreign.cancel()
+            self._foreign = None
+
+    def _too_late(self) -> None:
+        first, timeout = self._configuration.first, self._configuration.timeouts.rendezvous_s
+        if self._link is not None:
+            self._fail(
+                Failure(
+                    MEMBERS_MISSING, f"{first.described()} was reached, but did not open the barrier in {timeout:g} s"
+                )
+            )
+            return
+        caller = self._caller
+        whom = f"{self._configuration.own.name} could not reach {first.described()} at {caller.where}"
+        if caller.trouble is Trouble.WRONG_HOST:
+            whom = f"{self._configuration.own.name} reached {caller.where} but not {first.described()}"
+        self._fail(Failure(caller.trouble.value, f"{whom} for the rendezvous: {caller.evidence}"))
+
+    def _fail(self, failure: Failure) -> None:
+        self.close()
+        self._on_failed(failure)
+
+
+def _who_is_missing(configuration: Configuration, missing: Sequence[Member]) -> str:
+    named = ", ".join(member.described() for member in missing[:_NAMED])
+    if len(missing) > _NAMED:
+        named += f" and {len(missing) - _NAMED} more"
+    size, timeout = configuration.size, configuration.timeouts.rendezvous_s
+    came = f"{size - len(missing)} of {size} members came to the rendezvous within {timeout:g} s"
+    return f"{came}; missing: {named}"
