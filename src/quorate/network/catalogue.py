@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from quorate.model.ports import PortRange
 from quorate.network.flows import (
+    Elsewhere,
     Encryption,
     Flow,
     ForbiddenFlow,
@@ -40,6 +41,11 @@ DEEPSPEED = "DeepSpeed source, deepspeed/constants.py"
 NCCL_DOCS = "NCCL user guide, networking troubleshooting"
 HOROVOD = "Horovod source, runner/common/util/network.py"
 VXLAN_RFC = "RFC 7348"
+RAY = "Ray docs, configuring Ray"
+BACKENDAI_CODE = "Backend.AI source, sample configurations"
+SWARM = "Docker docs, swarm mode"
+NCCL_SOURCE = "NCCL source, src/ras/ras_internal.h"
+ROCE = "InfiniBand architecture, annex A17"
 
 
 class UnknownFlow(LookupError):
@@ -218,6 +224,24 @@ _FORBIDDEN = (
                   "a job can read and disturb another job", QUORATE, "NET-EXPOSED", when=_when(modes="bridge overlay")),
     ForbiddenFlow("member-to-metadata", Role.MEMBER, Role.METADATA,
                   "a job gets the cloud credentials of the agent's machine", QUORATE, "NET-EXPOSED"),
+)  # fmt: skip
+
+#: What other systems' defaults take, for collisions and for `quorate net explain`.
+ELSEWHERE = (
+    Elsewhere("Oracle ADS Horovod", "sshd of its workers", Transport.TCP, PortRange.of(12345), ADS_SAMPLES),
+    Elsewhere("Oracle ADS Ray", "the head of a cluster", Transport.TCP, PortRange.of(3000), ADS_SAMPLES),
+    Elsewhere("Ray", "its global control store", Transport.TCP, PortRange.of(6379), RAY),
+    Elsewhere("Ray", "its dashboard", Transport.TCP, PortRange.of(8265), RAY),
+    Elsewhere("Ray", "its workers", Transport.TCP, PortRange(10002, 19999), RAY),
+    Elsewhere("Backend.AI", "sshd in containers", Transport.TCP, PortRange.of(2200), BACKENDAI_CODE),
+    Elsewhere("Backend.AI", "terminals in containers", Transport.TCP, PortRange.of(7681), BACKENDAI_CODE),
+    Elsewhere("Backend.AI", "containers' ports on their hosts", Transport.TCP, PortRange(30000, 31000), BACKENDAI_CODE),
+    Elsewhere("Docker Swarm", "its managers", Transport.TCP, PortRange.of(2377), SWARM),
+    Elsewhere("Docker Swarm", "gossip", Transport.TCP, PortRange.of(7946), SWARM),
+    Elsewhere("Docker Swarm", "gossip", Transport.UDP, PortRange.of(7946), SWARM),
+    Elsewhere("Docker Swarm", "its overlay, on the port that Quorate's uses", Transport.UDP, PortRange.of(4789), SWARM),
+    Elsewhere("NCCL", "RAS, for its client on the same machine", Transport.TCP, PortRange.of(28028), NCCL_SOURCE),
+    Elsewhere("RoCE v2", "RDMA, which no host firewall sees", Transport.UDP, PortRange.of(4791), ROCE),
 )  # fmt: skip
 
 #: Every flow by its id, in the order of the docs.

@@ -192,6 +192,17 @@ class ForbiddenFlow:
     when: When = When()
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A default of another system that may run on the same machines; Quorate does not use it."""
+
+    system: str
+    purpose: str
+    transport: Transport
+    ports: PortRange
+    stated_by: str
+
+
 def fixed(port: int, *, per_rank: bool = False, setting: str | None = None) -> Ports:
     """Return one fixed port, or one for each rank from it upwards."""
     return Ports(PortKind.FIXED, PortRange.of(port), per_rank, setting)
