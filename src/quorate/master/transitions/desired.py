@@ -1,0 +1,72 @@
+"""What the agents are to have, derived from the records: the whole set each time, each allocation's spec once a link."""
+
+from collections.abc import Iterator
+
+from quorate.master.effects import SendTo
+from quorate.master.records import AllocationRecord
+from quorate.master.state import State
+from quorate.model.messages import AllocationSpec, Desired
+
+STRAY = "this master does not know it"
+
+
+def allocation_spec(state: State, allocation: AllocationRecord) -> AllocationSpec:
+    """All that the agents of a gang need of it."""
+    record = state.specs[allocation.job]
+    spec = record.spec
+    return AllocationSpec(
+        allocation=allocation.id,
+        job=allocation.job,
+        attempt=allocation.attempt,
+        nonce=allocation.nonce,
+        name=spec.name,
+        owner=state.jobs[allocation.job].owner,
+        entrypoint=spec.entrypoint,
+        launcher=spec.launcher.value,
+        environment=dict(spec.environment),
+        members=allocation.members,
+        grace_s=spec.grace,
+        start_timeout_s=spec.start_timeout,
+        stop_after_s=spec.stop_after if spec.may_restart else None,
+        max_runtime_s=spec.max_runtime,
+        context=spec.context or "",
+        secrets=tuple(sorted(record.sealed)),
+    )
+
+
+class Outbox:
+    """Remembers which link carried which allocation's spec; nothing else is kept between batches."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._carried: dict[int, set[str]] = {}
+
+    def forget(self, link: int) -> None:
+        """The link is gone."""
+        self._carried.pop(link, None)
+
+    def desired(self, agent: str) -> Iterator[SendTo]:
+        """The agent's desired set as of now, if there is a link that can take it."""
+        state = self._state
+        live = state.live.get(agent)
+        if live is None or live.link is None or live.regressed:
+            return
+        held = sorted(state.held_by(agent), key=lambda member: (state.jobs[member.job].seq, member.id))
+        wanted = {member.allocation for member in held}
+        carried = self._carried.setdefault(live.link, set())
+        fresh = [
+            allocation_spec(state, state.allocations[key])
+            for key in sorted({m.allocation for m in held if not m.stop and m.allocation not in carried})
+        ]
+        carried &= wanted
+        carried.update(spec.allocation for spec in fresh)
+        stop = {member.id: member.stop for member in held if member.stop}
+        stop.update(dict.fromkeys(live.strays, STRAY))
+        message = Desired(
+            epoch=state.identity.epoch,
+            generation=state.generation,
+            members=(*(member.id for member in held), *live.strays),
+            allocations=tuple(fresh),
+            stop=stop,
+        )
+        yield SendTo(live.link, state.agents[agent].id, message)

@@ -1,0 +1,82 @@
+"""Jobs on their way in, and people who change their mind."""
+
+from quorate.master.effects import Answer, Done, Refused, Submitted
+from quorate.master.events import JobCancelRequested, JobSubmitted
+from quorate.master.records import Ending, EndingKind, Happening, JobRecord, SettingRecord, SpecRecord
+from quorate.master.transitions import endings
+from quorate.master.transitions.draft import Draft
+from quorate.model.ids import JobId, short_id
+from quorate.model.state import JobState
+from quorate.scheduling.line import never_fits
+
+CANCELLED_CODE = 130
+
+
+def submit(draft: Draft, event: JobSubmitted) -> Answer:
+    """Accepts the job into the queue, or says at once that it can never run."""
+    state = draft.state
+    if event.idempotency:
+        known = state.by_idempotency.get((event.owner, event.idempotency))
+        if known is not None:
+            return Submitted(JobId(known), repeated=True)
+    refusal = _refusal(draft, event)
+    if refusal is not None:
+        return refusal
+    job_id = _free_id(draft, event.entropy)
+    seq = draft.setting("submitted", 0) + 1
+    draft.put(SettingRecord(name="submitted", value=seq))
+    draft.put(SpecRecord(job=job_id, spec=event.spec, sealed=event.sealed))
+    draft.put(
+        JobRecord(
+            id=job_id,
+            owner=event.owner,
+            seq=seq,
+            restarts_left=event.spec.restarts,
+            submitted=draft.stamp,
+            queued=draft.stamp,
+            history=(Happening(event.wall, f"submitted by {event.owner}"),),
+            idempotency=event.idempotency,
+        )
+    )
+    return Submitted(job_id)
+
+
+def _refusal(draft: Draft, event: JobSubmitted) -> Refused | None:
+    state, needs = draft.state, event.spec.resources
+    pools = state.settings.pools.keys() | {pool for pool, agents in state.agents_by_pool.items() if agents}
+    if needs.pool not in pools:
+        known = ", ".join(sorted(pools)) or "none"
+        return Refused(422, "POOL-UNKNOWN", f"there is no pool {needs.pool}; the pools are: {known}", "quorate pool list")
+    if len(state.queue) >= state.settings.queue_limit:
+        return Refused(429, "QUEUE-FULL", f"{len(state.queue)} jobs wait already", "quorate job list --state pending")
+    # A cluster whose agents are still to come would refuse everything: there the job waits, and says for what.
+    if not state.agents_by_pool.get(needs.pool):
+        return None
+    probe = JobRecord(id=JobId("new"), owner=event.owner, seq=0, submitted=draft.stamp, queued=draft.stamp)
+    sentence = never_fits(state.request(probe, event.spec), state.agent_views())
+    if sentence is not None:
+        return Refused(422, "JOB-NEVER-FITS", sentence, "quorate agent list")
+    return None
+
+
+def _free_id(draft: Draft, entropy: bytes) -> JobId:
+    for start in range(len(entropy) - 7):
+        candidate = JobId(short_id(entropy[start : start + 8]))
+        if candidate not in draft.state.jobs:
+            return candidate
+    raise ValueError("no unused job id could be made from the event's entropy")
+
+
+def cancel(draft: Draft, event: JobCancelRequested) -> Answer:
+    """Ends the job, whatever it is doing; a job that has ended stays as it ended."""
+    job = draft.state.jobs.get(event.job)
+    if job is None:
+        return Refused(404, "JOB-UNKNOWN", f"there is no job {event.job}", "quorate job list")
+    if job.state.final:
+        return Done()
+    ending = Ending(kind=EndingKind.CANCELLED, reason=f"cancelled by {event.by}", exit_code=CANCELLED_CODE)
+    if job.state is JobState.PENDING:
+        endings.finish(draft, job, ending)
+    else:
+        endings.end(draft, job, ending)
+    return Done()
