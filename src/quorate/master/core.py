@@ -7,15 +7,15 @@ How the edges drive it::
         answer = core.apply(event)             # in memory, microseconds; keep the answer
         …                                      # as many events as have come meanwhile
         batch = core.seal(now=…, wall=…, entropy=os.urandom(32))
-        core.commit(batch)                     # on the store's thread; may overlap with apply and seal of the next batch
+        core.commit(batch)                     # on the store's thread, beside apply of the next batch's events
         for effect in batch.effects: …         # and the answers of this batch's events, now and not earlier
 
-Batches are committed in the order in which they were sealed. While batch N is being fsynced, events go into batch N+1;
-seal it when N is done. `commit` touches nothing but the store. If it raises, the process must end: memory is
-ahead of the disk, and nothing of it may be shown. `core.state` may be read at any time between calls (API views), knowing that it
-may be one batch ahead of the disk: an answer to a client that depends on it waits for `seal` and `commit` as well.
+Batches are committed in the order in which they were sealed. While batch N is being fsynced, events go into batch
+N+1; seal it when N is done. `commit` touches nothing but the store. If it raises, the process must end: memory is
+ahead of the disk, and nothing of it may be shown. `core.state` may be read between calls (API views); it may be one
+batch ahead of the disk.
 
-Call `apply(Ticked(…))` when `core.wake_at` comes. An exception from `apply` leaves the state as it was before the event.
+Call `apply(Ticked(…))` when `core.wake_at` comes. After an exception from `apply` the state is as before the event.
 """
 
 from dataclasses import dataclass
@@ -109,8 +109,8 @@ class Core:
             if isinstance(effect, CloseLink):
                 self._outbox.forget(effect.link)
             self._effects.append(effect)
-        self._jobs.update(dict.fromkeys(draft.jobs))
-        self._desired.update(dict.fromkeys(draft.desired))
+        self._jobs.update(draft.jobs)
+        self._desired.update(draft.desired)
         return answer
 
     def seal(self, *, now: float, wall: float, entropy: bytes) -> Batch:
@@ -163,5 +163,3 @@ def _in_order(record: Record) -> tuple[float, int]:
     # Final jobs are kept in the order in which they ended.
     assert isinstance(record, JobRecord)
     return (record.ended.wall if record.ended else 0.0, record.seq)
-
-

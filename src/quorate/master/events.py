@@ -1,16 +1,16 @@
 """What happens to a cluster, as values: each carries its time, and the randomness that its handling needs.
 
-`now` is seconds of CLOCK_BOOTTIME, by which everything is decided; `wall` is UTC seconds, for display and for the expiry
-of tokens. `entropy` is 32 random bytes (os.urandom) where something unguessable is chosen. Events of a link carry the edge's number of that
-link: what arrives from a link that is no longer the agent's own changes nothing.
+`now` is seconds of CLOCK_BOOTTIME, by which everything is decided; `wall` is UTC seconds, for display and for the
+expiry of tokens. `entropy` is 32 random bytes (os.urandom) where something unguessable is chosen. Events of a link
+carry the edge's number of it: what arrives from a link that is no longer the agent's own changes nothing.
 """
 
 import msgspec
 
+from quorate.master.records import TokenRecord
 from quorate.model.ids import AgentId, JobId
 from quorate.model.job import JobSpec
 from quorate.model.messages import Heartbeat, Hello, LeaseHeld, Regressed, Report
-from quorate.master.records import TokenRecord
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +117,7 @@ class AgentJoined(Event, frozen=True, kw_only=True):
 
 
 class AgentConnected(Event, frozen=True, kw_only=True):
-    """A control link said hello. The edge has found `agent` by its key. Effects: a Welcome, or CloseLink with Refuse."""
+    """A control link said hello; the edge found `agent` by its key. Effects: a Welcome, or CloseLink with a Refuse."""
 
     link: int
     agent: AgentId

@@ -258,6 +258,8 @@ class LiveRecord(Record, frozen=True, kw_only=True):
     #: Has been welcomed by this process at least once.
     seen: bool = False
     unreachable: bool = False
+    #: End of a planned maintenance by the latest possible count of the agent; 0 without one.
+    planned_until: float = 0.0
     #: Another live link claimed this id within this time: no work until then.
     duplicate_until: float = 0.0
     #: STORE-REGRESSED: its evidence.

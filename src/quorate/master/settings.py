@@ -20,6 +20,8 @@ class Settings:
     abandon_after_s: float = 86_400.0
     #: For clocks that drift, a stop under load, and a master that has not yet noticed that it was fenced.
     margin_s: float = 30.0
+    #: The agents' own deadline of the rendezvous is start_timeout, and it can name who is missing: it comes first.
+    start_margin_s: float = 15.0
     #: A master that hears nothing from more than this share of its agents is taken to be the one cut off ...
     loss_pause_share: float = 0.2
     #: ... but only with so many silent ones: of three agents any one may die without raising doubt about the master.

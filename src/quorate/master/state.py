@@ -14,7 +14,6 @@ from quorate.master.records import (
     AgentRecord,
     AllocationRecord,
     Change,
-    Drop,
     JobRecord,
     LiveRecord,
     MemberRecord,
@@ -26,7 +25,8 @@ from quorate.master.records import (
     TokenRecord,
 )
 from quorate.master.settings import Settings
-from quorate.model.ids import AllocationId, MemberId, allocation_id, member_id
+from quorate.model.ids import allocation_id, member_id
+from quorate.model.job import JobSpec
 from quorate.model.messages import EpochMark
 from quorate.model.state import JobState, MemberState
 from quorate.scheduling.types import AgentView, Request, Reservation, Running, labels_of
@@ -103,11 +103,17 @@ class State:
         self.held: dict[str, dict[str, None]] = {}
         self.slots_used: dict[str, dict[int, str]] = {}
         self.ports_used: dict[str, dict[int, str]] = {}
+        #: Ports given back, each with when: they rest for a while. Forgotten with the process.
+        self.ports_resting: dict[str, dict[int, float]] = {}
+        #: Why the last placement of a job found no port.
+        self.port_refusals: dict[str, str] = {}
         self.agents_by_key: dict[str, str] = {}
         self.agents_by_pool: dict[str, dict[str, None]] = {}
         self.tokens_by_hash: dict[str, str] = {}
         #: Agents with a link that is too long silent (or that have none), not counting the lost and revoked.
         self.silent: set[str] = set()
+        #: Agents that have seen a later state than this store holds.
+        self.regressed: set[str] = set()
         #: Agents that are neither lost nor revoked.
         self.counted: set[str] = set()
 
@@ -243,13 +249,6 @@ class State:
             return "ending members that this master does not know"
         return ""
 
-    def gone(self) -> Iterator[str]:
-        """Problems between the records and the indexes, for tests and for the check at start; normally none."""
-        for agent, slots in self.slots_used.items():
-            for slot, member in slots.items():
-                if self.members[member].agent != agent or slot not in self.members[member].slots:
-                    yield f"slot {slot} of {agent} is not {member}'s"
-
     # --- indexes ------------------------------------------------------------------------------------------------
 
     def _reindex(self, before: Record | None, after: Record | None) -> None:
@@ -327,7 +326,7 @@ class State:
             self.pools_touched.add(pool)
             self.schedule_due = True
             if pending:
-                self.queue[job.id] = self._request(job)
+                self.queue[job.id] = self.request(job, self.specs[job.id].spec)
             else:
                 self.queue.pop(job.id, None)
         if after is None:
@@ -360,13 +359,19 @@ class State:
             if not after.revoked:
                 self.agents_by_key[after.key_hash] = after.id
             if after.id not in self.live:
-                self.live[after.id] = LiveRecord(agent=after.id, heard=self.opened.now)
+                self.live[after.id] = LiveRecord(
+                    agent=after.id,
+                    heard=self.opened.now,
+                    planned_until=self.opened.now + after.extra_lease_s if after.extra_lease_s else 0.0,
+                )
         elif before is not None:
             self.live.pop(before.id, None)
 
     def _reindex_agent(self, agent: str) -> None:
         record, live = self.agents.get(agent), self.live.get(agent)
         self._touch(agent)
+        regressed = record is not None and live is not None and bool(live.regressed) and not record.revoked
+        (self.regressed.add if regressed else self.regressed.discard)(agent)
         if record is None or live is None or record.lost or record.revoked:
             self.counted.discard(agent)
             self.silent.discard(agent)
@@ -396,12 +401,8 @@ class State:
             gpu=any(slot.kind != "cpu" for slot in agent.slots),
         )
 
-    def request(self, job: JobRecord) -> Request:
+    def request(self, job: JobRecord, spec: JobSpec) -> Request:
         """The job as the scheduler sees it in the queue."""
-        return self._request(job)
-
-    def _request(self, job: JobRecord) -> Request:
-        spec = self.specs[job.id].spec
         needs = spec.resources
         return Request(
             job=job.id,
@@ -443,8 +444,3 @@ def _standing(record: Record) -> tuple[object, ...]:
     assert isinstance(record, LiveRecord)
     live = record
     return (live.link, live.seen, live.unreachable, bool(live.duplicate_until), live.regressed, bool(live.strays))
-
-
-def members_ids(allocation: AllocationId, count_: int) -> Iterator[MemberId]:
-    """The ids of an allocation's members in rank order."""
-    return (member_id(allocation, rank) for rank in range(count_))

@@ -1,6 +1,6 @@
 """The durable state: SQLite (WAL, synchronous=FULL), one transaction for each batch, fenced by the master's epoch.
 
-Every record is one row of its table, `key` and the JSON `body`. A Store is used by one thread at a time, not always the same.
+Every record is one row of its table, `key` and the JSON `body`. A Store is used by one thread at a time.
 
 StoreError
 ├── StoreFenced     another master has started on this store: this one must end at once
@@ -27,6 +27,7 @@ from quorate.model.messages import EpochMark
 
 T = TypeVar("T")
 
+_RESTORE: Final = "Restore a backup: quorate master restore"
 LOCK_WAIT_S: Final = 10.0
 HISTORY: Final = 1000
 
@@ -91,11 +92,11 @@ class Store:
             )
             for kind, table in tables.items()
         }
-        self._deletes = {kind: sa.delete(table).where(table.c.key == sa.bindparam("k")) for kind, table in tables.items()}
+        self._deletes = {
+            kind: sa.delete(table).where(table.c.key == sa.bindparam("k")) for kind, table in tables.items()
+        }
         self._advance = (
-            sa.update(cluster)
-            .where(cluster.c.epoch == sa.bindparam("fence"))
-            .values(generation=sa.bindparam("to"))
+            sa.update(cluster).where(cluster.c.epoch == sa.bindparam("fence")).values(generation=sa.bindparam("to"))
         )
 
     # --- opening ----------------------------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ class Store:
                 records.append(decode_record(kind, body))
             except (msgspec.MsgspecError, ValueError) as error:
                 raise StoreDamaged(
-                    f"{self._where}: {TABLES[kind]} {key} cannot be read: {error}. Restore a backup (quorate master restore)."
+                    f"{self._where}: {TABLES[kind]} {key} cannot be read: {error}. {_RESTORE}"
                 ) from error
         return records
 
@@ -165,7 +166,9 @@ class Store:
         self._transact(write)
 
     def _fenced(self) -> StoreFenced:
-        return StoreFenced(f"{self._where}: another master has taken over this store; this one (epoch {self._epoch}) ends")
+        return StoreFenced(
+            f"{self._where}: another master has taken over this store; this one (epoch {self._epoch}) ends"
+        )
 
     # --- backup -----------------------------------------------------------------------------------------------------
 
@@ -234,7 +237,7 @@ def _translate(error: BaseException | None, where: str) -> StoreError:
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreLocked(f"{where}: another program holds the database; stop it and start the master again")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return StoreDamaged(f"{where}: {error}. Restore a backup (quorate master restore).")
+        return StoreDamaged(f"{where}: {error}. {_RESTORE}")
     return StoreError(f"{where}: {error}")
 
 
@@ -242,7 +245,12 @@ def _prepare(connection: Any, _record: Any) -> None:
     # The driver's own transactions would begin too late for the fence: a write lock is taken at once (see _begin).
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(LOCK_WAIT_S * 1000)}"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={int(LOCK_WAIT_S * 1000)}",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -282,7 +290,8 @@ def open_on(connect: Callable[[], sqlite3.Connection], where: str) -> Store:
             store._guarded(lambda: migrations.upgrade(store._connection))
         except migrations.NewerSchema as error:
             raise StoreNewer(
-                f"{where} was written by a newer Quorate (schema {error.found}, known up to {error.known}); upgrade this master"
+                f"{where} was written by a newer Quorate (schema {error.found}, known up to {error.known}); "
+                "upgrade this master"
             ) from error
     except BaseException:
         store.close()
@@ -294,4 +303,4 @@ def _check(connection: sa.Connection, where: str) -> None:
     with connection.begin():
         found = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(10)")]
     if found != ["ok"]:
-        raise StoreDamaged(f"{where} is damaged: {found[0]}. Restore a backup (quorate master restore).")
+        raise StoreDamaged(f"{where} is damaged: {found[0]}. {_RESTORE}")

@@ -1,4 +1,4 @@
-"""The schema of the store and how an older one becomes the present one (Alembic, run from here without files of settings)."""
+"""The schema of the store and how an older one becomes the present one (Alembic, without files of settings)."""
 
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the agents are to have, derived from the records: the whole set each time, each allocation's spec once a link."""
+"""What the agents are to have, derived from the records: the whole set each time, each spec once a link."""
 
 from collections.abc import Iterator
 
@@ -60,7 +60,7 @@ class Outbox:
         ]
         carried &= wanted
         carried.update(spec.allocation for spec in fresh)
-        stop = {member.id: member.stop for member in held if member.stop}
+        stop: dict[str, str] = {member.id: member.stop for member in held if member.stop}
         stop.update(dict.fromkeys(live.strays, STRAY))
         message = Desired(
             epoch=state.identity.epoch,

@@ -1,4 +1,4 @@
-"""The hands of a transition: reads go to the state, each change is absorbed at once and remembered, so that it can be undone."""
+"""The hands of a transition: each change is absorbed at once and remembered, so that it can be undone."""
 
 from typing import Any, Final, TypeVar
 
@@ -31,9 +31,9 @@ HISTORY: Final = 100
 class Draft:
     """One event on its way into the state.
 
-    `changes` holds every change in order (durable ones go to the store), `effects` what else follows. The desired sets of the
-    agents in `desired` are to be sent; they are made when the batch is sealed. After an exception call `undo`: the
-    state is then as before the event.
+    `changes` holds every change in order (durable ones go to the store), `effects` what else follows. The desired
+    sets of the agents in `desired` are to be sent; they are made when the batch is sealed. After `undo` the state is
+    as before the event.
     """
 
     def __init__(self, state: State, event: Event) -> None:
@@ -42,8 +42,8 @@ class Draft:
         self.stamp = Stamp(state.identity.epoch, event.now, event.wall)
         self.changes: list[Change] = []
         self.effects: list[Effect] = []
-        self.desired: set[str] = set()
-        self.jobs: set[str] = set()
+        self.desired: dict[str, None] = {}
+        self.jobs: dict[str, None] = {}
         self._undo: list[tuple[Record | None, type[Record], str]] = []
 
     def put(self, record: Record) -> None:
@@ -52,12 +52,12 @@ class Draft:
         self._undo.append((before, type(record), record.key))
         self.changes.append(Put(record))
         if isinstance(record, JobRecord):
-            self.jobs.add(record.id)
+            self.jobs[record.id] = None
         elif isinstance(record, MemberRecord):
-            self.jobs.add(record.job)
+            self.jobs[record.job] = None
 
     def change(self, record: R, **fields: Any) -> R:
-        """Replaces the record by one that differs in these fields, and returns that one; the same if nothing differs."""
+        """Replaces the record by one that differs in these fields and returns that; the same if nothing differs."""
         if all(getattr(record, name) == value for name, value in fields.items()):
             return record
         fresh = msgspec.structs.replace(record, **fields)
@@ -120,7 +120,7 @@ class Draft:
 
     def resend(self, agent: str) -> None:
         """The agent's desired set has changed."""
-        self.desired.add(agent)
+        self.desired[agent] = None
 
     # --- habits ----------------------------------------------------------------------------------------------------
 
@@ -130,6 +130,10 @@ class Draft:
         if len(entries) > HISTORY:
             entries = entries[: HISTORY // 4] + entries[HISTORY // 4 + 1 :]
         return self.change(job, history=entries, **fields)
+
+    def age(self, stamp: Stamp) -> float:
+        """Seconds since the stamp, or since this master started: the clock of another epoch means nothing here."""
+        return self.now - (stamp.now if stamp.epoch == self.state.identity.epoch else self.state.opened.now)
 
     def setting(self, name: str, default: int) -> int:
         """A whole number kept in the store."""

@@ -1,4 +1,4 @@
-"""How an attempt ends: the first failure is the reason, the other members are stopped, then the job restarts or is final."""
+"""How an attempt ends: the first failure is the reason, the others are stopped, the job restarts or is final."""
 
 from quorate.master.records import AllocationRecord, Ending, EndingKind, JobRecord, MemberRecord
 from quorate.master.transitions.draft import Draft
@@ -7,6 +7,9 @@ from quorate.model.state import JobState, MemberState
 
 PLATFORM_CODE = 125
 DEADLINE_CODE = 124
+
+#: What a machine lacks or loses: another placement may do better, and it says nothing about the job.
+_PLATFORM_FINDINGS = frozenset({"MEMBER-LOST", "PORT-IN-USE", "DISK-FULL", "MEMBER-MISPLACED", "CONTEXT-FETCH"})
 
 _FINAL_MEMBER = tuple(state for state in MemberState if state.final)
 _FINAL_STATES = {
@@ -22,22 +25,28 @@ def failed(member: MemberRecord) -> bool:
     return member.state.final and not (member.state is MemberState.EXITED and member.exit_code == 0)
 
 
-def ending_of(draft: Draft, member: MemberRecord) -> Ending:
+def ending_of(member: MemberRecord) -> Ending:
     """What the end of this member means for its job."""
     who = f"member {member.name} on agent {member.agent}"
-    if member.state is MemberState.EXITED and member.signal is not None:
-        kind, said, code = EndingKind.FAILED, f"{who} was ended by signal {member.signal}", 128 + member.signal
-    elif member.state is MemberState.EXITED:
-        kind, said, code = EndingKind.FAILED, f"{who} exited with {member.exit_code}", member.exit_code or 0
-    elif member.state is MemberState.LOST:
-        kind, said, code = EndingKind.PLATFORM, f"{who} is lost", PLATFORM_CODE
+    kind, code = EndingKind.FAILED, PLATFORM_CODE
+    if member.state is MemberState.LOST:
+        kind, said = EndingKind.PLATFORM, f"{who} is lost"
+    elif member.state is MemberState.FAILED:
+        said = f"{who} did not run" if member.code not in _PLATFORM_FINDINGS else f"{who} failed"
+        if member.code in _PLATFORM_FINDINGS:
+            kind = EndingKind.PLATFORM
+    elif member.reason and not member.echo:
+        # Its agent ended it on its own account, as when it was cut off: not the job's fault.
+        kind, said = EndingKind.PLATFORM, f"{who} was ended"
+    elif member.signal is not None:
+        said, code = f"{who} was ended by signal {member.signal}", 128 + member.signal
     else:
-        kind, said, code = EndingKind.PLATFORM, f"{who} failed", PLATFORM_CODE
+        said, code = f"{who} exited with {member.exit_code}", member.exit_code or PLATFORM_CODE
     if member.reason:
         said += f": {member.reason}"
     if member.code:
         said += f" ({member.code})"
-    return Ending(kind=kind, reason=said, exit_code=code or PLATFORM_CODE, provisional=member.echo)
+    return Ending(kind=kind, reason=said, exit_code=code, provisional=member.echo)
 
 
 def will_restart(draft: Draft, job: JobRecord, ending: Ending) -> bool:
@@ -57,9 +66,8 @@ def end(draft: Draft, job: JobRecord, ending: Ending) -> None:
     if job.state is JobState.STOPPING:
         present = job.ending
         assert present is not None
-        if ending.kind is EndingKind.CANCELLED and will_restart(draft, job, present):
-            job = draft.tell(job, ending.reason, ending=ending, reason=ending.reason)
-        elif present.provisional and not ending.provisional:
+        cancels = ending.kind is EndingKind.CANCELLED and will_restart(draft, job, present)
+        if cancels or (present.provisional and not ending.provisional):
             job = draft.tell(job, ending.reason, ending=ending, reason=ending.reason)
     elif job.state in (JobState.STARTING, JobState.RUNNING):
         fields: dict[str, object] = {}
@@ -109,12 +117,14 @@ def overdue(draft: Draft, allocation: AllocationRecord) -> None:
         return
     assert job.ending is not None
     state, spec = draft.state, draft.state.specs[job.id].spec
-    waited = allocation.stopping.until(draft.stamp)
+    waited = draft.age(allocation.stopping)
     if will_restart(draft, job, job.ending):
-        # Restarting beside members that may still run is what must never happen; a silent agent has a deadline of its own.
+        # It must never restart beside members that may still run; a silent agent has a deadline of its own.
         left = [m for m in state.members_of(allocation) if not m.state.final and draft.live(m.agent).link is not None]
         if left and waited >= state.settings.stop_limit_s + spec.grace:
-            reason = f"member {left[0].name} on agent {left[0].agent} did not end within {format_duration(round(waited))}"
+            reason = (
+                f"member {left[0].name} on agent {left[0].agent} did not end within {format_duration(round(waited))}"
+            )
             ending = Ending(kind=EndingKind.DEADLINE, reason=f"{job.ending.reason}; {reason}", exit_code=PLATFORM_CODE)
             draft.tell(job, reason, ending=ending, reason=ending.reason)
         else:
@@ -168,9 +178,7 @@ def _conclude(draft: Draft, job: JobRecord, allocation: AllocationRecord) -> Non
         else:
             job = draft.change(job, ran_s=job.ran_s + since.until(draft.stamp))
         draft.change(allocation, ended=draft.stamp, outcome="completed")
-        draft.tell(
-            job, "completed", state=JobState.COMPLETED, ended=draft.stamp, exit_code=0, reason=""
-        )
+        draft.tell(job, "completed", state=JobState.COMPLETED, ended=draft.stamp, exit_code=0, reason="")
         return
     draft.change(allocation, ended=draft.stamp, outcome=ending.kind.value, reason=ending.reason)
     if not will_restart(draft, job, ending):
@@ -180,7 +188,9 @@ def _conclude(draft: Draft, job: JobRecord, allocation: AllocationRecord) -> Non
     left = job.restarts_left - counts
     draft.tell(
         job,
-        f"goes back to the queue, {left} restarts left" if counts else "goes back to the queue; this one does not count",
+        f"goes back to the queue, {left} restarts left"
+        if counts
+        else "goes back to the queue; this one does not count",
         state=JobState.PENDING,
         ending=None,
         queued=draft.stamp,
@@ -192,7 +202,7 @@ def _conclude(draft: Draft, job: JobRecord, allocation: AllocationRecord) -> Non
 
 
 def finish(draft: Draft, job: JobRecord, ending: Ending) -> None:
-    """Makes the job final."""
+    """Makes the job final with this ending."""
     state = _FINAL_STATES[ending.kind]
     fields: dict[str, object] = {}
     if job.state is JobState.PENDING:

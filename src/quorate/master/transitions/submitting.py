@@ -7,7 +7,7 @@ from quorate.master.transitions import endings
 from quorate.master.transitions.draft import Draft
 from quorate.model.ids import JobId, short_id
 from quorate.model.state import JobState
-from quorate.scheduling.line import never_fits
+from quorate.scheduling.reasons import never_fits
 
 CANCELLED_CODE = 130
 
@@ -42,18 +42,12 @@ def submit(draft: Draft, event: JobSubmitted) -> Answer:
 
 
 def _refusal(draft: Draft, event: JobSubmitted) -> Refused | None:
-    state, needs = draft.state, event.spec.resources
-    pools = state.settings.pools.keys() | {pool for pool, agents in state.agents_by_pool.items() if agents}
-    if needs.pool not in pools:
-        known = ", ".join(sorted(pools)) or "none"
-        return Refused(422, "POOL-UNKNOWN", f"there is no pool {needs.pool}; the pools are: {known}", "quorate pool list")
+    state = draft.state
     if len(state.queue) >= state.settings.queue_limit:
         return Refused(429, "QUEUE-FULL", f"{len(state.queue)} jobs wait already", "quorate job list --state pending")
-    # A cluster whose agents are still to come would refuse everything: there the job waits, and says for what.
-    if not state.agents_by_pool.get(needs.pool):
-        return None
     probe = JobRecord(id=JobId("new"), owner=event.owner, seq=0, submitted=draft.stamp, queued=draft.stamp)
-    sentence = never_fits(state.request(probe, event.spec), state.agent_views())
+    # Of a pool that is configured and has no agent yet nothing can be said: there the job waits, and says for what.
+    sentence = never_fits(state.request(probe, event.spec), state.agent_views(), state.settings.pools)
     if sentence is not None:
         return Refused(422, "JOB-NEVER-FITS", sentence, "quorate agent list")
     return None

@@ -1,0 +1,102 @@
+"""What happens to the cluster as a whole: planned stops, adopted stores, backups."""
+
+from quorate.master.effects import Answer, Done, StopReady, StopStarted
+from quorate.master.events import Adopted, AgentHeldLease, BackupTaken, PlannedStop
+from quorate.master.records import AgentRecord, SettingRecord
+from quorate.master.transitions.draft import Draft
+from quorate.model.messages import Lease, Refuse
+
+#: After an adoption attempts are numbered from so much higher that none of the lost time's numbers comes again.
+ADOPTED_ATTEMPTS = 100
+
+
+def _next_sequence(draft: Draft) -> int:
+    sequence = draft.setting("lease", 0) + 1
+    draft.put(SettingRecord(name="lease", value=sequence))
+    return sequence
+
+
+def plan_stop(draft: Draft, event: PlannedStop) -> Answer:
+    """Lengthens every lease before the master goes away; durable here before any agent hears of it."""
+    state = draft.state
+    sequence = _next_sequence(draft)
+    asked = 0
+    for record in list(state.agents.values()):
+        if record.revoked:
+            continue
+        draft.change(record, extra_lease_s=event.for_s)
+        live = draft.live(record.id)
+        draft.change(live, planned_until=draft.now + event.for_s, lease_over=0)
+        if live.link is not None and not live.regressed:
+            draft.send(record.id, Lease(sequence, event.for_s))
+            asked += 1
+    state.stopping = (sequence, draft.now + event.patience_s)
+    state.due(draft.now + event.patience_s, "stop")
+    check_stop(draft)
+    return StopStarted(asked)
+
+
+def lease_held(draft: Draft, event: AgentHeldLease) -> None:
+    """The agent will bear the silence, or knows that the maintenance is over."""
+    live = draft.state.live.get(event.agent)
+    if live is None or live.link != event.link:
+        return
+    record = draft.agent(event.agent)
+    if live.lease_over and event.held.sequence == live.lease_over:
+        draft.change(live, lease_over=0, planned_until=0.0)
+        draft.change(record, extra_lease_s=0.0)
+        return
+    if draft.state.stopping is not None and event.held.sequence == draft.state.stopping[0]:
+        # It counts from when it was told, which is before now.
+        draft.change(live, lease_held=event.held.sequence, planned_until=draft.now + record.extra_lease_s)
+        check_stop(draft)
+
+
+def end_lease(draft: Draft, record: AgentRecord) -> None:
+    """An agent that comes back after maintenance is told that silence means what it usually means."""
+    if record.extra_lease_s and draft.state.stopping is None:
+        sequence = _next_sequence(draft)
+        draft.change(draft.live(record.id), lease_over=sequence)
+        draft.send(record.id, Lease(sequence, 0.0))
+
+
+def check_stop(draft: Draft) -> None:
+    """Says once that the stop may happen: all connected agents hold their lease, or waiting has lasted long enough."""
+    state = draft.state
+    if state.stopping is None:
+        return
+    sequence, deadline = state.stopping
+    lives = [state.live[agent.id] for agent in state.agents.values() if not agent.revoked]
+    asked = [live for live in lives if live.link is not None and not live.regressed]
+    missing = [live.agent for live in asked if live.lease_held != sequence]
+    if missing and draft.now < deadline:
+        return
+    held = tuple(sorted(live.agent for live in lives if live.lease_held == sequence))
+    absent = tuple(sorted(live.agent for live in lives if live.lease_held != sequence))
+    state.stopping = None
+    draft.follow(StopReady(held, absent))
+
+
+def adopt(draft: Draft, event: Adopted) -> Answer:
+    """Takes the store's word over what agents have seen; they are told at their next hello."""
+    state = draft.state
+    if state.adopted or not (state.identity.restored or state.regressed):
+        return Done()
+    state.adopted = True
+    state.schedule_due = True
+    for key in list(state.unfinished):
+        job = draft.job(key)
+        draft.tell(job, f"the store was adopted by {event.by}", next_attempt=job.next_attempt + ADOPTED_ATTEMPTS)
+    for agent in sorted(state.regressed):
+        live = draft.live(agent)
+        if live.link is not None:
+            draft.close(agent, live.link, Refuse("STORE-ADOPTED", "the operator accepted the store; connect again"))
+            draft.change(live, link=None, regressed="")
+    draft.put(SettingRecord(name="adopted", value=state.identity.epoch))
+    return Done()
+
+
+def take_backup(draft: Draft, event: BackupTaken) -> Answer:
+    """Moves the generation, so that whatever follows is later than the backup."""
+    draft.put(SettingRecord(name="backups", value=draft.setting("backups", 0) + 1))
+    return Done()

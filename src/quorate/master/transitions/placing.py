@@ -1,0 +1,184 @@
+"""From the scheduler's answer to an allocation: slots by index, ports, members, all of a gang in one event."""
+
+import hashlib
+from collections.abc import Sequence
+
+from quorate.master.events import ScheduleDue
+from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, Stamp
+from quorate.master.state import State
+from quorate.master.transitions.draft import Draft
+from quorate.master.transitions.leases import lease_ports
+from quorate.model.ids import AgentId, JobId, allocation_id, member_id, member_name
+from quorate.model.job import JobSpec
+from quorate.model.messages import PlannedMember
+from quorate.model.state import JobState
+from quorate.network.ports import Refusal
+from quorate.scheduling.line import decide
+from quorate.scheduling.types import View
+
+#: When no port was free and nobody knows when one will be.
+_ASK_AGAIN_S = 5.0
+
+
+def scheduler_view(state: State, now: float) -> View:
+    """All that the scheduler looks at."""
+    return View(
+        now_s=now,
+        agents=state.agent_views(),
+        queue=tuple(state.queue.values()),
+        running=tuple(state.running.values()),
+        reservations=state.reservations,
+    )
+
+
+def hold_on_placing(state: State, now: float) -> tuple[str, float | None] | None:
+    """Why nothing may be placed at all, and when to look again; None in a healthy cluster."""
+    if state.regressed and not state.adopted:
+        names = ", ".join(sorted(state.regressed)[:3])
+        return f"the store has gone back: {names} has seen a later state (STORE-REGRESSED); quorate master adopt", None
+    if not state.identity.restored and not state.adopted:
+        return None
+    if not state.adopted:
+        return "the store was restored from a backup and waits to be accepted; quorate master adopt", None
+    # What ran when the old store was lost is only known once its agent has said so.
+    missing = [agent for agent in state.counted if not state.live[agent].seen]
+    until = state.opened.now + state.settings.replace_after_s
+    if missing and now < until:
+        return f"after a restore all agents are waited for; {missing[0]} is not back", until
+    return None
+
+
+def schedule(draft: Draft, event: ScheduleDue) -> None:
+    """One pass over what changed."""
+    state = draft.state
+    timed = state.schedule_at is not None and state.schedule_at <= draft.now
+    pools = None if timed else frozenset(state.pools_touched)
+    earlier = None if timed else state.schedule_at
+    state.schedule_due = False
+    state.schedule_at = None
+    hold = hold_on_placing(state, draft.now)
+    if hold is not None:
+        state.schedule_at = hold[1]
+        return
+    state.pools_touched.clear()
+    if not state.queue:
+        state.reservations = ()
+        return
+    decisions = decide(scheduler_view(state, draft.now), state.settings.pools, pools=pools)
+    state.reservations = decisions.reservations
+    looks = [earlier] if earlier is not None else []
+    if decisions.recheck_in_s is not None:
+        looks.append(draft.now + decisions.recheck_in_s)
+    for placed in decisions.placements:
+        refusal = place(draft, draft.job(placed.job), placed.agents, event.entropy)
+        if refusal is not None:
+            looks.append(refusal.retry_at if refusal.retry_at is not None else draft.now + _ASK_AGAIN_S)
+    # Placing touched the very pools that were just looked at: another pass would answer the same.
+    state.schedule_due = False
+    state.pools_touched.clear()
+    state.schedule_at = min(looks, default=None)
+
+
+def place(draft: Draft, job: JobRecord, agents: Sequence[str], entropy: bytes) -> Refusal | None:
+    """Gives the gang its places, whole; a Refusal if there is no port for it."""
+    state = draft.state
+    spec = state.specs[job.id].spec
+    allocation = allocation_id(job.id, job.next_attempt)
+    planned = planned_members(state, job.id, job.next_attempt, spec, agents, draft.now)
+    if isinstance(planned, Refusal):
+        state.port_refusals[job.id] = str(planned)
+        return planned
+    state.port_refusals.pop(job.id, None)
+    draft.put(
+        AllocationRecord(
+            id=allocation,
+            job=job.id,
+            attempt=job.next_attempt,
+            nonce=hashlib.blake2b(allocation.encode(), key=entropy, digest_size=16).hexdigest(),
+            members=planned,
+            placed=draft.stamp,
+        )
+    )
+    for member in planned:
+        draft.put(
+            MemberRecord(
+                id=member_id(allocation, member.rank),
+                allocation=allocation,
+                job=job.id,
+                agent=AgentId(member.agent),
+                rank=member.rank,
+                name=member.name,
+                slots=member.slots,
+                ports=member.ports,
+                host=state.agents[member.agent].host,
+            )
+        )
+        draft.resend(member.agent)
+    where = ", ".join(sorted(set(agents))[:4]) + (", …" if len(set(agents)) > 4 else "")
+    draft.tell(
+        job,
+        f"attempt {job.next_attempt}: placed on {where}",
+        state=JobState.STARTING,
+        attempt=job.next_attempt,
+        next_attempt=job.next_attempt + 1,
+        placed=draft.stamp,
+        running=None,
+        waited_s=job.waited_s + job.queued.until(draft.stamp),
+        reason="",
+    )
+    state.due(draft.now + spec.start_timeout + state.settings.start_margin_s, "starting", allocation)
+    return None
+
+
+def planned_members(
+    state: State, job: JobId, attempt: int, spec: JobSpec, agents: Sequence[str], now: float
+) -> tuple[PlannedMember, ...] | Refusal:
+    """The members of a gang on these agents (in rank order) with their slots and ports; changes nothing."""
+    allocation = allocation_id(job, attempt)
+    ports = lease_ports(state, spec, [(member_id(allocation, r), agent) for r, agent in enumerate(agents)], now)
+    if isinstance(ports, Refusal):
+        return ports
+    taken: dict[str, set[int]] = {}
+    members = []
+    for rank, agent in enumerate(agents):
+        record = state.agents[agent]
+        used = taken.setdefault(agent, set(state.slots_used.get(agent, ())))
+        free = [slot.index for slot in record.slots if slot.index not in used]
+        slots = tuple(free[: spec.resources.slots])
+        if len(slots) < spec.resources.slots:
+            raise AssertionError(f"{agent} was given {spec.resources.slots} slots of {job} and has {len(free)}")
+        used.update(slots)
+        role, index = member_name(rank)
+        members.append(
+            PlannedMember(
+                rank=rank,
+                role=role,
+                index=index,
+                name=f"{role}{index}",
+                agent=agent,
+                address=record.address,
+                slots=slots,
+                ports=ports.get(member_id(allocation, rank), {}),
+            )
+        )
+    return tuple(members)
+
+
+def preview(state: State, spec: JobSpec, owner: str, now: float, wall: float) -> tuple[PlannedMember, ...] | str:
+    """Where the job would go if it were submitted now, or why it would wait; changes nothing."""
+    from quorate.scheduling.reasons import explain
+
+    stamp = Stamp(state.identity.epoch, now, wall)
+    job = JobRecord(id=JobId("preview"), owner=owner, seq=2**53, submitted=stamp, queued=stamp)
+    view = scheduler_view(state, now)
+    queue = (*view.queue, state.request(job, spec))
+    view = View(now_s=now, agents=view.agents, queue=queue, running=view.running, reservations=view.reservations)
+    hold = hold_on_placing(state, now)
+    if hold is not None:
+        return hold[0]
+    decisions = decide(view, state.settings.pools, pools={spec.resources.pool})
+    for placed in decisions.placements:
+        if placed.job == job.id:
+            planned = planned_members(state, job.id, 1, spec, placed.agents, now)
+            return str(planned) if isinstance(planned, Refusal) else planned
+    return explain(view, job.id)

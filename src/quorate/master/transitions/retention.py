@@ -1,0 +1,44 @@
+"""What is forgotten, and when: old final jobs, and the members of attempts that nobody looks at any more."""
+
+from quorate.master.effects import JobForgotten
+from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, SpecRecord
+from quorate.master.transitions.draft import Draft
+
+EVERY_S = 600.0
+#: Jobs forgotten in one event at most, so that a changed setting does not make one enormous transaction.
+_AT_ONCE = 500
+
+
+def forget_old(draft: Draft) -> None:
+    """Forgets final jobs beyond the number or the age that the operator wants kept, first ended first.
+
+    A job with members that a silent agent may still hold is kept until that is settled.
+    """
+    state, settings = draft.state, draft.state.settings
+    excess = len(state.final) - settings.keep_jobs
+    old: list[JobRecord] = []
+    for key in state.final:
+        job = state.jobs[key]
+        assert job.ended is not None
+        if len(old) >= min(_AT_ONCE, excess) and job.ended.until(draft.stamp) < settings.keep_jobs_s:
+            break
+        if len(old) >= _AT_ONCE:
+            break
+        if all(m.released for a in state.attempts_of(job) for m in state.members_of(a)):
+            old.append(job)
+    for job in old:
+        allocations = tuple(allocation.id for allocation in state.attempts_of(job))
+        for allocation in list(state.attempts_of(job)):
+            forget_members(draft, allocation)
+            draft.drop(AllocationRecord, allocation.id)
+        draft.drop(JobRecord, job.id)
+        draft.drop(SpecRecord, job.id)
+        draft.jobs.pop(job.id, None)
+        draft.follow(JobForgotten(job.id, allocations))
+
+
+def forget_members(draft: Draft, allocation: AllocationRecord) -> None:
+    """Drops the member records of an attempt that are held no more."""
+    for member in list(draft.state.members_of(allocation)):
+        if member.released:
+            draft.drop(MemberRecord, member.id)
