@@ -125,8 +125,8 @@ class State:
         self.schedule_at: float | None = None
         #: Since when declarations of loss are paused; None while they are not.
         self.loss_paused: float | None = None
-        #: A planned stop that waits for confirmations: (sequence, deadline), else None.
-        self.stopping: tuple[int, float] | None = None
+        #: A planned stop that waits for confirmations: (sequence, deadline, seconds of lease), else None.
+        self.stopping: tuple[int, float, float] | None = None
         #: The operator took this store as it is (epoch-wide).
         self.adopted = False
 
@@ -370,7 +370,9 @@ class State:
     def _reindex_agent(self, agent: str) -> None:
         record, live = self.agents.get(agent), self.live.get(agent)
         self._touch(agent)
-        regressed = record is not None and live is not None and bool(live.regressed) and not record.revoked
+        regressed = (
+            record is not None and live is not None and bool(live.regressed) and not (record.revoked or record.lost)
+        )
         (self.regressed.add if regressed else self.regressed.discard)(agent)
         if record is None or live is None or record.lost or record.revoked:
             self.counted.discard(agent)

@@ -160,7 +160,10 @@ def disconnect(draft: Draft, event: AgentDisconnected) -> None:
     """The agent's timers run from when it was last heard, not from here."""
     live = _of_link(draft, event.agent, event.link)
     if live is not None:
-        draft.change(live, link=None, regressed="", strays=(), duplicate_until=0.0)
+        extra = draft.agent(event.agent).extra_lease_s
+        # A longer lease may have reached it just before the link broke.
+        planned = max(live.planned_until, draft.now + extra) if extra else live.planned_until
+        draft.change(live, link=None, strays=(), planned_until=planned)
         maintenance.check_stop(draft)
 
 

@@ -24,13 +24,14 @@ def plan_stop(draft: Draft, event: PlannedStop) -> Answer:
     for record in list(state.agents.values()):
         if record.revoked:
             continue
-        draft.change(record, extra_lease_s=event.for_s)
+        # It may already hold a longer one, and shortens it only when it says so.
+        record = draft.change(record, extra_lease_s=max(record.extra_lease_s, event.for_s))
         live = draft.live(record.id)
-        draft.change(live, planned_until=draft.now + event.for_s, lease_over=0)
+        draft.change(live, planned_until=max(live.planned_until, draft.now + record.extra_lease_s), lease_over=0)
         if live.link is not None and not live.regressed:
             draft.send(record.id, Lease(sequence, event.for_s))
             asked += 1
-    state.stopping = (sequence, draft.now + event.patience_s)
+    state.stopping = (sequence, draft.now + event.patience_s, event.for_s)
     state.due(draft.now + event.patience_s, "stop")
     check_stop(draft)
     return StopStarted(asked)
@@ -48,7 +49,9 @@ def lease_held(draft: Draft, event: AgentHeldLease) -> None:
         return
     if draft.state.stopping is not None and event.held.sequence == draft.state.stopping[0]:
         # It counts from when it was told, which is before now.
-        draft.change(live, lease_held=event.held.sequence, planned_until=draft.now + record.extra_lease_s)
+        for_s = draft.state.stopping[2]
+        draft.change(live, lease_held=event.held.sequence, planned_until=draft.now + for_s)
+        draft.change(record, extra_lease_s=for_s)
         check_stop(draft)
 
 
@@ -65,7 +68,7 @@ def check_stop(draft: Draft) -> None:
     state = draft.state
     if state.stopping is None:
         return
-    sequence, deadline = state.stopping
+    sequence, deadline, _ = state.stopping
     lives = [state.live[agent.id] for agent in state.agents.values() if not agent.revoked]
     asked = [live for live in lives if live.link is not None and not live.regressed]
     missing = [live.agent for live in asked if live.lease_held != sequence]
@@ -91,7 +94,7 @@ def adopt(draft: Draft, event: Adopted) -> Answer:
         live = draft.live(agent)
         if live.link is not None:
             draft.close(agent, live.link, Refuse("STORE-ADOPTED", "the operator accepted the store; connect again"))
-            draft.change(live, link=None, regressed="")
+        draft.change(live, link=None, regressed="")
     draft.put(SettingRecord(name="adopted", value=state.identity.epoch))
     return Done()
 
