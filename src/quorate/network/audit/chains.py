@@ -1,0 +1,145 @@
+"""Chains with jumps, gotos and returns, as netfilter has them, laid out as one list of entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from quorate.network.audit.ruleset import Scene, Unreadable
+from quorate.network.audit.space import Act, Entry, Intervals, both
+from quorate.network.flows import Direction
+
+#: The kernel's own bound is 16 (NFT_JUMP_STACK_SIZE); a file may claim anything.
+DEEPEST = 32
+MOST_ENTRIES = 300_000
+
+
+class Verdict(StrEnum):
+    """What a rule says about what it matches; `continue` is a rule that only counts or logs."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+    RETURN = "return"
+    JUMP = "jump"
+    GOTO = "goto"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One alternative of what a rule matches, axis by axis; None is everything."""
+
+    peer: Intervals | None = None
+    local: Intervals | None = None
+    service: Intervals | None = None
+    other: Intervals | None = None
+    doubt: str = ""
+
+    def narrowed(self, **axes: Intervals | None) -> Match:
+        """Return the match with some axes limited further."""
+        limited: dict[str, Any] = {axis: both(getattr(self, axis), limit) for axis, limit in axes.items()}
+        return replace(self, **limited)
+
+    def doubted(self, why: str) -> Match:
+        """Return the match as one that may or may not hold."""
+        return replace(self, doubt=self.doubt or why)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing can match."""
+        return () in (self.peer, self.local, self.service, self.other)
+
+    def meet(self, inner: Match) -> Match:
+        """Return what both match."""
+        axes = {axis: getattr(inner, axis) for axis in ("peer", "local", "service", "other")}
+        return replace(self.narrowed(**axes), doubt=self.doubt or inner.doubt)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A rule in a chain: it matches if one of its alternatives does."""
+
+    rule: str
+    matches: tuple[Match, ...]
+    verdict: Verdict
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Which axis a packet's field is, for one scene: answers and outgoing packets turn them round."""
+
+    source: str
+    destination: str
+    source_port: str
+    destination_port: str
+    #: The hook that the packet passes: input or output.
+    inbound: bool
+
+    @classmethod
+    def of(cls, scene: Scene) -> Fields:
+        """Return the fields of the packets that a scene asks about."""
+        inbound = (scene.direction is Direction.INGRESS) != scene.reply
+        ends = ("peer", "local") if inbound else ("local", "peer")
+        ports = ("service", "other") if scene.reply else ("other", "service")
+        return cls(*ends, *ports, inbound)
+
+
+def flatten(
+    chains: Mapping[str, Sequence[Step]], base: str, policy: Act, *, rule_of_policy: str = "", last: bool = True
+) -> list[Entry]:
+    """Return the entries of a base chain and all that it jumps to; indexes count from its own first entry.
+
+    In a chain that is not the last at its hook, accepting means going on behind it.
+    """
+    out: list[Entry] = []
+    ends: list[int] = []
+
+    def put(act: Act, rule: str, match: Match) -> int:
+        if len(out) >= MOST_ENTRIES:
+            raise Unreadable(f"the chains unfold to more than {MOST_ENTRIES} rules")
+        out.append(Entry(act, rule, match.peer, match.local, match.service, match.other, 0, match.doubt))
+        return len(out) - 1
+
+    def walk(name: str, outer: Match, depth: int) -> None:
+        if depth > DEEPEST:
+            raise Unreadable(f"chains jump to each other more than {DEEPEST} deep; the last is {name}")
+        if name not in chains:
+            raise Unreadable(f"a rule jumps to the chain {name}, which is not there")
+        back: list[int] = []
+        for step in chains[name]:
+            for alternative in step.matches:
+                match = outer.meet(alternative)
+                if match.empty:
+                    continue
+                if step.verdict is Verdict.ACCEPT and last:
+                    put(Act.ALLOW, step.rule, match)
+                elif step.verdict is Verdict.ACCEPT:
+                    ends.append(put(Act.JUMP, step.rule, match))
+                elif step.verdict is Verdict.DROP:
+                    put(Act.DENY, step.rule, match)
+                elif step.verdict is Verdict.RETURN:
+                    back.append(put(Act.JUMP, step.rule, match))
+                elif step.verdict in (Verdict.JUMP, Verdict.GOTO):
+                    walk(step.target, match, depth + 1)
+                    if step.verdict is Verdict.GOTO:
+                        back.append(put(Act.JUMP, step.rule, match))
+        for index in back:
+            out[index] = replace(out[index], to=len(out))
+
+    walk(base, Match(), 0)
+    if policy is Act.DENY or last:
+        put(policy, rule_of_policy, Match())
+    for index in ends:
+        out[index] = replace(out[index], to=len(out))
+    return out
+
+
+def append(entries: list[Entry], more: Sequence[Entry], **limits: Intervals) -> None:
+    """Put entries behind others, so that their jumps still go where they went, with some axes limited."""
+    start = len(entries)
+    for entry in more:
+        axes: dict[str, Any] = {axis: both(getattr(entry, axis), limit) for axis, limit in limits.items()}
+        entries.append(replace(entry, to=entry.to + start if entry.act is Act.JUMP else 0, **axes))

@@ -1,0 +1,265 @@
+"""Judges a rule set by a plan: every planned flow, every forbidden one, every rule; each finding with what mends it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from quorate.network.audit.ruleset import Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
+from quorate.network.audit.space import EVERY_ADDRESS, EVERY_PORT, Box, Cell, Intervals, Outcome, cells
+from quorate.network.findings import Finding, settle
+from quorate.network.flows import Direction, Role, Transport
+from quorate.network.plan import EVERYWHERE, Party, Plan, PlannedFlow
+
+#: Members in the host's network are on their agent's machine, and its rules hold for them.
+_GOVERNED = {
+    None: (Role.MASTER, Role.AGENT, Role.MEMBER),
+    Role.MASTER: (Role.MASTER,),
+    Role.AGENT: (Role.AGENT, Role.MEMBER),
+}
+#: The kernel's default range of ports that connections are opened from (net.ipv4.ip_local_port_range).
+_EPHEMERAL: Intervals = ((32768, 60999),)
+_ANYONE = Party(Role.ANYONE, "anyone", EVERYWHERE)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowVerdict:
+    """What the rules do with one flow: allow is open, deny is blocked, unknown says why it could not be told."""
+
+    flow: PlannedFlow
+    outcome: Outcome
+    #: The rules that decide; empty for a default.
+    rules: tuple[str, ...] = ()
+    why: str = ""
+    change: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        words = {Outcome.ALLOW: "open", Outcome.DENY: "blocked", Outcome.UNKNOWN: "undetermined"}
+        return {
+            "flow": self.flow.key,
+            "verdict": words[self.outcome],
+            "rules": list(self.rules),
+            "why": self.why,
+            "change": self.change,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """All that an audit says. `flows` are in the plan's order; `forbidden` are the forbidden ones that are possible."""
+
+    format: str
+    flows: tuple[FlowVerdict, ...]
+    forbidden: tuple[FlowVerdict, ...]
+    findings: tuple[Finding, ...]
+    rules: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        return {
+            "format": self.format,
+            "rules": self.rules,
+            "flows": [verdict.to_dict() for verdict in self.flows],
+            "forbidden": [verdict.to_dict() for verdict in self.forbidden],
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+@dataclass
+class _Use:
+    """What a rule was seen to do over the whole space."""
+
+    matched: bool = False
+    decided: bool = False
+    #: It decided somewhere, and there something else would have been decided without it.
+    needed: bool = False
+    planned: bool = False
+    #: What it opens that no flow needs: peers and ports, a few of them.
+    idle: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Ends:
+    """What was decided about a flow at its ends."""
+
+    outcomes: dict[Direction, set[Outcome]] = field(default_factory=lambda: defaultdict(set))
+    denied_by: list[str] = field(default_factory=list)
+    allowed_by: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+
+
+def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> AuditReport:
+    """Return what the rule set does with the plan's flows, seen from the machines of that role or of all roles."""
+    planned: Mapping[PlannedFlow, _Ends] = {flow: _Ends() for flow in plan.flows}
+    forbidden: Mapping[PlannedFlow, _Ends] = {flow: _Ends() for flow in plan.forbidden}
+    uses: dict[str, _Use] = defaultdict(_Use)
+    for scene, mine in _scenes(plan, ruleset, role):
+        _ask(scene, mine, plan, ruleset, planned, forbidden, uses)
+    # What another machine's rules decide is not asked of this one's.
+    seen = {flow: ends for flow, ends in planned.items() if role is None or ends.outcomes or not flow.known}
+    flows = tuple(_planned(flow, ends, ruleset) for flow, ends in seen.items())
+    possible = tuple(v for flow, ends in forbidden.items() if (v := _forbidden(flow, ends, ruleset)))
+    findings = [*plan.findings, *_flow_findings(flows, possible), *_rule_findings(ruleset, uses)]
+    return AuditReport(form, flows, possible, settle(findings), len(ruleset.rules))
+
+
+def _scenes(plan: Plan, ruleset: Ruleset, role: Role | None) -> Iterator[tuple[Scene, list[PlannedFlow]]]:
+    """Every governed machine with every other party and with everybody else, both ways, with the flows between them."""
+    locals_ = [p for p in plan.parties if p.role in _GOVERNED[role] and ruleset.governs(p)]
+    for local in locals_:
+        for direction in Direction:
+            between: dict[Party, list[PlannedFlow]] = {_ANYONE: []}
+            for flow in (*plan.flows, *plan.forbidden):
+                if flow.local(direction) == local:
+                    between.setdefault(flow.peer(direction), []).append(flow)
+            for peer, flows in between.items():
+                for transport in Transport:
+                    yield Scene(direction, local, peer, transport), flows
+
+
+def _ask(
+    scene: Scene,
+    mine: list[PlannedFlow],
+    plan: Plan,
+    ruleset: Ruleset,
+    planned: Mapping[PlannedFlow, _Ends],
+    forbidden: Mapping[PlannedFlow, _Ends],
+    uses: dict[str, _Use],
+) -> None:
+    entries, default = ruleset.entries(scene)
+    # Everybody else overlaps the parties of the plan, so their flows mark what of it is needed.
+    others = [f for f in plan.flows if f.local(scene.direction) == scene.local and f not in mine]
+    marked = [f for f in (*mine, *others) if f.transport is scene.transport]
+    within = Box(peer=_peer(scene.peer), local=_addresses(scene.local), other=_EPHEMERAL)
+    markers = [Box(peer=_peer(f.peer(scene.direction)), service=of_ports(f.ports)) for f in marked]
+    ours = {index for index, flow in enumerate(marked) if flow in planned}
+    own = {index for index, flow in enumerate(marked) if flow in mine}
+    for cell in cells(entries, default, within, markers):
+        here = [marked[index] for index in cell.markers if index in own]
+        needed = any(index in ours for index in cell.markers)
+        _note(cell, uses, needed, scene)
+        for flow in here:
+            if flow in planned:
+                _record(planned[flow], scene, cell)
+            elif not needed:
+                _record(forbidden[flow], scene, cell)
+    if not ruleset.stateful(scene):
+        _ask_replies(scene, mine, ruleset, planned)
+
+
+def _ask_replies(scene: Scene, mine: list[PlannedFlow], ruleset: Ruleset, planned: Mapping[PlannedFlow, _Ends]) -> None:
+    reply = Scene(scene.direction, scene.local, scene.peer, scene.transport, reply=True)
+    entries, default = ruleset.entries(reply)
+    for flow in mine:
+        if flow in planned and flow.transport is scene.transport:
+            box = Box(_peer(scene.peer), _addresses(scene.local), of_ports(flow.ports), _EPHEMERAL)
+            for cell in cells(entries, default, box):
+                _record(planned[flow], reply, cell)
+
+
+def _peer(party: Party) -> Intervals:
+    return of_networks(party.addresses) or EVERY_ADDRESS
+
+
+def _addresses(party: Party) -> Intervals:
+    return of_networks(party.addresses) or EVERY_ADDRESS
+
+
+def _record(ends: _Ends, scene: Scene, cell: Cell) -> None:
+    ends.outcomes[scene.direction].add(cell.outcome)
+    way = f"answers to {scene.peer.key}" if scene.reply else f"{scene.direction.value} at {scene.local.key}"
+    where = f"{way}, {show_addresses(cell.peer)}, {scene.transport.value}/{show_ports(cell.service)}"
+    if cell.outcome is Outcome.DENY:
+        ends.denied_by.append(cell.rule)
+        ends.examples.append(f"{where}: {f'denied by {cell.rule}' if cell.rule else 'denied by the default'}")
+    elif cell.outcome is Outcome.ALLOW:
+        ends.allowed_by.append(cell.rule)
+    else:
+        ends.doubts.append(f"{where}: {cell.doubt}")
+
+
+def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None:
+    for rule in cell.matching:
+        uses[rule].matched = True
+    if not cell.rule:
+        return
+    use = uses[cell.rule]
+    use.decided = True
+    use.needed |= cell.without is not cell.outcome
+    use.planned |= needed
+    if cell.outcome is Outcome.ALLOW and not needed and cell.without is not Outcome.ALLOW and len(use.idle) < 3:
+        far = "from" if scene.direction is Direction.INGRESS else "to"
+        ports = "all ports" if cell.service == EVERY_PORT else show_ports(cell.service)
+        use.idle.append(f"{scene.transport.value} {ports} {far} {show_addresses(cell.peer)}")
+
+
+def _planned(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict:
+    seen = set().union(*ends.outcomes.values()) if ends.outcomes else set()
+    if not flow.known:
+        unknown = flow.source if not flow.source.known else flow.destination
+        return FlowVerdict(flow, Outcome.UNKNOWN, why=f"the plan knows no address of {unknown}")
+    if Outcome.DENY in seen:
+        ways = [way for way, outcomes in ends.outcomes.items() if Outcome.DENY in outcomes]
+        change = "; ".join(ruleset.opening(flow, way) for way in ways)
+        return FlowVerdict(flow, Outcome.DENY, _names(ends.denied_by), "; ".join(ends.examples[:2]), change)
+    if Outcome.UNKNOWN in seen:
+        return FlowVerdict(flow, Outcome.UNKNOWN, why="; ".join(ends.doubts[:2]))
+    if not seen:
+        return FlowVerdict(flow, Outcome.UNKNOWN, why="neither end is a machine that these rules hold for")
+    return FlowVerdict(flow, Outcome.ALLOW, _names(ends.allowed_by))
+
+
+def _forbidden(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict | None:
+    """A forbidden flow is possible where some connection passes at every end that these rules hold for."""
+    if not ends.outcomes or not all(Outcome.ALLOW in outcomes for outcomes in ends.outcomes.values()):
+        return None
+    rules = _names(ends.allowed_by)
+    by_id = {rule.id: rule for rule in ruleset.rules}
+    change = "; ".join(ruleset.removal(by_id[name]) for name in rules if name in by_id)
+    return FlowVerdict(flow, Outcome.ALLOW, rules, "let through by " + (", ".join(rules) or "the default"), change)
+
+
+def _names(rules: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(rule for rule in rules if rule))
+
+
+def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]) -> Iterator[Finding]:
+    from quorate.network.catalogue import FORBIDDEN
+
+    for verdict in flows:
+        ends = verdict.flow.source.key, verdict.flow.destination.key
+        if verdict.outcome is Outcome.DENY:
+            yield Finding("NET-BLOCKED", verdict.flow.key, verdict.why, *ends, verdict.change)
+        elif verdict.outcome is Outcome.UNKNOWN:
+            yield Finding("NET-UNDETERMINED", verdict.flow.key, verdict.why, *ends)
+    for verdict in possible:
+        known = FORBIDDEN.get(verdict.flow.flow)
+        code = known.finding if known else "NET-EXPOSED"
+        ends = verdict.flow.source.key, verdict.flow.destination.key
+        yield Finding(code, verdict.flow.key, f"{verdict.flow.purpose}: {verdict.why}", *ends, verdict.change)
+
+
+def _rule_findings(ruleset: Ruleset, uses: Mapping[str, _Use]) -> Iterator[Finding]:
+    for rule in ruleset.rules:
+        use = uses.get(rule.id, _Use())
+        place = f" ({rule.place})" if rule.place else ""
+        if rule.doubt:
+            yield Finding("RULE-UNREADABLE", rule.id, f"{rule.text}{place}: {rule.doubt}")
+        elif use.matched and not use.decided:
+            evidence = f"{rule.text}{place}: rules before it decide all that it would match"
+            yield Finding("RULE-SHADOWED", rule.id, evidence, remedy=ruleset.removal(rule))
+        elif use.decided and not use.needed:
+            evidence = f"{rule.text}{place}: without it the same would be decided"
+            yield Finding("RULE-REDUNDANT", rule.id, evidence, remedy=ruleset.removal(rule))
+        elif rule.allows and use.idle:
+            what = "no flow of the plan needs it" if not use.planned else "no flow of the plan needs all of it"
+            evidence = f"{rule.text}{place}: {what}; it lets pass {'; '.join(use.idle)}"
+            yield Finding("NET-UNNEEDED", rule.id, evidence, remedy=_narrow(rule, use, ruleset))
+
+
+def _narrow(rule: Rule, use: _Use, ruleset: Ruleset) -> str:
+    return ruleset.removal(rule) if not use.planned else f"narrow it: {ruleset.removal(rule)}, then add the plan's own"

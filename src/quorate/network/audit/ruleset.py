@@ -1,0 +1,115 @@
+"""What every platform's reader gives: a rule set that can be asked for its entries, and says how to change itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
+
+from quorate.model.ports import PortRange
+from quorate.network.audit.space import V6, Entry, Intervals, Outcome, join
+from quorate.network.flows import Direction, Transport
+from quorate.network.plan import Party, PlannedFlow
+
+
+class Unreadable(ValueError):
+    """The text is not what the platform's tool prints; `place` says where, as far as it is known."""
+
+    def __init__(self, why: str, place: str = "") -> None:
+        super().__init__(f"{place}: {why}" if place else why)
+        self.why, self.place = why, place
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a rule set is asked about: one end of a connection of one transport, seen from the machine `local`.
+
+    `reply` asks about the answering packets: they go the other way round, and the service's port is their source. With
+    a stateful rule that let the connection begin they pass by themselves.
+    """
+
+    direction: Direction
+    local: Party
+    peer: Party
+    transport: Transport
+    reply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule as its author knows it."""
+
+    #: Names it within the rule set, such as a firewall rule's name or `inet filter input handle 7`.
+    id: str
+    #: How it reads.
+    text: str
+    allows: bool
+    #: Where it stands in the file, such as `line 12`.
+    place: str = ""
+    #: What the audit does not model in it; its entries carry it as their doubt.
+    doubt: str = ""
+
+
+class Ruleset(ABC):
+    """The rules of a platform, read from what its own tool prints."""
+
+    rules: tuple[Rule, ...] = ()
+
+    @abstractmethod
+    def governs(self, local: Party) -> bool:
+        """Say whether these rules hold for machines of that party."""
+
+    @abstractmethod
+    def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
+        """Return the entries that decide about a scene, in the order in which they are asked, and the default."""
+
+    @abstractmethod
+    def opening(self, flow: PlannedFlow, direction: Direction) -> str:
+        """Return the exact command or edit that lets a flow pass at its end of that direction."""
+
+    @abstractmethod
+    def removal(self, rule: Rule) -> str:
+        """Return the exact command or edit that takes a rule away."""
+
+    def stateful(self, scene: Scene) -> bool:
+        """Say whether answers pass by themselves once the connection was let through; true for most platforms."""
+        return True
+
+
+def of_networks(networks: Iterable[IPv4Network | IPv6Network]) -> Intervals:
+    """Return networks as intervals of the address axis."""
+    return join(
+        (int(network.network_address) + shift, int(network.broadcast_address) + shift)
+        for network in networks
+        for shift in (V6 if network.version == 6 else 0,)
+    )
+
+
+def of_ports(ranges: Iterable[PortRange]) -> Intervals:
+    """Return port ranges as intervals."""
+    return join((ports.first, ports.last) for ports in ranges)
+
+
+def show_addresses(intervals: Intervals, most: int = 3) -> str:
+    """Return the first few networks of some intervals, as people write them."""
+    shown: list[str] = []
+    for first, last in intervals:
+        if first < V6:
+            low, high = IPv4Address(first), IPv4Address(min(last, V6 - 1))
+            shown += [_short(network) for network in summarize_address_range(low, high)]
+        if last >= V6:
+            low6, high6 = IPv6Address(max(first, V6) - V6), IPv6Address(last - V6)
+            shown += [_short(network) for network in summarize_address_range(low6, high6)]
+        if len(shown) > most:
+            return ", ".join(shown[:most]) + ", …"
+    return ", ".join(shown)
+
+
+def _short(network: IPv4Network | IPv6Network) -> str:
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def show_ports(intervals: Intervals) -> str:
+    """Return ports as people write them."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in intervals)

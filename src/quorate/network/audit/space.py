@@ -1,0 +1,217 @@
+"""The space of connections, cut into the fewest classes that a rule set treats alike, and what is decided in each.
+
+A connection is a point: the peer's address, the own address, the service's port and the other port. Rules become
+entries, boxes in that space in the order in which they are asked; the first that matches decides. Along each axis,
+points that the same entries match form a class, and the product of the classes is exact: nothing is sampled. Which
+entries match a class is one integer, a bit for each entry, so that a thousand rules cost a few operations on integers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+from typing import Literal
+
+#: Closed intervals of integers, disjoint and sorted. An address is its number; IPv6 ones lie above all IPv4 ones.
+Intervals = tuple[tuple[int, int], ...]
+
+#: IPv6 addresses are shifted by this, so that both families are one axis.
+V6 = 1 << 32
+LAST_ADDRESS = V6 + (1 << 128) - 1
+EVERY_ADDRESS: Intervals = ((0, LAST_ADDRESS),)
+EVERY_PORT: Intervals = ((0, 65535),)
+
+
+class Outcome(StrEnum):
+    """What happens to a connection."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    #: The answer hangs on something that neither the plan nor the rule set says.
+    UNKNOWN = "unknown"
+
+
+class Act(StrEnum):
+    """What an entry does to what it matches."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    #: Go on at the entry with the index `to`, as a return from a chain does.
+    JUMP = "jump"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One rule as a box. An axis without intervals (None) is not looked at; an empty one matches nothing."""
+
+    act: Act
+    #: The rule that it comes from; several entries may come from one.
+    rule: str
+    peer: Intervals | None = None
+    local: Intervals | None = None
+    service: Intervals | None = None
+    other: Intervals | None = None
+    to: int = 0
+    #: Why it may or may not match, where that is not known; empty for an entry that surely matches its box.
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of the space."""
+
+    peer: Intervals = EVERY_ADDRESS
+    local: Intervals = EVERY_ADDRESS
+    service: Intervals = EVERY_PORT
+    other: Intervals = EVERY_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Points that are treated alike: their place, what is decided, by which rule, and which markers hold them."""
+
+    peer: Intervals
+    local: Intervals
+    service: Intervals
+    outcome: Outcome
+    #: The rule that decides; empty for the default.
+    rule: str
+    #: What would be decided without that rule.
+    without: Outcome
+    #: Every rule whose box holds the points, in order.
+    matching: tuple[str, ...]
+    #: Indexes of the markers whose box holds the points.
+    markers: tuple[int, ...]
+    doubt: str = ""
+
+
+Axis = Literal["peer", "local", "service", "other"]
+_AXES: tuple[Axis, ...] = ("peer", "local", "service", "other")
+
+
+def cells(entries: Sequence[Entry], default: Outcome, within: Box, markers: Sequence[Box] = ()) -> Iterator[Cell]:
+    """Decide every point of a box. Markers decide nothing: they are boxes that the cells are told apart by."""
+    count = len(entries)
+    axes: list[list[tuple[int, Intervals]]] = []
+    for axis in _AXES:
+        limits: list[Intervals | None] = [getattr(entry, axis) for entry in entries]
+        limits += [getattr(marker, axis) for marker in markers]
+        axes.append(list(_classes(getattr(within, axis), limits)))
+    mask = (1 << count) - 1
+    decided: dict[int, tuple[Outcome, int, Outcome, str]] = {}
+    for (peer_bits, peer), (local_bits, local), (service_bits, service), (other_bits, _) in product(*axes):
+        bits = peer_bits & local_bits & service_bits & other_bits
+        rules = bits & mask
+        if rules not in decided:
+            outcome, by, doubt = _first(entries, rules, default)
+            without = _first(entries, rules & ~(1 << by), default)[0] if by >= 0 else outcome
+            decided[rules] = outcome, by, without, doubt
+        outcome, by, without, doubt = decided[rules]
+        matching = tuple(dict.fromkeys(entries[index].rule for index in _indexes(rules)))
+        rule = entries[by].rule if by >= 0 else ""
+        yield Cell(peer, local, service, outcome, rule, without, matching, tuple(_indexes(bits >> count)), doubt)
+
+
+def _first(entries: Sequence[Entry], bits: int, default: Outcome) -> tuple[Outcome, int, str]:
+    """Return what the first matching entry decides, its index (-1 for the default), and the doubt if there is one."""
+    doubted: list[tuple[Outcome, int, str]] = []
+    while bits:
+        low = bits & -bits
+        index = low.bit_length() - 1
+        bits ^= low
+        entry = entries[index]
+        if entry.act is Act.JUMP:
+            # A jump that may or may not be taken leaves everything behind it open.
+            if entry.doubt:
+                return Outcome.UNKNOWN, index, entry.doubt
+            bits &= ~((1 << entry.to) - 1)
+            continue
+        outcome = Outcome.ALLOW if entry.act is Act.ALLOW else Outcome.DENY
+        if not entry.doubt:
+            return _settle(doubted, (outcome, index, ""))
+        doubted.append((outcome, index, entry.doubt))
+    return _settle(doubted, (default, -1, ""))
+
+
+def _settle(doubted: list[tuple[Outcome, int, str]], sure: tuple[Outcome, int, str]) -> tuple[Outcome, int, str]:
+    """A doubtful entry does no harm where what comes after it decides the same."""
+    for outcome, index, doubt in doubted:
+        if outcome is not sure[0]:
+            return Outcome.UNKNOWN, index, doubt
+    return sure
+
+
+def _indexes(bits: int) -> Iterator[int]:
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low
+
+
+def _classes(within: Intervals, limits: Sequence[Intervals | None]) -> Iterator[tuple[int, Intervals]]:
+    """Cut one axis: yields for each class the bits of the limits that hold it, and its intervals."""
+    everywhere = sum(1 << index for index, limit in enumerate(limits) if limit is None)
+    starts = {first for first, _ in within} | {last + 1 for _, last in within}
+    for limit in limits:
+        for first, last in limit or ():
+            starts |= {first, last + 1}
+    points = sorted(starts)
+    held = [everywhere] * len(points)
+    for index, limit in enumerate(limits):
+        bit = 1 << index
+        for first, last in limit or ():
+            for place in range(bisect_left(points, first), bisect_left(points, last + 1)):
+                held[place] |= bit
+    inside = [False] * len(points)
+    for first, last in within:
+        for place in range(bisect_left(points, first), bisect_left(points, last + 1)):
+            inside[place] = True
+    found: dict[int, list[tuple[int, int]]] = {}
+    for place, first in enumerate(points[:-1]):
+        if inside[place]:
+            found.setdefault(held[place], []).append((first, points[place + 1] - 1))
+    for bits, pieces in found.items():
+        yield bits, join(pieces)
+
+
+def join(intervals: Iterable[tuple[int, int]]) -> Intervals:
+    """Return the same points as the fewest intervals."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(intervals):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(joined[-1][1], last)
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+def outside(intervals: Intervals, whole: Intervals) -> Intervals:
+    """Return the points of `whole` that are not in `intervals`, as a negated match means them."""
+    left: list[tuple[int, int]] = []
+    for first, last in whole:
+        at = first
+        for taken_first, taken_last in intervals:
+            if taken_last < at or taken_first > last:
+                continue
+            if taken_first > at:
+                left.append((at, taken_first - 1))
+            at = max(at, taken_last + 1)
+        if at <= last:
+            left.append((at, last))
+    return tuple(left)
+
+
+def both(one: Intervals | None, other: Intervals | None) -> Intervals | None:
+    """Return the points that are in both; None is everything."""
+    if one is None or other is None:
+        return other if one is None else one
+    shared = [
+        (max(first, other_first), min(last, other_last))
+        for first, last in one
+        for other_first, other_last in other
+        if max(first, other_first) <= min(last, other_last)
+    ]
+    return join(shared)
