@@ -109,3 +109,13 @@ def test_the_first_failure_is_the_reason_for_all() -> None:
         first.ends()
         fourth.exited(code=0)
         fourth.ends()
+
+
+def test_two_failures_at_once_stop_the_others_once() -> None:
+    with running(4) as (first, second, third, fourth):
+        third.exited(code=1)
+        second.exited(code=2)
+        for member in (first, fourth):
+            assert member.stops() in {"member sub2 failed with exit code 1", "member sub1 failed with exit code 2"}
+            member.exited(signal=15)
+            member.ends()

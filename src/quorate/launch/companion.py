@@ -31,6 +31,8 @@ from quorate.launch.watch import Watch
 
 #: How long a last word may take to be read.
 _LAST_WORD_S = 5.0
+#: The host's own name is worth a notice only; the members' start comes first.
+_LOOK_UP_AFTER_S = 1.0
 
 
 def serve(channel: socket.socket) -> None:
@@ -43,6 +45,7 @@ class _Companion:
         self._reactor = Reactor()
         self._channel = Lines(self._reactor, channel, self._configured, lambda _: self._shim_gone(), max_line=MAX_BYTES)
         self._exited = False
+        self._variables: Dict[str, str] = {}
         self._configuration: Configuration | None = None
         self._barrier: Gathering | Arrival | None = None
         self._watch: Watch | None = None
@@ -81,15 +84,20 @@ class _Companion:
             self._failed(Failure("PORT-TAKEN", str(error.strerror)))
         except ConfigurationError as error:
             self._failed(Failure("COMPANION-FAILED", str(error)))
+        # While the others come.
+        self._variables = devices.variables(configuration.own.address)
 
     def _go(self) -> None:
         assert self._configuration is not None and self._watch is not None
-        self._channel.send({"go": {"environment": devices.variables(self._configuration.own.address)}})
+        self._channel.send({"go": {"environment": self._variables}})
         self._watch.start()
-        self._look_up_host(self._configuration)
+        if not names.is_loopback(self._configuration.own.address):
+            self._reactor.after(_LOOK_UP_AFTER_S, self._look_up_host)
 
-    def _look_up_host(self, configuration: Configuration) -> None:
+    def _look_up_host(self) -> None:
         """In a thread, since DNS may take seconds and nobody waits for it."""
+        configuration = self._configuration
+        assert configuration is not None
         here, there = socket.socketpair()
 
         def look_up() -> None:

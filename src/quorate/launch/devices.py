@@ -14,6 +14,8 @@ _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST_DUMP = 0x301
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+#: The index of the loopback device in every network namespace (include/net/flow.h: LOOPBACK_IFINDEX).
+_LOOPBACK = 1
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, device
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
@@ -32,21 +34,14 @@ def device_of(address: str) -> str | None:
     """The name of the device that owns an address of this network namespace."""
     wanted = ipaddress.ip_address(address)
     try:
+        # All of 127.0.0.0/8 is this machine, though only its first address is written on the device.
+        if wanted.is_loopback:
+            return socket.if_indextoname(_LOOPBACK)
         for owned, index in _addresses():
             if owned == wanted:
                 return socket.if_indextoname(index)
-        # All of 127.0.0.0/8 is this machine, though only its first address is written on the device.
-        if wanted.is_loopback:
-            return _loopback()
     except OSError:
         pass
-    return None
-
-
-def _loopback() -> str | None:
-    for index, name in socket.if_nameindex():
-        if (ipaddress.ip_address("127.0.0.1"), index) in set(_addresses()):
-            return name
     return None
 
 

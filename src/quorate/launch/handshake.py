@@ -7,7 +7,6 @@ mix-ups (another allocation on a port that was leased again), not against someon
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 
@@ -43,4 +42,4 @@ def is_challenge(value: object) -> bool:
 def _proof(configuration: Configuration, purpose: str, side: str, rank: int, own: str, theirs: str) -> str:
     # No field can contain a space, so no two different questions make the same text.
     text = f"quorate {VERSION} {purpose} {configuration.allocation} {side} {rank} {own} {theirs}"
-    return hmac.new(configuration.secret, text.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(configuration.secret, text.encode(), "sha256").hex()

@@ -26,6 +26,7 @@ CONNECT_S = 5.0
 #: Seconds between attempts, from the first to the last: members start at different moments, mostly within milliseconds.
 FIRST_PAUSE_S = 0.001
 LAST_PAUSE_S = 0.25
+PAUSE_GROWS = 1.4
 #: Strangers that may be in the middle of the handshake, beyond one for each member.
 SPARE_STRANGERS = 64
 _STRANGER_LINE = 1024
@@ -140,7 +141,6 @@ class Caller:
         on_link: Callable[[Lines], None],
         *,
         on_trouble: Callable[[Trouble], None] = lambda _: None,
-        first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self._reactor = reactor
         self._configuration = configuration
@@ -149,7 +149,7 @@ class Caller:
         self._endpoint = (to.address, to.port(purpose))
         self._on_link = on_link
         self._on_trouble = on_trouble
-        self._pause_s = first_pause_s
+        self._pause_s = FIRST_PAUSE_S
         self._socket: socket.socket | None = None
         self._lines: Lines | None = None
         self._timer: Timer | None = None
@@ -237,7 +237,7 @@ class Caller:
         self.trouble, self.evidence = trouble, evidence
         # Jitter, so that a thousand members do not knock in step.
         self._timer = self._reactor.after(self._pause_s * random.uniform(0.7, 1.3), self._connect)
-        self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
+        self._pause_s = min(PAUSE_GROWS * self._pause_s, LAST_PAUSE_S)
         self._on_trouble(trouble)
 
     def _restart_timer(self, seconds: float, call: Callable[[], None]) -> None:

@@ -33,10 +33,10 @@ def resolve(name: str) -> Sequence[str]:
 
 def of_addresses(configuration: Configuration) -> List[Finding]:
     """Planned addresses that other members cannot reach, found without asking anybody."""
-    loopback = [member for member in configuration.members if _is_loopback(member.address)]
+    loopback = [member for member in configuration.members if is_loopback(member.address)]
     if not loopback or len(loopback) == configuration.size:
         return []
-    other = next(member for member in configuration.members if not _is_loopback(member.address))
+    other = next(member for member in configuration.members if not is_loopback(member.address))
     return [
         Finding(
             "NAME-LOOPBACK",
@@ -60,7 +60,7 @@ def of_members(configuration: Configuration, resolver: Resolver = resolve) -> Li
             findings.append(Finding("NAME-UNRESOLVED", f"{member.name} does not resolve: {error}", fatal=True))
             continue
         wrong = [answer for answer in answers if _canonical(answer) != _canonical(member.address)]
-        if any(_is_loopback(answer) for answer in wrong):
+        if any(is_loopback(answer) for answer in wrong):
             sentence = f"{member.name} resolves to {', '.join(wrong)} instead of {member.address}"
             findings.append(Finding("NAME-LOOPBACK", sentence, fatal=True))
         elif wrong:
@@ -74,13 +74,13 @@ def of_host(configuration: Configuration, hostname: str, resolver: Resolver = re
 
     Worth a notice only, because members get addresses, and Gloo and NCCL are told their device.
     """
-    if configuration.network is not Network.HOST or _is_loopback(configuration.own.address):
+    if configuration.network is not Network.HOST or is_loopback(configuration.own.address):
         return []
     try:
         answers = resolver(hostname)
     except OSError as error:
         return [Finding("NAME-UNRESOLVED", f"the host's own name {hostname} does not resolve: {error}", fatal=False)]
-    loopback = [answer for answer in answers if _is_loopback(answer)]
+    loopback = [answer for answer in answers if is_loopback(answer)]
     if not loopback:
         return []
     sentence = (
@@ -90,7 +90,7 @@ def of_host(configuration: Configuration, hostname: str, resolver: Resolver = re
     return [Finding("NAME-LOOPBACK", sentence, fatal=False)]
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
