@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 import quorate
+from quorate.client.settings import DEFAULT_MASTER
 from quorate.model.ports import PortRange
 from quorate.network import catalogue
 from quorate.network.findings import CODES
@@ -74,9 +79,17 @@ def test_the_flows_of_a_port_name_fixed_ones_before_windows() -> None:
     assert {flow.ports.kind for flow in catalogue.uses(50000)} == {PortKind.WINDOW}
 
 
-def _numbers(path: Path) -> list[tuple[int, str]]:
-    """Return the numbers that the code of a module names, with their lines; docstrings and comments may name ports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+#: The client may import nothing but the model; the test below holds its default to the catalogue.
+KEPT_EQUAL = {"client/settings.py": {str(catalogue.port("api")), str(catalogue.port("api-tls"))}}
+
+
+def _numbers(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbers that the code of a module names, with their lines.
+
+    A count is written with an underscore (20_000), a port without; comments and docstrings may name ports.
+    """
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
     prose = {
         node.body[0].value
         for node in ast.walk(tree)
@@ -84,14 +97,12 @@ def _numbers(path: Path) -> list[tuple[int, str]]:
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node not in prose:
-            if type(node.value) is int:
-                found.append((node.lineno, str(node.value)))
-            elif isinstance(node.value, str):
-                found += [(node.lineno, text) for text in re.findall(r"(?<![\w.-])\d{4,5}(?![\w.-])", node.value)]
-    return found
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose:
+            yield from ((node.lineno, number) for number in re.findall(r"(?<![\w.-])\d{4,5}(?![\w.-])", node.value))
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NUMBER:
+            yield token.start[0], token.string
 
 
 def test_no_other_module_names_a_port() -> None:
@@ -103,10 +114,14 @@ def test_no_other_module_names_a_port() -> None:
         if port > 1024  # 22, 53, 123 and 443 are too common as numbers to mean a port
     }
     named = [
-        f"{path.relative_to(SOURCE)}:{line} names {text}"
+        f"{path.relative_to(SOURCE)}:{line} names {number}"
         for path in sorted(SOURCE.rglob("*.py"))
         if path != Path(catalogue.__file__)
-        for line, text in _numbers(path)
-        if text in ports
+        for line, number in _numbers(path)
+        if number in ports - KEPT_EQUAL.get(str(path.relative_to(SOURCE)), set())
     ]
     assert not named, "ports are decided in network/catalogue.py alone; ask it with catalogue.port(...)"
+
+
+def test_the_clients_default_is_the_catalogues() -> None:
+    assert urlsplit(DEFAULT_MASTER).port == catalogue.port("api")

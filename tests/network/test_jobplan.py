@@ -40,8 +40,6 @@ def test_a_torch_job_gets_exactly_its_flows() -> None:
         "rendezvous: member/members -> member/members tcp/1734",
         "watch: member/members -> member/members tcp/1750",
         "ssh: member/members -> member/members tcp/12350",
-        "control-1: member/members -> member/m0 tcp/12360",
-        "control-2: member/members -> member/m0 tcp/12365",
         "torch-rendezvous: member/members -> member/m0 tcp/29400",
         "gloo: member/members -> member/members tcp/32768-60999",
         "torch-store: member/members -> member/m0 tcp/32768-60999",

@@ -121,13 +121,15 @@ def check_window(shape: Shape, window: PortRange, subject: str) -> Finding | Non
 
 def _nccl(shape: Shape) -> Share:
     communicators = shape.groups
-    # Each rank listens for the ring, for its peers and for its proxy as long as the communicator lives, and while it
-    # connects for the root and on each channel for one ring and three tree neighbours. RAS listens once a process.
+    # Each rank listens for the ring, for its peers and for its proxy as long as the communicator lives, and for the
+    # root while it starts; RAS listens once a process. While rings and trees connect, the member listens on each
+    # channel for the neighbours outside it: one of a ring, then at most three of a tree, whichever rank has them.
+    # All-to-all would need one more for each pair of ranks.
     lasting = shape.ranks * (3 * communicators + 1)
-    connecting = shape.ranks * (1 + 4 * shape.channels) + 1
+    connecting = shape.ranks + 1 + 3 * shape.channels
     because = (
-        f"each of {shape.ranks} ranks listens three times for each of {communicators} communicators and once for RAS; "
-        f"while one connects, four times for each of {shape.channels} channels"
+        f"each of {shape.ranks} ranks listens three times for each of {communicators} communicators, once for RAS and "
+        f"once to start; while one connects, the member listens three times for each of {shape.channels} channels"
     )
     to_one = max(shape.ranks, shape.sockets_per_peer + 1)
     return Share("NCCL", lasting + connecting, to_one, because, measured=False)

@@ -48,6 +48,10 @@ NCCL_SOURCE = "NCCL source, src/ras/ras_internal.h"
 ROCE = "InfiniBand architecture, annex A17"
 
 
+#: The kernel's default for ports that connections are opened from (net.ipv4.ip_local_port_range, ip-sysctl.rst).
+EPHEMERAL = PortRange(32768, 60999)
+
+
 class UnknownFlow(LookupError):
     """There is no flow of that name; the message names the nearest."""
 
@@ -82,7 +86,7 @@ def _to_outside(role: Role, name: str, port: int, purpose: str, stated_by: str, 
 
 
 _SEVERAL = _when(features="several-members")
-_TRAINING_SDK = _when(launchers="torch deepspeed horovod tensorflow", features="several-members")
+_TRAINING_SDK = _when(features="sdk several-members")
 
 _TO_MASTER = (
     Flow("api", Role.USER, Role.MASTER, Transport.TCP, fixed(8080, setting="master.port"),
@@ -143,19 +147,19 @@ _FRAMEWORKS = (
                                            features="several-members")),
     _between_members("tensorflow", fixed(12345), "TensorFlow workers", ADS,
                      when=_when(launchers="tensorflow", features="several-members")),
-    _between_members("gloo", window(32768, 60999, setting="network.gloo_port_range"),
+    _between_members("gloo", window(EPHEMERAL, setting="network.gloo_port_range"),
                      "Gloo's connections between ranks, on ports that the kernel picks", DETERMINED_GCP,
                      when=_when(launchers="torch deepspeed", features="several-members"),
                      encryption=Encryption.OPTIONAL),
-    _between_members("nccl", window(32768, 60999, setting="network.nccl_port_range"),
+    _between_members("nccl", window(EPHEMERAL, setting="network.nccl_port_range"),
                      "NCCL's connections between GPUs, on ports that the kernel picks", NCCL_DOCS,
                      when=_when(launchers="torch deepspeed", features="several-members gpu")),
-    _between_members("torch-store", window(32768, 60999, setting="network.window"),
+    _between_members("torch-store", window(EPHEMERAL, setting="network.window"),
                      "torchrun's second store, on a port that the kernel picks", TORCH,
                      when=_when(launchers="torch deepspeed", features="several-members"), listener=Listener.FIRST),
     _between_members("horovod", every_port(), "Horovod's driver, tasks and Gloo, which bind random ports", HOROVOD,
                      when=_when(launchers="horovod", features="several-members")),
-    _between_members("mpi", window(32768, 60999, setting="network.window"),
+    _between_members("mpi", window(EPHEMERAL, setting="network.window"),
                      "Open MPI's connections between ranks and its daemons, on ports that the kernel picks", HOROVOD,
                      when=_when(launchers="mpi", features="several-members")),
     _between_members("dask-scheduler", fixed(8786), "Dask workers and clients to their scheduler", ADS,

@@ -49,7 +49,7 @@ class _Builder:
         self.operators = _party(Role.OPERATOR, "operators", cluster.operators.where if cluster.operators else Where())
         self.agents = {pool.name: _party(Role.AGENT, pool.name, pool.where) for pool in cluster.pools}
         secure = "tls" if cluster.master.speaks_tls else "plain"
-        features = {secure, "several-members", "ssh", "gpu"}
+        features = {secure, "several-members", "ssh", "sdk", "gpu"}
         features |= {"apps"} if cluster.master.apps else set()
         features |= {"operators"} if cluster.operators else set()
         self.features = frozenset(features)

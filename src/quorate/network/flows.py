@@ -130,7 +130,7 @@ class When:
     kinds: frozenset[str] = frozenset()
     modes: frozenset[NetworkMode] = frozenset()
     providers: frozenset[str] = frozenset()
-    #: Words for what a cluster or job may have: `tls`, `plain`, `apps`, `proxy`, `ssh`, `several-members`, `gpu`.
+    #: Words for what a cluster or job has: `tls`, `plain`, `apps`, `proxy`, `ssh`, `sdk`, `gpu`, `several-members`.
     features: frozenset[str] = frozenset()
 
     def holds(self, context: Context) -> bool:
@@ -213,9 +213,9 @@ def between(first: int, last: int, *, setting: str | None = None) -> Ports:
     return Ports(PortKind.RANGE, PortRange(first, last), setting=setting)
 
 
-def window(first: int, last: int, *, setting: str) -> Ports:
+def window(default: PortRange, *, setting: str) -> Ports:
     """Return the window of ephemeral ports, with its default."""
-    return Ports(PortKind.WINDOW, PortRange(first, last), setting=setting)
+    return Ports(PortKind.WINDOW, default, setting=setting)
 
 
 def leased(first: int, last: int, *, setting: str) -> Ports:

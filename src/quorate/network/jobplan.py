@@ -61,6 +61,8 @@ class JobNetwork:
     openness: Openness = Openness.PLANNED
     gpu: bool = False
     ssh: bool = True
+    #: Whether its members use the training SDK, whose chief listens on the two control ports.
+    sdk: bool = False
     #: MASTER_PORT, where the user chose it; ranked ports follow it.
     master_port: int | None = None
     #: TCP ports that the job declares besides those of its launcher, between its members.
@@ -131,6 +133,7 @@ def _context(job: JobNetwork) -> Context:
         "open": job.openness is Openness.OPEN,
         "gpu": job.gpu,
         "ssh": job.ssh,
+        "sdk": job.sdk,
         "declared": bool(job.extra),
     }
     return Context(

@@ -43,7 +43,7 @@ CLOUD_APIS: dict[ProviderName, tuple[str, ...]] = {
 
 def window_of(settings: NetworkSettings) -> PortRange:
     """Return the ephemeral ports of members under these settings."""
-    return settings.window_set or catalogue.ports("torch-store")
+    return settings.window_set or catalogue.EPHEMERAL
 
 
 def modes_of(settings: NetworkSettings) -> frozenset[NetworkMode]:

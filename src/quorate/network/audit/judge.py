@@ -9,6 +9,7 @@ from typing import Any
 
 from quorate.network.audit.ruleset import Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
 from quorate.network.audit.space import EVERY_ADDRESS, EVERY_PORT, Box, Cell, Intervals, Outcome, cells
+from quorate.network.catalogue import EPHEMERAL
 from quorate.network.findings import Finding, settle
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import EVERYWHERE, Party, Plan, PlannedFlow
@@ -19,8 +20,7 @@ _GOVERNED = {
     Role.MASTER: (Role.MASTER,),
     Role.AGENT: (Role.AGENT, Role.MEMBER),
 }
-#: The kernel's default range of ports that connections are opened from (net.ipv4.ip_local_port_range).
-_EPHEMERAL: Intervals = ((32768, 60999),)
+_EPHEMERAL: Intervals = ((EPHEMERAL.first, EPHEMERAL.last),)
 _ANYONE = Party(Role.ANYONE, "anyone", EVERYWHERE)
 
 

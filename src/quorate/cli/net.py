@@ -1,0 +1,200 @@
+"""`quorate net`: who must be able to talk to whom, as a plan, as rules, and as a check of what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quorate.cli.app import new_group
+from quorate.cli.exits import Exit
+from quorate.cli.output import Json
+from quorate.cli.session import Master, Token
+
+if TYPE_CHECKING:
+    from quorate.network.flows import Role
+
+app = new_group(
+    "Who must be able to talk to whom: the plan, its rules for every platform, and checks of what is there.\n\n"
+    "All but --cluster works offline, from files. Exit codes: 0 all good, 1 findings, 2 bad input.",
+    no_args_is_help=True,
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="master.yaml; else $QUORATE_CONFIG, /etc/quorate/master.yaml."),
+]
+Cluster = Annotated[bool, typer.Option("--cluster", help="Ask the master for its agents and their addresses.")]
+ForRole = Annotated[
+    str | None, typer.Option("--role", metavar="ROLE", help="Only what the machine of a `master` or `agent` sees.")
+]
+
+
+@app.command()
+def plan(
+    config: Config = None,
+    role: ForRole = None,
+    job: Annotated[Path | None, typer.Option("--job", metavar="FILE", help="The plan of this job's members.")] = None,
+    as_json: Json = False,
+    cluster: Cluster = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """The flows that must pass or must fail."""
+    from quorate.cli import netinput, netview
+    from quorate.network.findings import failing
+
+    source = netinput.cluster(config, live=cluster, master=master, token=token)
+    made = netinput.job_plan(job, source) if job else source.plan
+    netview.show_plan(made, _role(role), as_json=as_json)
+    if failing(made.findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def rules(
+    form: Annotated[str, typer.Option("--for", metavar="FORMAT", help="nftables, gcp, aws…; `list` names all.")],
+    config: Config = None,
+    role: ForRole = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rules here.")] = None,
+    as_json: Json = False,
+    cluster: Cluster = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """Firewall rules in a platform's own form.
+
+    What could not be said in it goes to stderr. `--for list` names the forms.
+    """
+    from quorate.cli import netinput, netview
+    from quorate.network.findings import failing, settle
+    from quorate.network.rules import FORMATS, RoleNeeded, UnknownFormat, render
+
+    if form == "list":
+        netview.show_formats({name: chosen.title for name, chosen in FORMATS.items()}, as_json=as_json)
+        return
+    source = netinput.cluster(config, live=cluster, master=master, token=token)
+    try:
+        rendered = render(source.plan, form, _role(role))
+    except UnknownFormat as error:
+        netinput.refuse(str(error.args[0]), "quorate net rules --for list")
+    except RoleNeeded as error:
+        netinput.refuse(str(error), f"quorate net rules --for {form} --role agent")
+    findings = settle([*source.plan.findings, *rendered.findings])
+    netview.show_rules(rendered.text, findings, output, as_json=as_json)
+    if failing(findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What the platform's own tool printed; - for stdin.")],
+    form: Annotated[
+        str, typer.Option("--from", metavar="FORMAT", help="gcp, aws, oci, nftables, iptables, kubernetes.")
+    ],
+    config: Config = None,
+    role: ForRole = None,
+    as_json: Json = False,
+    cluster: Cluster = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """Check the rules that are there.
+
+    Is every planned flow open, every forbidden one blocked, and nothing else open?
+    """
+    from quorate.cli import netinput, netview
+    from quorate.network.audit import Unreadable
+    from quorate.network.audit import audit as judge
+    from quorate.network.findings import failing
+
+    source = netinput.cluster(config, live=cluster, master=master, token=token)
+    text = netinput.read(file)
+    try:
+        report = judge(source.plan, form, text, _role(role))
+    except Unreadable as error:
+        netinput.refuse(f"{file}: {error}", "quorate net audit --help")
+    netview.show_audit(report, as_json=as_json)
+    if failing(report.findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def explain(
+    what: Annotated[str, typer.Argument(metavar="PORT|FLOW|CODE", help="Such as torch-rendezvous, NET-FILTERED.")],
+    as_json: Json = False,
+) -> None:
+    """What a port, flow or finding means."""
+    from quorate.cli import netinput, netview
+    from quorate.model.ports import InvalidPorts
+    from quorate.network.explain import NothingToExplain
+    from quorate.network.explain import explain as look_up
+
+    try:
+        found = look_up(what)
+    except (NothingToExplain, InvalidPorts) as error:
+        netinput.refuse(str(error.args[0]), "quorate net plan")
+    netview.show_explanation(found, as_json=as_json)
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A master.yaml, or what `net plan --json` printed.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, later.")],
+    as_json: Json = False,
+) -> None:
+    """What changes from one plan to another.
+
+    Exit code 1 where something does.
+    """
+    from quorate.cli import netinput, netview
+    from quorate.network.planfile import compare
+
+    changes = compare(netinput.plan_file(old), netinput.plan_file(new))
+    netview.show_changes(changes, as_json=as_json)
+    if changes:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def ports(
+    config: Config = None,
+    pool: Annotated[str | None, typer.Option(help="The pool; the first one by default.")] = None,
+    launcher: Annotated[str, typer.Option(help="Whose flows and needs.")] = "torch",
+    nodes: Annotated[int, typer.Option(min=1, max=10_000, help="Members of the job.")] = 2,
+    ranks: Annotated[int, typer.Option(min=1, max=1024, help="Processes in each member.")] = 8,
+    groups: Annotated[int, typer.Option(min=1, max=10_000, help="Process groups or communicators.")] = 4,
+    gpu: Annotated[bool, typer.Option("--gpu", help="With NCCL.")] = False,
+    window: Annotated[str | None, typer.Option(metavar="A-B", help="A window to check instead of the pool's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The ports of a job, and how many it needs.
+
+    Also says which defaults of frameworks collide where jobs share the host's network.
+    """
+    from quorate.cli import netinput, netview
+    from quorate.network.findings import failing
+    from quorate.network.portreport import report
+
+    source = netinput.cluster(config)
+    made = report(
+        source.file,
+        netinput.pool(source.file, pool),
+        netinput.shape(launcher, nodes, ranks, groups, gpu),
+        netinput.port_range(window) if window else None,
+    )
+    netview.show_ports(made, as_json=as_json)
+    if failing(made.findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _role(word: str | None) -> Role | None:
+    from quorate.cli.netinput import refuse
+    from quorate.network.flows import Role
+
+    if word is None:
+        return None
+    if word not in (Role.MASTER, Role.AGENT):
+        refuse(f"--role {word}: only machines of a master or of an agent carry rules", "--role master or --role agent")
+    return Role(word)

@@ -1,0 +1,169 @@
+"""What the commands of `quorate net` read: `master.yaml`, plans, job files, rule dumps, and the live cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, get_args
+
+from quorate.cli.errors import CommandError
+from quorate.cli.exits import Exit
+from quorate.model.clusterfile import ClusterFile, Launcher, PoolSection, Where
+from quorate.model.ports import InvalidPorts, PortRange
+from quorate.model.yamlfile import FileProblems, did_you_mean, load_yaml
+from quorate.network.budget import Shape
+from quorate.network.clusterplan import plan_cluster
+from quorate.network.plan import Plan
+
+if TYPE_CHECKING:
+    from quorate.model.views import AgentView
+
+SYSTEM_FILE = Path("/etc/quorate/master.yaml")
+#: What is printed about firewalls of thousands of machines is a few MiB; more is a mistake.
+MAX_DUMP_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A cluster as its file, or the defaults where there is none, and its plan."""
+
+    file: ClusterFile
+    plan: Plan
+    #: Where the file was found; None where there is none.
+    path: Path | None
+
+
+def refuse(cause: str, hint: str = "", lines: tuple[str, ...] = ()) -> NoReturn:
+    """End the command with exit code 2."""
+    raise CommandError(cause, hint=hint, lines=lines, code=Exit.USAGE)
+
+
+def read(path: Path, limit: int = MAX_DUMP_BYTES) -> str:
+    """Return the text of a file, `-` for standard input; end the command with a sentence where that fails."""
+    try:
+        data = sys.stdin.buffer.read(limit + 1) if str(path) == "-" else path.read_bytes()
+    except FileNotFoundError:
+        names = sorted(each.name for each in path.parent.iterdir()) if path.parent.is_dir() else []
+        refuse(f"there is no file {path}", did_you_mean(path.name, names) or "")
+    except OSError as error:
+        refuse(f"{path} cannot be read: {error.strerror}")
+    if len(data) > limit:
+        refuse(f"{path} is larger than {limit >> 20} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        refuse(f"{path}: byte {error.start} is not UTF-8 text")
+
+
+def cluster(
+    path: Path | None, *, live: bool = False, master: str | None = None, token: str | None = None
+) -> Source:  # fmt: skip
+    """Return the cluster that a command speaks of; with no file at all it is one master and one default pool."""
+    chosen = path or _found()
+    file = _load(chosen) if chosen else ClusterFile()
+    if live:
+        file = _with_live_agents(file, master, token)
+    made = plan_cluster(file)
+    if chosen is None and not live:
+        # A description of the ports: that no address is known then is no finding.
+        known = tuple(finding for finding in made.findings if finding.code != "PLAN-UNRESOLVED")
+        made = replace(made, findings=known)
+    return Source(file, made, chosen)
+
+
+def plan_file(path: Path) -> Plan:
+    """Return the plan in a file: a `master.yaml`, or what `net plan --json` printed."""
+    from quorate.network.planfile import read_plan
+
+    try:
+        return read_plan(read(path), str(path))
+    except FileProblems as error:
+        _refuse_file(path, error)
+
+
+def job_plan(path: Path, source: Source) -> Plan:
+    """Return the plan of a job before it is placed: with its members' names, and example addresses."""
+    from quorate.cli.jobfile import load
+    from quorate.network.examplejob import plan_of_spec
+
+    return plan_of_spec(load(path, {}).spec, source.file)
+
+
+def pool(file: ClusterFile, name: str | None) -> PoolSection:
+    """Return the pool of that name, or the first."""
+    if name is None:
+        return file.pools[0]
+    for section in file.pools:
+        if section.name == name:
+            return section
+    names = [section.name for section in file.pools]
+    refuse(f"there is no pool {name!r}", did_you_mean(name, names) or f"pools: {', '.join(names)}")
+
+
+def shape(launcher: str, nodes: int, ranks: int, groups: int, gpu: bool) -> Shape:
+    """Return the shape that the options describe."""
+    known = get_args(Launcher)
+    if launcher not in known:
+        refuse(f"there is no launcher {launcher!r}", did_you_mean(launcher, known) or f"launchers: {', '.join(known)}")
+    return Shape(launcher, ranks, nodes, groups, gpu)
+
+
+def port_range(text: str) -> PortRange:
+    """Return the range that an option names."""
+    try:
+        return PortRange.parse(text)
+    except InvalidPorts as error:
+        refuse(str(error), "write a range as 40000-40999")
+
+
+def _found() -> Path | None:
+    named = os.environ.get("QUORATE_CONFIG")
+    if named:
+        return Path(named)
+    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+
+
+def _load(path: Path) -> ClusterFile:
+    try:
+        return load_yaml(read(path), str(path), ClusterFile)
+    except FileProblems as error:
+        _refuse_file(path, error)
+
+
+def _refuse_file(path: Path, error: FileProblems) -> NoReturn:
+    count = len(error.problems)
+    cause = f"{path} has {count} mistakes" if count > 1 else f"{path} has a mistake"
+    refuse(cause, lines=tuple(map(str, error.problems)))
+
+
+def _with_live_agents(file: ClusterFile, master: str | None, token: str | None) -> ClusterFile:
+    from quorate.cli.session import connect
+
+    with connect(master, token) as client:
+        agents = list(client.agents())
+    by_pool: dict[str, list[AgentView]] = {}
+    for agent in agents:
+        by_pool.setdefault(agent.pool, []).append(agent)
+    pools = [
+        section.model_copy(update={"where": _where(section.where, by_pool.pop(section.name, []))})
+        for section in file.pools
+        if section.name in by_pool or "pools" in file.model_fields_set
+    ]
+    pools += [PoolSection(name=name, where=_where(Where(), found)) for name, found in sorted(by_pool.items())]
+    return file.model_copy(update={"pools": tuple(pools) or file.pools})
+
+
+def _where(where: Where, agents: list[AgentView]) -> Where:
+    """Return where a pool is: what the file says stands; the addresses of its agents where it says none."""
+    if where.addresses:
+        return where
+    found = []
+    for agent in agents:
+        try:
+            found.append(str(ip_address(agent.address)))
+        except ValueError:
+            continue  # a name: the file has to say its addresses
+    return Where.model_validate({**where.model_dump(), "addresses": sorted(set(found))})

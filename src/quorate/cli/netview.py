@@ -1,0 +1,206 @@
+"""How `quorate net` shows plans, rules, audits, ports and differences: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quorate.cli.errors import CommandError
+from quorate.cli.exits import Exit
+from quorate.cli.output import bold, coloured, dim, note, print_json, table
+from quorate.network.explain import Explanation, describe
+from quorate.network.findings import Finding
+from quorate.network.flows import Direction, Encryption, Role
+from quorate.network.plan import Party, Plan, PlannedFlow
+
+if TYPE_CHECKING:
+    from quorate.network.audit import AuditReport
+    from quorate.network.planfile import Change
+    from quorate.network.portreport import PortReport
+
+
+def show_plan(plan: Plan, role: Role | None, *, as_json: bool) -> None:
+    """Print a plan: the whole, or what one machine's firewall sees."""
+    if as_json:
+        print_json(plan.to_dict())
+        return
+    if role is None:
+        print(bold(f"{plan.name}: {_count(len(plan.flows), 'flow')} must pass"))
+        table(_COLUMNS, [_row(flow) for flow in plan.flows], empty="no flows")
+    else:
+        for direction in Direction:
+            flows = [flow for seen, flow in plan.seen_by(role) if seen is direction]
+            print(
+                bold(f"{role.value}: {'in' if direction is Direction.INGRESS else 'out'}, {_count(len(flows), 'flow')}")
+            )
+            table(_COLUMNS, [_row(flow) for flow in flows], empty="nothing")
+            print()
+    forbidden = [flow for flow in plan.forbidden if role is None or flow.directions(role)]
+    if forbidden:
+        print()
+        print(bold("must fail"))
+        by_ends = {(flow.flow, flow.source, flow.destination): flow for flow in forbidden}
+        rows = [(flow.flow, _end(flow.source), _end(flow.destination), flow.purpose) for flow in by_ends.values()]
+        table(["FLOW", "FROM", "TO", "BECAUSE"], rows)
+    show_findings(plan.findings)
+
+
+_COLUMNS = ["FLOW", "FROM", "TO", "PORTS", "ENCRYPTED", "PURPOSE"]
+
+
+def _row(flow: PlannedFlow) -> tuple[str, ...]:
+    encrypted = {Encryption.NONE: "no", Encryption.OPTIONAL: "optional"}.get(flow.encryption, flow.encryption.value)
+    ports = ",".join(map(str, flow.ports))
+    return (
+        flow.flow,
+        _end(flow.source),
+        _end(flow.destination),
+        f"{flow.transport.value}/{ports}",
+        encrypted,
+        flow.purpose,
+    )
+
+
+def _end(party: Party) -> str:
+    if party.role is Role.ANYONE:
+        return "anyone"
+    where = [*map(str, party.addresses)] or [*party.tags, *party.service_accounts, *party.security_groups, *party.hosts]
+    name = party.role.value if party.name in (party.role.value, f"{party.role.value}s") else party.key
+    if not where:
+        return name
+    more = f" +{len(where) - 1}" if len(where) > 1 else ""
+    return f"{name} {where[0].removesuffix('/32').removesuffix('/128')}{more}" if where[0] != party.name else name
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Print findings for people, each with its evidence and its remedy; nothing where there are none."""
+    for finding in findings:
+        print()
+        print(_headline(finding))
+        print(f"  {finding.evidence}")
+        if finding.remedy:
+            print(f"  {dim('mend:')} {finding.remedy}")
+
+
+def _headline(finding: Finding) -> str:
+    return f"{coloured(finding.severity.value)} {bold(finding.code)} {finding.subject}: {finding.title.lower()}"
+
+
+def show_formats(titles: Mapping[str, str], *, as_json: bool) -> None:
+    """Print the formats of rules."""
+    if as_json:
+        print_json(dict(titles))
+        return
+    table(["FORMAT", "WHAT"], titles.items())
+
+
+def show_rules(text: str, findings: Sequence[Finding], output: Path | None, *, as_json: bool) -> None:
+    """Print rules, or write them to a file; findings go to stderr, so that stdout stays what a platform reads."""
+    if output is not None:
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"{output} cannot be written: {error.strerror}", code=Exit.USAGE) from None
+    if as_json:
+        print_json({"rules": text, "findings": [finding.to_dict() for finding in findings]})
+        return
+    if output is None:
+        sys.stdout.write(text)
+    for finding in findings:
+        remedy = f"; {finding.remedy}" if finding.remedy else ""
+        note(f"{finding.severity.value} {finding.code} {finding.subject}: {finding.evidence}{remedy}")
+
+
+def show_audit(report: AuditReport, *, as_json: bool) -> None:
+    """Print what an audit found: a line for each planned flow, then the findings."""
+    if as_json:
+        print_json(report.to_dict())
+        return
+    verdicts = [verdict.to_dict()["verdict"] for verdict in report.flows]
+    rows = [
+        (word, str(verdict.flow), ", ".join(verdict.rules[:3]) or "the default")
+        for verdict, word in zip(report.flows, verdicts, strict=True)
+    ]
+    table(["VERDICT", "FLOW", "BY"], rows, empty="the plan has no flow that these rules decide")
+    show_findings(report.findings)
+    print()
+    open_ = verdicts.count("open")
+    possible = len(report.forbidden)
+    print(
+        f"{_count(report.rules, 'rule')}: {open_} of {_count(len(verdicts), 'planned flow')} open, "
+        f"{verdicts.count('blocked')} blocked, {verdicts.count('undetermined')} undetermined; "
+        f"{_count(possible, 'forbidden flow')} possible"
+    )
+
+
+def show_explanation(found: Explanation, *, as_json: bool) -> None:
+    """Print what a word means."""
+    if as_json:
+        print_json(found.to_dict())
+        return
+    blocks: list[list[str]] = [describe(flow) for flow in found.flows]
+    for forbidden in found.forbidden:
+        ends = f"{forbidden.source.value} -> {forbidden.destination.value}"
+        lines = [f"{forbidden.id}: {ends} must fail", f"otherwise  {forbidden.harm}", f"in a plan  {forbidden.when}"]
+        blocks.append([*lines, f"found as   {forbidden.finding}", f"stated by  {forbidden.stated_by}"])
+    if found.code:
+        lines = [f"{found.code.name} ({found.code.severity.value}): {found.code.title}", found.code.meaning]
+        if found.code.depends_on:
+            lines.append(f"not reported beside {', '.join(found.code.depends_on)}, which would be its cause")
+        blocks.append(lines)
+    blocks += [
+        [f"{other.system} has {other.transport.value} {other.ports} for {other.purpose}", other.stated_by]
+        for other in found.elsewhere
+    ]
+    for lines in blocks:
+        print(bold(lines[0]))
+        for line in lines[1:]:
+            print(f"  {line}")
+        print()
+    for line in found.notes:
+        print(line)
+
+
+def show_changes(changes: Sequence[Change], *, as_json: bool) -> None:
+    """Print the differences of two plans."""
+    if as_json:
+        print_json([change.to_dict() for change in changes])
+        return
+    for change in changes:
+        print(f"{change.sign} {change.what}{f'  ({change.detail})' if change.detail else ''}")
+    if not changes:
+        print("no change for any firewall")
+
+
+def show_ports(report: PortReport, *, as_json: bool) -> None:
+    """Print the ports of a job of some shape."""
+    if as_json:
+        print_json(report.to_dict())
+        return
+    shape = report.shape
+    print(
+        bold(f"{shape.launcher}, {_count(shape.nodes, 'member')} of {_count(shape.ranks, 'rank')}, pool {report.pool}")
+    )
+    table(["PORTS", "FLOW", "PURPOSE"], [(str(ports), flow.id, flow.purpose) for flow, ports in report.fixed])
+    print()
+    print(bold(f"window {report.window}: {len(report.window)} ports, {report.budget.needed} needed"))
+    rows = [
+        (
+            share.library,
+            str(share.listeners),
+            str(share.to_one_destination),
+            "measured" if share.measured else "from source",
+            share.because,
+        )
+        for share in report.budget.shares
+    ]
+    table(["LIBRARY", ">LISTENERS", ">TO ONE PEER", "FIGURES", "BECAUSE"], rows, empty="nothing in the window")
+    print()
+    print(f"leases in `host` mode: {report.lease_range}")
+    show_findings(report.findings)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

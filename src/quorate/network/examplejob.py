@@ -1,0 +1,52 @@
+"""The plan of a job that is not placed yet: its members by name, on example addresses of the cluster's overlay."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from quorate.model.clusterfile import ClusterFile, NetworkSettings
+from quorate.model.job import JobSpec, Placement
+from quorate.network.budget import Shape, check_window
+from quorate.network.findings import settle
+from quorate.network.flows import NetworkMode
+from quorate.network.jobplan import JobNetwork, MemberEnd, openness_of, plan_job
+from quorate.network.plan import Plan
+from quorate.network.settings import DEFAULT_OVERLAYS, modes_of, window_of
+
+
+def plan_of_spec(spec: JobSpec, cluster: ClusterFile) -> Plan:
+    """Return the plan that a job would get in its pool, with the finding if its window is too small for it."""
+    from dataclasses import replace
+
+    pools = {pool.name: pool for pool in cluster.pools}
+    settings = cluster.settings(pools[spec.resources.pool]) if spec.resources.pool in pools else cluster.network
+    overlay = (settings.overlays or (ip_network(DEFAULT_OVERLAYS[0]),))[0]
+    members = tuple(
+        MemberEnd("main1" if rank == 0 else f"sub{rank}", rank, overlay[rank + 2], f"agent {rank + 1}")
+        for rank in range(spec.resources.nodes)
+    )
+    kind, launcher = spec.kind.value, spec.launcher.value
+    network = JobNetwork(
+        spec.name,
+        kind,
+        launcher,
+        mode_of(spec, settings),
+        members,
+        window_of(settings),
+        openness_of(kind, launcher),
+        gpu=spec.resources.slots > 0,
+    )
+    made = plan_job(network)
+    shape = Shape(launcher, max(1, spec.resources.slots), spec.resources.nodes, gpu=spec.resources.slots > 0)
+    narrow = check_window(shape, network.window, f"job {spec.name}")
+    return replace(made, findings=settle([narrow] if narrow else []))
+
+
+def mode_of(spec: JobSpec, settings: NetworkSettings) -> NetworkMode:
+    """Return the mode that `auto` means: a bridge on one agent, an overlay across agents, else what the pool allows."""
+    allowed = modes_of(settings)
+    spans_agents = spec.resources.nodes > 1 and spec.placement is not Placement.SINGLE
+    wanted = NetworkMode.OVERLAY if spans_agents else NetworkMode.BRIDGE
+    if wanted in allowed:
+        return wanted
+    return NetworkMode.HOST if NetworkMode.HOST in allowed else next(iter(sorted(allowed)))
