@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quorate.network.audit.ruleset import Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
-from quorate.network.audit.space import EVERY_ADDRESS, EVERY_PORT, Box, Cell, Intervals, Outcome, cells
+from quorate.network.audit.space import EVERY_ADDRESS, Box, Cell, Intervals, Outcome, both, cells
 from quorate.network.catalogue import EPHEMERAL
 from quorate.network.findings import Finding, settle
 from quorate.network.flows import Direction, Role, Transport
@@ -21,6 +21,8 @@ _GOVERNED = {
     Role.AGENT: (Role.AGENT, Role.MEMBER),
 }
 _EPHEMERAL: Intervals = ((EPHEMERAL.first, EPHEMERAL.last),)
+#: Nothing listens on port 0, and some platforms have no form for it.
+_SERVICES: Intervals = ((1, 65535),)
 _ANYONE = Party(Role.ANYONE, "anyone", EVERYWHERE)
 
 
@@ -134,7 +136,7 @@ def _ask(
     # Everybody else overlaps the parties of the plan, so their flows mark what of it is needed.
     others = [f for f in plan.flows if f.local(scene.direction) == scene.local and f not in mine]
     marked = [f for f in (*mine, *others) if f.transport is scene.transport]
-    within = Box(peer=_peer(scene.peer), local=_addresses(scene.local), other=_EPHEMERAL)
+    within = Box(_peer(scene.peer), _addresses(scene.local), _SERVICES, _EPHEMERAL)
     markers = [Box(peer=_peer(f.peer(scene.direction)), service=of_ports(f.ports)) for f in marked]
     ours = {index for index, flow in enumerate(marked) if flow in planned}
     own = {index for index, flow in enumerate(marked) if flow in mine}
@@ -156,7 +158,8 @@ def _ask_replies(scene: Scene, mine: list[PlannedFlow], ruleset: Ruleset, planne
     entries, default = ruleset.entries(reply)
     for flow in mine:
         if flow in planned and flow.transport is scene.transport:
-            box = Box(_peer(scene.peer), _addresses(scene.local), of_ports(flow.ports), _EPHEMERAL)
+            service = both(of_ports(flow.ports), _SERVICES) or ()
+            box = Box(_peer(scene.peer), _addresses(scene.local), service, _EPHEMERAL)
             for cell in cells(entries, default, box):
                 _record(planned[flow], reply, cell)
 
@@ -193,7 +196,7 @@ def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None
     use.planned |= needed
     if cell.outcome is Outcome.ALLOW and not needed and cell.without is not Outcome.ALLOW and len(use.idle) < 3:
         far = "from" if scene.direction is Direction.INGRESS else "to"
-        ports = "all ports" if cell.service == EVERY_PORT else show_ports(cell.service)
+        ports = "all ports" if cell.service == _SERVICES else show_ports(cell.service)
         use.idle.append(f"{scene.transport.value} {ports} {far} {show_addresses(cell.peer)}")
 
 

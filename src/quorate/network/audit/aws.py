@@ -1,0 +1,163 @@
+"""Reads what `aws ec2 describe-security-groups` prints.
+
+Semantics: https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html. Groups only allow; a machine has
+the union of its groups' rules; they are stateful. Network ACLs are not in that list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from quorate.network.audit.documents import MACHINES, carries, documents, items, member, networks, own_name
+from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable
+from quorate.network.audit.space import Act, Entry, Intervals, Outcome
+from quorate.network.flows import Direction, Transport
+from quorate.network.plan import Party, PlannedFlow
+
+HINT = "aws ec2 describe-security-groups"
+_TCP, _UDP = Transport.TCP, Transport.UDP
+
+
+@dataclass(frozen=True, slots=True)
+class _Permission:
+    rule: Rule
+    group: str
+    direction: Direction
+    protocol: str
+    ports: Intervals | None
+    #: None where the peer is a group or a prefix list.
+    peer: Intervals | None = None
+    peer_group: str = ""
+    prefix_list: str = ""
+
+
+def read(text: str) -> Ruleset:
+    """Return the rule set; raises Unreadable with the group."""
+    names: dict[str, str] = {}
+    found: list[_Permission] = []
+    for document in documents(text, HINT):
+        if not isinstance(document, dict) or "SecurityGroups" not in document:
+            raise Unreadable(f'it has no "SecurityGroups"; print it with: {HINT}')
+        for body, place in items(document, "SecurityGroups", "$"):
+            name = member(body, "GroupName", str, place, "")
+            group = member(body, "GroupId", str, place, "") or name
+            if not group:
+                raise Unreadable("a security group has a GroupId", place)
+            names[group] = name
+            for key, direction in (("IpPermissions", Direction.INGRESS), ("IpPermissionsEgress", Direction.EGRESS)):
+                for item, where in items(body, key, place):
+                    found += _permissions(item, where, group, direction, len(found))
+    return _Aws(names, tuple(found))
+
+
+def _permissions(body: Any, place: str, group: str, direction: Direction, start: int) -> Iterator[_Permission]:
+    protocol = str(member(body, "IpProtocol", str, place, ""))
+    first, last = member(body, "FromPort", int, place, -1), member(body, "ToPort", int, place, -1)
+    every = carries(protocol, _TCP) and carries(protocol, _UDP)
+    if not every and not -1 <= first <= last <= 65535:
+        raise Unreadable(f"ports {first} to {last} are no range", place)
+    ports: Intervals | None = None if every or first < 0 else ((first, last),)
+    number = start
+    for key, inner in (
+        ("IpRanges", "CidrIp"),
+        ("Ipv6Ranges", "CidrIpv6"),
+        ("UserIdGroupPairs", "GroupId"),
+        ("PrefixListIds", "PrefixListId"),
+    ):
+        for item, where in items(body, key, place):
+            number += 1
+            peer = member(item, inner, str, where, "") or member(item, "GroupName", str, where, "")
+            if not peer:
+                raise Unreadable(f"it has no {inner}", where)
+            shown = f"{direction.value} {protocol} {'all ports' if ports is None else f'{first}-{last}'} {peer}"
+            rule = Rule(f"{group} {direction.value} {number}", f"{group}: {shown}", True, where)
+            base = (rule, group, direction, protocol, ports)
+            if key in ("IpRanges", "Ipv6Ranges"):
+                yield _Permission(*base, peer=networks([peer], where))
+            elif key == "UserIdGroupPairs":
+                yield _Permission(*base, peer_group=peer)
+            else:
+                yield _Permission(*base, prefix_list=peer)
+
+
+class _Aws(Ruleset):
+    def __init__(self, names: dict[str, str], permissions: tuple[_Permission, ...]) -> None:
+        self._names, self._permissions = names, permissions
+        self.rules = tuple(permission.rule for permission in permissions)
+
+    def governs(self, local: Party) -> bool:
+        """Machines whose group is in the text, by its id or by Quorate's own name for it."""
+        return local.role in MACHINES and bool(self._groups(local))
+
+    def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
+        """Return the union of the rules of the machine's groups; the rest is denied."""
+        groups = self._groups(scene.local)
+        found = []
+        for permission in self._permissions:
+            if permission.group not in groups or permission.direction is not scene.direction:
+                continue
+            if not carries(permission.protocol, scene.transport):
+                continue
+            entry = self._entry(permission, scene)
+            if entry is not None:
+                found.append(entry)
+        return found, Outcome.DENY
+
+    def _entry(self, permission: _Permission, scene: Scene) -> Entry | None:
+        rule, ports = permission.rule.id, permission.ports
+        if permission.prefix_list:
+            doubt = f"the addresses of the prefix list {permission.prefix_list} are not in the text"
+            return Entry(Act.ALLOW, rule, service=ports, doubt=doubt)
+        if not permission.peer_group:
+            return Entry(Act.ALLOW, rule, permission.peer, service=ports)
+        if permission.peer_group in self._groups(scene.peer) | set(scene.peer.security_groups):
+            return Entry(Act.ALLOW, rule, service=ports)
+        if scene.peer.role in MACHINES and not scene.peer.security_groups and not self._groups(scene.peer):
+            doubt = f"the plan does not say whether {scene.peer.key} is in the group {permission.peer_group}"
+            return Entry(Act.ALLOW, rule, service=ports, doubt=doubt)
+        return None
+
+    def _groups(self, party: Party) -> set[str]:
+        """The party's groups that are in the text, by id and by name."""
+        name = own_name(party)
+        mine = {group for group, called in self._names.items() if group in party.security_groups or called == name}
+        return mine | {self._names[group] for group in mine if self._names[group]}
+
+    def opening(self, flow: PlannedFlow, direction: Direction) -> str:
+        """Return the aws command that adds the permission."""
+        local, peer = flow.local(direction), flow.peer(direction)
+        group = next(iter(sorted(g for g in self._groups(local) if g in self._names)), "GROUP")
+        permissions = []
+        for ports in flow.ports:
+            body: dict[str, Any] = {"IpProtocol": flow.transport.value, "FromPort": ports.first, "ToPort": ports.last}
+            note = {"Description": flow.flow}
+            if peer.security_groups:
+                body["UserIdGroupPairs"] = [{"GroupId": item, **note} for item in peer.security_groups]
+            elif peer.addresses:
+                body["IpRanges"] = [{"CidrIp": str(net), **note} for net in peer.v4]
+                body["Ipv6Ranges"] = [{"CidrIpv6": str(net), **note} for net in peer.v6]
+            permissions.append({key: value for key, value in body.items() if value != []})
+        shown = json.dumps(permissions)
+        return f"aws ec2 authorize-security-group-{direction.value} --group-id {group} --ip-permissions '{shown}'"
+
+    def removal(self, rule: Rule) -> str:
+        """Return the aws command that takes the permission away."""
+        found = next(permission for permission in self._permissions if permission.rule.id == rule.id)
+        body: dict[str, Any] = {"IpProtocol": found.protocol}
+        if found.ports:
+            body |= {"FromPort": found.ports[0][0], "ToPort": found.ports[0][1]}
+        peer = rule.text.rsplit(" ", 1)[-1]
+        if found.peer_group:
+            body["UserIdGroupPairs"] = [{"GroupId": peer}]
+        elif found.prefix_list:
+            body["PrefixListIds"] = [{"PrefixListId": peer}]
+        else:
+            key, inner = ("Ipv6Ranges", "CidrIpv6") if ":" in peer else ("IpRanges", "CidrIp")
+            body[key] = [{inner: peer}]
+        shown = json.dumps([body])
+        return (
+            f"aws ec2 revoke-security-group-{found.direction.value} --group-id {found.group} --ip-permissions '{shown}'"
+        )

@@ -1,0 +1,83 @@
+"""What the clouds' readers share: JSON in, with the place of what is wrong, and the names of Quorate's own rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+from typing import Any
+
+from quorate.model.ports import InvalidPorts, PortRange
+from quorate.network.audit.ruleset import Unreadable, of_networks
+from quorate.network.audit.space import Intervals
+from quorate.network.flows import Role, Transport
+from quorate.network.plan import Party
+
+MACHINES = (Role.MASTER, Role.AGENT, Role.MEMBER)
+#: IANA numbers and names as the clouds print them; everything else is neither TCP nor UDP.
+_PROTOCOLS = {"tcp": Transport.TCP, "6": Transport.TCP, "udp": Transport.UDP, "17": Transport.UDP}
+_ALL = ("all", "-1")
+
+
+def documents(text: str, hint: str) -> list[Any]:
+    """Return the JSON documents of a text, one after the other as `cat` leaves them; `hint` is the tool's command."""
+    decoder, place, found = json.JSONDecoder(), 0, []
+    while place < len(text):
+        if text[place].isspace():
+            place += 1
+            continue
+        try:
+            document, place = decoder.raw_decode(text, place)
+        except ValueError as error:
+            at = getattr(error, "pos", place)
+            line = text.count("\n", 0, at) + 1
+            raise Unreadable(f"it is not JSON ({error}); print it with: {hint}", f"line {line}") from None
+        found.append(document)
+    if not found:
+        raise Unreadable(f"it is empty; print it with: {hint}")
+    return found
+
+
+def member(body: Any, key: str, kind: type, place: str, default: Any = None) -> Any:
+    """Return a member of an object; None and absence are the default, another type is Unreadable."""
+    if not isinstance(body, Mapping):
+        raise Unreadable(f"an object is expected, not {json.dumps(body)[:40]}", place)
+    value = body.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise Unreadable(f"{key} is {json.dumps(value)[:40]}, and a {kind.__name__} is expected", place)
+    return value
+
+
+def items(body: Any, key: str, place: str) -> Iterator[tuple[Any, str]]:
+    """Yield the items of a list in an object, each with its place; an absent list is empty."""
+    for number, item in enumerate(member(body, key, list, place, [])):
+        yield item, f"{place}.{key}[{number}]"
+
+
+def networks(texts: list[Any], place: str) -> Intervals:
+    """Return CIDRs as intervals; host bits are the platform's business and are taken off."""
+    try:
+        return of_networks(ip_network(text, strict=False) for text in texts)
+    except (ValueError, TypeError) as error:
+        raise Unreadable(str(error), place) from None
+
+
+def port_range(text: Any, place: str) -> PortRange:
+    """Return a port or range as a cloud writes it."""
+    try:
+        return PortRange.parse(text)
+    except InvalidPorts as error:
+        raise Unreadable(str(error), place) from None
+
+
+def carries(protocol: str, transport: Transport) -> bool:
+    """Say whether a protocol, by name or number, is or includes a transport."""
+    return protocol.lower() in _ALL or _PROTOCOLS.get(protocol.lower()) is transport
+
+
+def own_name(party: Party) -> str:
+    """Return the name under which Quorate's own rules for a party stand in a cloud."""
+    return "quorate-" + re.sub(r"[^a-z0-9]+", "-", f"{party.role.value}-{party.name}".lower()).strip("-")

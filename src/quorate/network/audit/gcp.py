@@ -1,0 +1,173 @@
+"""Reads what `gcloud compute firewall-rules list --format=json` prints, for one VPC network.
+
+Semantics: https://cloud.google.com/firewall/docs/firewalls. Lower priority numbers first, deny before allow among
+equals; implied: nothing comes in, everything goes out. Firewall policies of the organisation are not in that list.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from quorate.network.audit.documents import MACHINES, carries, documents, items, member, networks, port_range
+from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_ports
+from quorate.network.audit.space import Act, Entry, Intervals, Outcome
+from quorate.network.flows import Direction
+from quorate.network.plan import Party, PlannedFlow
+
+HINT = "gcloud compute firewall-rules list --format=json"
+_EVERY_V4 = ["0.0.0.0/0"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Firewall:
+    rule: Rule
+    act: Act
+    direction: Direction
+    priority: int
+    #: Protocol, and ports or None for all.
+    traffic: tuple[tuple[str, Intervals | None], ...]
+    source: Intervals
+    destination: Intervals
+    source_tags: frozenset[str]
+    source_accounts: frozenset[str]
+    target_tags: frozenset[str]
+    target_accounts: frozenset[str]
+
+
+def read(text: str) -> Ruleset:
+    """Return the rule set; raises Unreadable with the rule."""
+    found: list[_Firewall] = []
+    vpcs: set[str] = set()
+    for document in documents(text, HINT):
+        listed = document.get("items") if isinstance(document, dict) and "items" in document else document
+        if not isinstance(listed, list):
+            listed = [listed]
+        for number, body in enumerate(listed):
+            place = f"rule {number}"
+            vpcs.add(str(member(body, "network", str, place, "")).rsplit("/", 1)[-1])
+            if not member(body, "disabled", bool, place, False):
+                found.append(_firewall(body, place))
+    if len(vpcs) > 1:
+        names = ", ".join(sorted(vpcs))
+        raise Unreadable(f"it holds rules of several networks ({names}); list one: {HINT} --filter=network:NAME")
+    return _Gcp(tuple(found))
+
+
+def _firewall(body: Any, place: str) -> _Firewall:
+    name = member(body, "name", str, place, "")
+    if not name:
+        raise Unreadable("a firewall rule has a name", place)
+    place = f"rule {name}"
+    way = member(body, "direction", str, place, "INGRESS")
+    if way not in ("INGRESS", "EGRESS"):
+        raise Unreadable(f"direction is {way!r}, and INGRESS or EGRESS is expected", place)
+    allows = "allowed" in body
+    if allows == ("denied" in body):
+        raise Unreadable("a rule has either `allowed` or `denied`", place)
+    traffic = []
+    for item, where in items(body, "allowed" if allows else "denied", place):
+        protocol = str(member(item, "IPProtocol", str, where, ""))
+        ports = [port_range(port, at) for port, at in items(item, "ports", where)]
+        traffic.append((protocol, of_ports(ports) if ports else None))
+    tags, accounts = (frozenset(member(body, key, list, place, [])) for key in ("sourceTags", "sourceServiceAccounts"))
+    sources = member(body, "sourceRanges", list, place, [])
+    if not sources and not (tags or accounts):
+        sources = _EVERY_V4
+    return _Firewall(
+        Rule(name, _text(body), allows, place),
+        Act.ALLOW if allows else Act.DENY,
+        Direction.INGRESS if way == "INGRESS" else Direction.EGRESS,
+        member(body, "priority", int, place, 1000),
+        tuple(traffic),
+        networks(sources, place),
+        networks(member(body, "destinationRanges", list, place, []) or _EVERY_V4, place),
+        tags,
+        accounts,
+        frozenset(member(body, "targetTags", list, place, [])),
+        frozenset(member(body, "targetServiceAccounts", list, place, [])),
+    )
+
+
+def _text(body: dict[str, Any]) -> str:
+    traffic = body.get("allowed") or body.get("denied")
+    return f"{body['name']}: {'allow' if 'allowed' in body else 'deny'} {json.dumps(traffic)[:80]}"
+
+
+class _Gcp(Ruleset):
+    def __init__(self, firewalls: tuple[_Firewall, ...]) -> None:
+        self._firewalls = sorted(firewalls, key=lambda found: (found.priority, found.act is Act.ALLOW))
+        self.rules = tuple(found.rule for found in firewalls)
+
+    def governs(self, local: Party) -> bool:
+        """All machines of the network are behind its rules."""
+        return local.role in MACHINES
+
+    def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
+        """Return the rules in the order of their priority."""
+        found: list[Entry] = []
+        for firewall in self._firewalls:
+            if firewall.direction is scene.direction:
+                found += _entries(firewall, scene)
+        return found, Outcome.DENY if scene.direction is Direction.INGRESS else Outcome.ALLOW
+
+    def opening(self, flow: PlannedFlow, direction: Direction) -> str:
+        """Return the gcloud command that makes a rule for the flow."""
+        peer, local = flow.peer(direction), flow.local(direction)
+        ports = ",".join(f"{flow.transport.value}:{item}" for item in flow.ports)
+        words = ["gcloud", "compute", "firewall-rules", "create", f"quorate-{flow.flow}-{direction.value}"]
+        words += [f"--direction={direction.value.upper()}", "--action=ALLOW", f"--rules={ports}"]
+        ranges = "source-ranges" if direction is Direction.INGRESS else "destination-ranges"
+        if direction is Direction.INGRESS and peer.tags and local.tags:
+            words.append(f"--source-tags={','.join(peer.tags)}")
+        else:
+            words.append(f"--{ranges}={','.join(map(str, peer.addresses))}")
+        if local.tags:
+            words.append(f"--target-tags={','.join(local.tags)}")
+        elif local.service_accounts:
+            words.append(f"--target-service-accounts={','.join(local.service_accounts)}")
+        return shlex.join(words)
+
+    def removal(self, rule: Rule) -> str:
+        """Return the gcloud command that deletes the rule."""
+        return f"gcloud compute firewall-rules delete {rule.id}"
+
+
+def _entries(firewall: _Firewall, scene: Scene) -> list[Entry]:
+    attached = _among(scene.local, firewall.target_tags, firewall.target_accounts, anything=True)
+    if attached is False:
+        return []
+    incoming = scene.direction is Direction.INGRESS
+    # A rule may name its peers in several ways; any of them is enough.
+    alternatives: list[tuple[Intervals | None, str]] = []
+    if incoming and (firewall.source_tags or firewall.source_accounts):
+        named = _among(scene.peer, firewall.source_tags, firewall.source_accounts, anything=False)
+        if named is not False:
+            alternatives.append((None, "" if named is True else named))
+    far = firewall.source if incoming else firewall.destination
+    if far:
+        alternatives.append((far, ""))
+    near = firewall.destination if incoming else firewall.source
+    local = None if near == networks(_EVERY_V4, "") else near
+    return [
+        Entry(firewall.act, firewall.rule.id, peer, local, ports, doubt=doubt or ("" if attached is True else attached))
+        for protocol, ports in firewall.traffic
+        if carries(protocol, scene.transport)
+        for peer, doubt in alternatives
+    ]
+
+
+def _among(party: Party, tags: frozenset[str], accounts: frozenset[str], *, anything: bool) -> bool | str:
+    """Say whether a party carries one of some tags or accounts; a text says why that is not known."""
+    if not tags and not accounts:
+        return anything
+    if tags & set(party.tags) or accounts & set(party.service_accounts):
+        return True
+    if party.role not in MACHINES:
+        return False
+    for wanted, stated, what in ((tags, party.tags, "tag"), (accounts, party.service_accounts, "service account")):
+        if wanted and not stated:
+            return f"the plan does not say whether {party.key} has the {what} {', '.join(sorted(wanted))}"
+    return False
