@@ -6,8 +6,8 @@ stream goes on): where the line is longer than MAX_LINE_BYTES, where the log end
 the member has paused in the middle of a line. Text and end of all pieces of a stream, joined, are the stream.
 
 A cursor is a place in the log: the end of the piece before it. Where unfinished lines were told, it lies within the 16
-bytes that are the next frame's header, where no piece can end: one byte beyond the last frame, and further by how many
-bytes of a character that has only begun were kept back (0 to 3 of stdout, four times 0 to 3 of stderr).
+bytes that are the next frame's header, where no piece can end, and says by its distance from the last frame whose
+unfinished lines were told.
 """
 
 from collections import deque
@@ -25,6 +25,10 @@ MAX_LINE_BYTES: Final = 2 * 1024 * 1024
 LOOK_BACK_BYTES: Final = 2 * MAX_LINE_BYTES
 #: Read from the disk at once.
 READ_BYTES: Final = 1024 * 1024
+
+#: A cursor that tells of unfinished lines lies the sum of these beyond the last frame; together less than a header.
+_TOLD: Final = {Stream.STDOUT: 1, Stream.STDERR: 2, Stream.PLATFORM: 4}
+_ENDED: Final = 8
 
 
 class Piece(NamedTuple):
@@ -62,7 +66,7 @@ class LogReader:
         """`cursor` is what has been told already; `begin` a frame boundary to begin at, whatever lies before."""
         self.member = member
         self._store = store
-        self._told = self._cursor = cursor
+        self._told = cursor
         near = max(0, cursor - LOOK_BACK_BYTES)
         self._at = begin if begin is not None else store.boundary_before(member, near) if near else 0
         self._unfinished: dict[Stream, _Unfinished] = {}
@@ -80,32 +84,26 @@ class LogReader:
             return None
         began = self._at
         pieces = [piece for frame in self._frames(data) for piece in self._cut(*frame) if piece.offset > self._told]
-        if pieces:
-            self._cursor = pieces[-1].offset
         return pieces if self._at > began else None
 
     def finish(self, *, ended: bool) -> list[Piece]:
         """The lines that have no end yet, as far as they go; a character that has only begun waits until all `ended`."""
-        pieces: list[Piece] = []
-        kept = {Stream.STDOUT: 0, Stream.STDERR: 0, Stream.PLATFORM: 0}
-        for stream, line in self._unfinished.items():
-            data = b"".join(line.parts)
-            kept[stream] = 0 if ended else _begun_character(data)
-            told, rest = data[: len(data) - kept[stream]], data[len(data) - kept[stream] :]
+        pieces = []
+        cursor = self._at + (_ENDED if ended else 0)
+        for stream, line in sorted(self._unfinished.items()):
+            told, kept = _parted(line, 0 if ended else None)
             if told:
-                pieces.append(Piece(stream, line.time_ns, told, "", self._cursor))
-                self._unfinished[stream] = _Unfinished(line.time_ns, line.offset, [rest], len(rest))
-        if pieces:
-            self._cursor = self._at + 1 + kept[Stream.STDOUT] + 4 * kept[Stream.STDERR]
-            pieces[-1] = pieces[-1]._replace(offset=self._cursor)
+                cursor += _TOLD[stream]
+                pieces.append(Piece(stream, line.time_ns, told, "", cursor))
+                self._unfinished[stream] = _Unfinished(line.time_ns, line.offset, [kept], len(kept))
         return pieces
 
-    def _forget_what_was_told(self, coded: int) -> None:
-        """Undoes, for a cursor that `finish` gave, the unfinished lines that it told: see the cursors of this module."""
-        kept = {Stream.STDOUT: coded & 3, Stream.STDERR: coded >> 2}
+    def _forget_what_was_told(self, mask: int) -> None:
+        """Undoes, for a cursor that `finish` gave, the unfinished lines that it told."""
         for stream, line in list(self._unfinished.items()):
-            rest = b"".join(line.parts)[line.size - kept.get(stream, 0) :]
-            self._unfinished[stream] = _Unfinished(line.time_ns, line.offset, [rest], len(rest))
+            if mask & _TOLD[stream]:
+                kept = _parted(line, 0 if mask & _ENDED else None)[1]
+                self._unfinished[stream] = _Unfinished(line.time_ns, line.offset, [kept], len(kept))
 
     def _frames(self, data: bytes) -> Iterator[tuple[Stream, int, int, bytes]]:
         """Each frame's stream, time, place of its first byte, and bytes; moves on to the end of the last whole one."""
@@ -113,7 +111,7 @@ class LogReader:
             yield frame.stream, frame.time_ns, frame.offset + HEADER.size, frame.data
             self._at = frame.end
             if frame.end < self._told <= frame.end + HEADER.size:
-                self._forget_what_was_told(self._told - frame.end - 1)
+                self._forget_what_was_told(self._told - frame.end)
 
     def _cut(self, stream: Stream, time_ns: int, at: int, text: bytes) -> Iterator[Piece]:
         if not text:
@@ -146,11 +144,11 @@ class LogReader:
         line.offset = at + len(text)
         self._unfinished[stream] = line
         if line.size >= MAX_LINE_BYTES:
-            data = b"".join(line.parts)
-            kept = _begun_character(data)
-            kept = kept if kept < len(text) else 0
-            yield Piece(stream, line.time_ns, data[: len(data) - kept], "", line.offset - kept)
-            self._unfinished[stream] = _Unfinished(time_ns, line.offset, [data[len(data) - kept :]], kept)
+            told, kept = _parted(line)
+            if len(kept) >= len(text):
+                told, kept = told + kept, b""
+            yield Piece(stream, line.time_ns, told, "", line.offset - len(kept))
+            self._unfinished[stream] = _Unfinished(time_ns, line.offset, [kept], len(kept))
 
 
 def last_lines(store: LogStore, member: MemberId, count: int) -> int:
@@ -171,6 +169,13 @@ def last_lines(store: LogStore, member: MemberId, count: int) -> int:
             return 0
         step *= 4
     return size
+
+
+def _parted(line: _Unfinished, keep: int | None = None) -> tuple[bytes, bytes]:
+    """What of an unfinished line can be told, and the character at its end that has only begun."""
+    data = b"".join(line.parts)
+    at = len(data) - (_begun_character(data) if keep is None else keep)
+    return data[:at], data[at:]
 
 
 def _begun_character(data: bytes) -> int:
