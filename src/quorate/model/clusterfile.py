@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from quorate.model.duration import Duration
 from quorate.model.ports import Port, PortRange, PortRangeField
 from quorate.model.yamlfile import load_yaml
 
@@ -197,14 +198,55 @@ class MasterSection(_Section):
     tls: bool | None = None
     #: Whether apps (notebooks, TensorBoard) are proxied.
     apps: bool = True
-    #: Names under which the master is reached.
+    #: Names and addresses under which the master is reached.
     names: tuple[str, ...] = ()
+    #: Where the master keeps its state.
+    state: str | None = None
+    #: A certificate of the operator's own (PEM, with its chain) and its key; else the cluster makes one.
+    certificate: str | None = None
+    certificate_key: str | None = None
+    #: The authority that vouches for it, where machines do not trust it already.
+    certificate_authority: str | None = None
+    #: The key of the jobs' secrets (32 bytes as hex), where it is not to lie beside the state.
+    secrets_key: str | None = None
     where: Where = Where()
 
     @property
     def speaks_tls(self) -> bool:
         """Whether the master's listeners speak TLS."""
         return self.tls if self.tls is not None else self.listen not in ("127.0.0.1", "::1", "localhost")
+
+    @model_validator(mode="after")
+    def _certificate_and_key_come_together(self) -> Self:
+        if bool(self.certificate) != bool(self.certificate_key):
+            raise ValueError("certificate and certificate_key come together")
+        return self
+
+
+class LogsSection(_Section):
+    """The members' logs on the master's disk."""
+
+    #: Of jobs that have ended, since the last line.
+    keep: Duration = 30 * 86_400.0
+    #: What logs leave free on the disk, so that the master's own store never finds it full.
+    reserve_mib: int = Field(default=256, ge=0)
+
+
+class JobsSection(_Section):
+    """How long jobs that have ended are remembered: until they are too old or too many."""
+
+    keep: Duration = 30 * 86_400.0
+    keep_count: int = Field(default=10_000, ge=0, le=1_000_000)
+
+
+class TimersSection(_Section):
+    """When a silent agent is taken for what."""
+
+    heartbeat: Annotated[Duration, Field(ge=0.1, le=60)] = 10.0
+    #: No new placement on it; its members run on.
+    unreachable: Annotated[Duration, Field(ge=1)] = 60.0
+    #: Its jobs may be placed again; longer where a job's own timers need it.
+    replace_after: Annotated[Duration, Field(ge=1)] = 960.0
 
 
 class UsersSection(_Section):
@@ -234,6 +276,8 @@ class PoolSection(_Section):
     where: Where = Where()
     network: NetworkSettings = NetworkSettings()
     provider: ProviderSection | None = None
+    #: The first job in line holds agents once it has waited so long.
+    reserve_after: Duration = 300.0
 
 
 class ClusterFile(_Section):
@@ -247,6 +291,9 @@ class ClusterFile(_Section):
     network: NetworkSettings = NetworkSettings()
     outside: Outside = Outside()
     task_container_defaults: TaskContainerDefaults | None = None
+    logs: LogsSection = LogsSection()
+    jobs: JobsSection = JobsSection()
+    timers: TimersSection = TimersSection()
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,245 @@
+"""Jobs: submit, list, show, cancel, wait, and a stream of what becomes of one."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
+
+from quorate.master.api import render
+from quorate.master.api.calls import (
+    Cursor,
+    Limit,
+    Master,
+    User,
+    answer,
+    ask,
+    bad_cursor,
+    decode_cursor,
+    encode_cursor,
+    moment,
+    shows,
+)
+from quorate.master.api.plan import plan_view
+from quorate.master.api.problems import ApiProblem, invalid
+from quorate.master.auth import Caller
+from quorate.master.effects import Done, Submitted
+from quorate.master.events import JobCancelRequested, JobSubmitted
+from quorate.master.notices import TooManyWatchers
+from quorate.master.records import JobRecord
+from quorate.master.services import Services
+from quorate.master.writer import now
+from quorate.model.ids import JobId, short_id
+from quorate.model.job import JobSpec
+from quorate.model.state import JobState
+from quorate.model.views import JobDetail, JobPage, JobView, PlanView
+
+router = APIRouter(tags=["jobs"])
+
+#: A wait ends after this at the latest; the client asks again.
+LONGEST_WAIT_S = 60.0
+#: A stream that has nothing to say sends an empty line so often: proxies and clients see that it lives.
+KEEP_ALIVE_S = 15.0
+NDJSON = "application/x-ndjson"
+
+Id = Annotated[str, Path(alias="id", max_length=64, description="The job's id.")]
+IdempotencyKey = Annotated[
+    str,
+    Header(alias="Idempotency-Key", max_length=128, description="A repeat with the same key submits nothing twice."),
+]
+
+
+class Submission(BaseModel):
+    """A job to be run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    spec: JobSpec
+
+
+def known_job(master: Services, job: str) -> JobRecord:
+    """The job; ends the request where there is none."""
+    record = master.state.jobs.get(job)
+    if record is None:
+        raise ApiProblem(404, "JOB-UNKNOWN", f"there is no job {job[:32]}", "quorate job list")
+    return record
+
+
+def may_touch(caller: Caller, job: JobRecord, what: str) -> None:
+    """Ends the request of somebody who is neither the owner nor an operator."""
+    if caller.user != job.owner and not caller.operator:
+        raise ApiProblem(
+            403, "NOT-YOUR-JOB", f"job {job.id} belongs to {job.owner}, so {caller.user} cannot {what} it", "ask its owner"
+        )
+
+
+async def _spec(request: Request, master: Services) -> JobSpec:
+    """The spec in the body, with its context checked to be there."""
+    spec = (await read_body(request, Submission)).spec
+    if spec.context is not None:
+        well_formed = len(spec.context) == 64 and all(c in "0123456789abcdef" for c in spec.context)
+        if not well_formed or not await asyncio.to_thread(master.contexts.has, spec.context):
+            raise ApiProblem(
+                422,
+                "CONTEXT-UNKNOWN",
+                "spec.context is not the sha256 of a context that was uploaded",
+                "PUT /api/v1/contexts/{sha256} first; the command line does",
+            )
+    return spec
+
+
+@router.post(
+    "/jobs",
+    status_code=201,
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}}}},
+    **shows(JobView),
+)
+async def submit(request: Request, master: Master, caller: User, idempotency_key: IdempotencyKey = "") -> Response:
+    """Submit a job. It is on the master's disk when the answer comes."""
+    spec = await _spec(request, master)
+    entropy = os.urandom(32)
+    while short_id(entropy[:8]) in master.state.jobs:
+        entropy = os.urandom(32)
+    # The core makes the id out of the same bytes; secrets are bound to it.
+    sealed = master.sealer.seal(short_id(entropy[:8]), spec.secrets)
+    event = JobSubmitted(
+        **moment(),
+        owner=caller.user,
+        spec=spec.model_copy(update={"secrets": {}}),
+        sealed=sealed,
+        idempotency=idempotency_key,
+        entropy=entropy,
+    )
+    submitted = await ask(master, event, Submitted)
+    job = known_job(master, submitted.job)
+    return answer(render.job_view(master.state, job, now()), 200 if submitted.repeated else 201)
+
+
+@router.post("/jobs/plan", **shows(PlanView))
+async def plan(request: Request, master: Master, _caller: User) -> Response:
+    """What would happen if the job were submitted now; nothing is run or kept."""
+    spec = (await read_body(request, Submission)).spec
+    return answer(plan_view(master.state, spec, now()))
+
+
+@router.get("/jobs", **shows(JobPage))
+async def listing(
+    master: Master,
+    _caller: User,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    owner: Annotated[str, Query(max_length=128, description="Only this user's jobs.")] = "",
+    limit: Limit = 50,
+    cursor: Cursor = "",
+) -> Response:
+    """Jobs, newest first, without their members."""
+    before = None
+    if cursor:
+        try:
+            before = int(decode_cursor(cursor))
+        except ValueError:
+            raise bad_cursor() from None
+    items: list[JobView] = []
+    following = None
+    moment_now = now()
+    for job in master.order.newest_first(before):
+        record = master.state.jobs.get(job)
+        if record is None or (state and record.state is not state) or (owner and record.owner != owner):
+            continue
+        if len(items) == limit:
+            following = encode_cursor(str(last))
+            break
+        last = record.seq
+        items.append(render.job_view(master.state, record, moment_now, members=False))
+    return answer(JobPage(items=tuple(items), next=following))
+
+
+@router.get("/jobs/{id}", **shows(JobDetail))
+async def show(master: Master, _caller: User, job: Id) -> Response:
+    """A job with all that happened to it."""
+    return answer(render.job_detail(master.state, known_job(master, job), now()))
+
+
+@router.post("/jobs/{id}/cancel", **shows(JobView))
+async def cancel(master: Master, caller: User, job: Id) -> Response:
+    """End a job. It is final when its members have gone; one that has ended stays as it is."""
+    record = known_job(master, job)
+    may_touch(caller, record, "cancel")
+    await ask(master, JobCancelRequested(**moment(), job=record.id, by=caller.user), Done)
+    return answer(render.job_view(master.state, known_job(master, job), now()))
+
+
+@router.get("/jobs/{id}/wait", **shows(JobView))
+async def wait(
+    master: Master,
+    _caller: User,
+    job: Id,
+    timeout: Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds.")] = 30.0,
+) -> Response:
+    """The job when it is final, or as it is at the timeout."""
+    changed = asyncio.Event()
+    deadline = now() + timeout
+    with watching(master, JobId(job), changed):
+        while not (record := known_job(master, job)).state.final and now() < deadline and not master.notices.stopping:
+            changed.clear()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - now())):
+                    await changed.wait()
+            except TimeoutError:
+                break
+    return answer(render.job_view(master.state, record, now()))
+
+
+@router.get(
+    "/jobs/{id}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {NDJSON: {"schema": {"$ref": "#/components/schemas/JobView"}}}}},
+)
+async def events(master: Master, _caller: User, job: Id) -> StreamingResponse:
+    """The job now and after every change until it is final: a JobView a line."""
+    known_job(master, job)
+    return StreamingResponse(_views(master, JobId(job)), media_type=NDJSON)
+
+
+async def _views(master: Services, job: JobId) -> AsyncIterator[bytes]:
+    changed = asyncio.Event()
+    last = b""
+    with watching(master, job, changed):
+        while (record := master.state.jobs.get(job)) is not None:
+            changed.clear()
+            line = render.job_view(master.state, record, now()).model_dump_json().encode() + b"\n"
+            if line != last:
+                yield line
+                last = line
+            if record.state.final or master.notices.stopping:
+                return
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    await changed.wait()
+            except TimeoutError:
+                yield b"\n"
+
+
+def watching(master: Services, job: JobId, event: asyncio.Event) -> Any:
+    """Sets `event` at every change of the job; ends the request where too many wait already."""
+    try:
+        return master.notices.watching(job, event)
+    except TooManyWatchers:
+        raise ApiProblem(503, "TOO-MANY-STREAMS", "too many streams are open", "try again in a moment") from None
+
+
+async def read_body(request: Request, model: type[Submission]) -> Submission:
+    """The body as `model`; ends the request with every place that is wrong."""
+    import json
+
+    raw = await request.body()
+    try:
+        data = json.loads(raw)
+    except ValueError as error:
+        raise ApiProblem(422, "INVALID", f"the body is no JSON: {error}") from None
+    try:
+        return model.model_validate(data)
+    except ValueError:
+        raise invalid(model, data, "the job") from None

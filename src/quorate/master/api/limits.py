@@ -1,0 +1,62 @@
+"""Bounds on what a request may bring, before anything reads it: a raw ASGI layer around the app."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+
+from quorate.master.api.problems import MEDIA_TYPE, TOO_LARGE_HINT
+from quorate.model.contextlimits import MAX_PACKED_BYTES
+from quorate.model.problem import Problem
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: A job with 64 secrets of 64 KiB, escaped in JSON, fits.
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+_UPLOADS: Final = "/api/v1/contexts/"
+
+
+class BodyLimit:
+    """Refuses bodies beyond the limit: at once where the length is told, else when it is passed."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        limit = MAX_PACKED_BYTES if scope["path"].startswith(_UPLOADS) else MAX_BODY_BYTES
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            await _refuse(send, limit)
+            return
+        seen = 0
+
+        async def bounded() -> MutableMapping[str, Any]:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                # The only exception that the framework lets through from where it reads a body.
+                raise HTTPException(413, too_large(limit))
+            return message
+
+        await self._app(scope, bounded, send)
+
+
+def too_large(limit: int) -> str:
+    """What is said of a body beyond `limit` bytes."""
+    return f"the body is larger than {limit >> 20} MiB"
+
+
+async def _refuse(send: Send, limit: int) -> None:
+    problem = Problem(
+        title=too_large(limit), status=413, code="BODY-TOO-LARGE", detail=too_large(limit), hint=TOO_LARGE_HINT
+    )
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": problem.model_dump_json().encode()})

@@ -1,0 +1,236 @@
+"""The records as the API shows them: model/views.py out of the state."""
+
+import datetime
+from collections.abc import Iterable
+
+from quorate.master.records import AgentRecord, AllocationRecord, JobRecord, MemberRecord, Stamp
+from quorate.master.state import State
+from quorate.model.ids import member_id
+from quorate.model.messages import Finding, PlannedMember
+from quorate.model.state import AgentState, JobState, MemberState
+from quorate.model.views import (
+    AgentView,
+    AttemptView,
+    FindingView,
+    HistoryEntry,
+    JobDetail,
+    JobView,
+    MemberView,
+    PoolView,
+    SlotView,
+)
+from quorate.scheduling.reasons import explain
+from quorate.scheduling.types import View
+
+
+def utc(wall: float) -> datetime.datetime:
+    """UTC seconds as a moment."""
+    return datetime.datetime.fromtimestamp(wall, datetime.UTC)
+
+
+def job_view(state: State, job: JobRecord, now: float, *, members: bool = True) -> JobView:
+    """A job with the members of its newest allocation; without them for listings, where they would be the most of it."""
+    return JobView(**_job(state, job, now, members=members))
+
+
+def job_detail(state: State, job: JobRecord, now: float) -> JobDetail:
+    """A job with its attempts and history."""
+    attempts = tuple(
+        AttemptView(
+            id=allocation.id,
+            attempt=allocation.attempt,
+            outcome=allocation.outcome,
+            reason=allocation.reason,
+            placed_at=utc(allocation.placed.wall),
+            ended_at=utc(allocation.ended.wall) if allocation.ended else None,
+            members=_members(state, allocation),
+        )
+        for allocation in state.attempts_of(job)
+    )
+    history = tuple(HistoryEntry(at=utc(entry.wall), what=entry.what) for entry in job.history)
+    return JobDetail(**_job(state, job, now, members=True), attempts=attempts, history=history)
+
+
+def _job(state: State, job: JobRecord, now: float, *, members: bool) -> dict[str, object]:
+    spec = state.specs[job.id]
+    allocation = state.allocation_of(job)
+    return {
+        "id": job.id,
+        "owner": job.owner,
+        "spec": spec.spec,
+        "secrets": tuple(sorted(spec.sealed)),
+        "state": job.state,
+        "reason": _reason(state, job, now, whole=members),
+        "exit_code": job.exit_code,
+        "attempt": job.attempt,
+        "restarts_left": job.restarts_left,
+        "submitted_at": utc(job.submitted.wall),
+        "started_at": utc(job.running.wall) if job.running else None,
+        "ended_at": utc(job.ended.wall) if job.ended else None,
+        "waited": job.waited_s + _since(state, job.queued, now, job.state is JobState.PENDING),
+        "starting": _or_none(job.starting_s + _since(state, job.placed, now, job.state is JobState.STARTING)),
+        "ran": _or_none(job.ran_s + _since(state, job.running, now, _runs(job))),
+        "members": _members(state, allocation) if members and allocation is not None else (),
+    }
+
+
+def _runs(job: JobRecord) -> bool:
+    return job.running is not None and job.state in (JobState.RUNNING, JobState.STOPPING)
+
+
+def _since(state: State, stamp: Stamp | None, now: float, still: bool) -> float:
+    if stamp is None or not still:
+        return 0.0
+    # Seconds of an earlier epoch may be of another boot, where they meant something else.
+    begun = stamp.now if stamp.epoch == state.identity.epoch else state.opened.now
+    return max(0.0, now - begun)
+
+
+def _or_none(seconds: float) -> float | None:
+    return seconds or None
+
+
+def _reason(state: State, job: JobRecord, now: float, *, whole: bool) -> str:
+    """For a pending job the sentence of the moment, which costs a look at the whole queue, so not in listings."""
+    if job.state is not JobState.PENDING or not whole or job.id not in state.queue:
+        return job.reason
+    pool = state.specs[job.id].spec.resources.pool
+    view = View(
+        now_s=now,
+        agents=tuple(agent for agent in state.agent_views() if agent.pool == pool),
+        queue=tuple(request for request in state.queue.values() if request.pool == pool),
+        running=tuple(state.running.values()),
+        reservations=state.reservations,
+    )
+    sentence = explain(view, job.id)
+    return f"{job.reason}; {sentence}" if job.reason else sentence
+
+
+def _members(state: State, allocation: AllocationRecord) -> tuple[MemberView, ...]:
+    views = []
+    for planned in allocation.members:
+        record = state.members.get(member_id(allocation.id, planned.rank))
+        if record is not None:
+            views.append(_member(planned, record))
+    return tuple(views)
+
+
+def _member(planned: PlannedMember, record: MemberRecord) -> MemberView:
+    return MemberView(
+        id=record.id,
+        name=planned.name,
+        role=planned.role,
+        index=planned.index,
+        rank=planned.rank,
+        agent=planned.agent,
+        address=planned.address,
+        slots=planned.slots,
+        ports=planned.ports,
+        state=record.state,
+        exit_code=record.exit_code,
+        signal=record.signal,
+        reason=record.reason,
+    )
+
+
+def planned_view(planned: PlannedMember, allocation: str) -> MemberView:
+    """A member that is only planned."""
+    return MemberView(
+        id=f"{allocation}.{planned.rank}.1",
+        name=planned.name,
+        role=planned.role,
+        index=planned.index,
+        rank=planned.rank,
+        agent=planned.agent,
+        address=planned.address,
+        slots=planned.slots,
+        ports=planned.ports,
+        state=MemberState.ASSIGNED,
+    )
+
+
+def agent_state(state: State, agent: AgentRecord) -> AgentState:
+    """What the master knows of the agent, the gravest first."""
+    live = state.live[agent.id]
+    if agent.revoked:
+        return AgentState.REVOKED
+    if live.regressed:
+        return AgentState.REGRESSED
+    if live.duplicate_until:
+        return AgentState.DUPLICATE
+    if live.unreachable or agent.lost or live.link is None:
+        return AgentState.UNREACHABLE
+    return AgentState.DRAINING if agent.drained else AgentState.READY
+
+
+def agent_view(state: State, agent: AgentRecord, now: float) -> AgentView:
+    """An agent with its slots and who holds them."""
+    live = state.live[agent.id]
+    used = state.slots_used.get(agent.id, {})
+    return AgentView(
+        id=agent.id,
+        pool=agent.pool,
+        state=agent_state(state, agent),
+        address=agent.address,
+        host=agent.host,
+        version=agent.version,
+        labels=agent.labels,
+        slots=tuple(
+            SlotView(
+                index=slot.index,
+                kind=slot.kind,
+                device=slot.device,
+                brand=slot.brand,
+                held_by=used.get(slot.index),
+            )
+            for slot in agent.slots
+        ),
+        free=len(agent.slots) - len(used),
+        members=tuple(sorted(state.held.get(agent.id, ()))),
+        silent=max(0.0, now - live.heard) if live.seen else None,
+        findings=finding_views(live.findings),
+    )
+
+
+def finding_views(findings: Iterable[Finding]) -> tuple[FindingView, ...]:
+    """Findings as the API shows them."""
+    return tuple(
+        FindingView(
+            code=finding.code,
+            severity=finding.severity,
+            title=finding.title,
+            evidence=finding.evidence,
+            remedy=finding.remedy,
+        )
+        for finding in findings
+    )
+
+
+def pool_views(state: State) -> list[PoolView]:
+    """All pools by name: those of the settings and those that agents joined."""
+    names = sorted(state.settings.pools.keys() | state.agents_by_pool.keys())
+    counts = dict.fromkeys(names, 0)
+    running = dict.fromkeys(names, 0)
+    for request in state.queue.values():
+        counts[request.pool] = counts.get(request.pool, 0) + 1
+    for job in state.running:
+        pool = state.specs[job].spec.resources.pool
+        running[pool] = running.get(pool, 0) + 1
+    views = []
+    for name in names:
+        agents = [state.agents[agent] for agent in state.agents_by_pool.get(name, ())]
+        ready = [agent for agent in agents if agent_state(state, agent) is AgentState.READY]
+        views.append(
+            PoolView(
+                name=name,
+                agents=len(agents),
+                ready=len(ready),
+                slots=sum(len(agent.slots) for agent in agents),
+                free=sum(len(agent.slots) - len(state.slots_used.get(agent.id, ())) for agent in ready),
+                queued=counts[name],
+                running=running[name],
+            )
+        )
+    return views
+
+

@@ -1,0 +1,424 @@
+"""The agents' links: who may open one, what comes in becomes an event, what goes out waits in a bounded queue.
+
+These are raw ASGI applications: five thousand idle links cost what the server itself costs for them, and no framework
+stands between a heartbeat and its acknowledgement (docs/decisions/agent-links.md).
+"""
+
+import asyncio
+import itertools
+import json
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, Final
+
+import msgspec
+
+from quorate.master.admission import Admission
+from quorate.master.auth import Failures, agent_of, bearer
+from quorate.master.events import (
+    AgentConnected,
+    AgentDisconnected,
+    AgentHeartbeat,
+    AgentHeldLease,
+    AgentRegressed,
+    AgentReported,
+)
+from quorate.master.logs import MAX_CHUNK_BYTES, LogGap, LogStore, NoLog
+from quorate.master.writer import Writer, now
+from quorate.model.ids import AgentId, MemberId
+from quorate.model.messages import (
+    MAX_MESSAGE_BYTES,
+    OLDEST_PROTOCOL,
+    PROTOCOL,
+    AgentMessage,
+    Heartbeat,
+    Hello,
+    LeaseHeld,
+    LogAck,
+    LogChunk,
+    LogRefuse,
+    MasterMessage,
+    MessageError,
+    Refuse,
+    Regressed,
+    Report,
+    decode_from_agent,
+    encode,
+)
+from quorate.model.problem import Problem
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+CONTROL_PATH: Final = "/agent/v1/control"
+LOGS_PATH: Final = "/agent/v1/logs"
+
+#: The hello must come within this after the link is open.
+HELLO_TIMEOUT_S: Final = 10.0
+#: A link that says nothing for so many heartbeats is closed; its agent is declared silent by other timers.
+SILENT_HEARTBEATS: Final = 6
+#: Bytes that may wait for one agent; a slower one is dropped and starts over with a hello.
+MAX_QUEUED_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+#: Log bytes of one agent that may wait for the disk: beyond it nothing more is read from its link.
+MAX_UNSYNCED_BYTES: Final = 4 * 1024 * 1024
+
+#: A peer that does not take the reason why its link ends has so long.
+LAST_WORDS_S: Final = 5.0
+
+#: WebSocket close codes (RFC 6455 and the registry of IANA).
+_GOING_AWAY, _POLICY, _TRY_LATER = 1001, 1008, 1013
+
+
+class _AnyHello(msgspec.Struct, tag="hello", tag_field="t"):
+    """What every protocol's hello has, however else it differs."""
+
+    protocol: int
+    version: str = "?"
+
+
+_any_hello = msgspec.msgpack.Decoder(_AnyHello)
+
+
+class Outgoing:
+    """What waits to be sent on one link. Bounded: beyond MAX_QUEUED_BYTES the link is given up."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self.closing = False
+        self.close_code = 1000
+
+    def put(self, message: MasterMessage) -> None:
+        """Queues a message; on a link that is closing it is swallowed."""
+        if self.closing:
+            return
+        data = encode(message)
+        self._bytes += len(data)
+        self._waiting.append(data)
+        self._wake.set()
+        if self._bytes > MAX_QUEUED_BYTES:
+            self._waiting.clear()
+            self.close(_TRY_LATER)
+
+    def close(self, code: int) -> None:
+        """Lets what is queued go out, then ends the link."""
+        self.closing = True
+        self.close_code = code
+        self._wake.set()
+
+    async def pump(self, send: Send) -> None:
+        """Sends until closed."""
+        while True:
+            while self._waiting:
+                data = self._waiting.popleft()
+                await send({"type": "websocket.send", "bytes": data})
+                self._bytes -= len(data)
+            if self.closing:
+                await send({"type": "websocket.close", "code": self.close_code})
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+
+class Control:
+    """One agent's control link."""
+
+    def __init__(self, number: int, agent: AgentId) -> None:
+        self.number = number
+        self.agent = agent
+        self.out = Outgoing()
+        self.heard = now()
+
+
+class Links:
+    """All links of agents, and the ASGI applications behind their two paths."""
+
+    def __init__(self, writer: Writer, logs: LogStore, failures: Failures, *, heartbeat_s: float) -> None:
+        self._writer = writer
+        self._logs = logs
+        self._failures = failures
+        self._silence_s = SILENT_HEARTBEATS * heartbeat_s
+        self._numbers = itertools.count(1)
+        self._control: dict[int, Control] = {}
+        self._log_links: set[Outgoing] = set()
+        self._admission = Admission()
+        self._stopping = False
+
+    # --- what the core wants ---------------------------------------------------------------------------------
+
+    def send(self, number: int, message: MasterMessage) -> None:
+        """Sends on a control link; one that is gone swallows it."""
+        link = self._control.get(number)
+        if link is not None:
+            link.out.put(message)
+
+    def close(self, number: int, refuse: Refuse | None) -> None:
+        """Ends a control link, saying why if there is a reason."""
+        link = self._control.get(number)
+        if link is not None:
+            if refuse is not None:
+                link.out.put(refuse)
+            link.out.close(_POLICY if refuse is not None else _GOING_AWAY)
+
+    @property
+    def connected(self) -> int:
+        """Control links that have said hello."""
+        return len(self._control)
+
+    def close_all(self) -> None:
+        """The master stops: every link ends in order, new ones are sent away."""
+        self._stopping = True
+        for link in list(self._control.values()):
+            link.out.close(_GOING_AWAY)
+        for out in list(self._log_links):
+            out.close(_GOING_AWAY)
+
+    async def close_silent(self) -> None:
+        """Closes links on which nothing came for too long, for ever: for a task of its own."""
+        while True:
+            await asyncio.sleep(self._silence_s / 4)
+            horizon = now() - self._silence_s
+            for link in list(self._control.values()):
+                if link.heard < horizon:
+                    log.info("agent %s: nothing heard for %.0f s, closing its link", link.agent, self._silence_s)
+                    link.out.close(_GOING_AWAY)
+
+    # --- ASGI ------------------------------------------------------------------------------------------------
+
+    async def control(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """WS /agent/v1/control."""
+        agent = await self._let_in(scope, receive, send, admit=True)
+        if agent is None:
+            return
+        hello = await _first_message(receive, send, agent)
+        if hello is None:
+            return
+        link = Control(next(self._numbers), agent)
+        self._control[link.number] = link
+        self._writer.feed(
+            AgentConnected(now=now(), wall=time.time(), link=link.number, agent=agent, hello=hello)
+        )
+        try:
+            await _run_until_either_ends(link.out, send, self._read_control(link, receive))
+        finally:
+            link.out.closing = True
+            del self._control[link.number]
+            self._writer.feed(AgentDisconnected(now=now(), wall=time.time(), link=link.number, agent=agent))
+
+    async def logs(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """WS /agent/v1/logs."""
+        agent = await self._let_in(scope, receive, send, admit=False)
+        if agent is None:
+            return
+        out = Outgoing()
+        self._log_links.add(out)
+        try:
+            await _run_until_either_ends(out, send, self._read_logs(agent, out, receive))
+        finally:
+            self._log_links.discard(out)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send, *, admit: bool) -> AgentId | None:
+        """Accepts the link of an agent that may open one, else answers why not."""
+        await receive()
+        if self._stopping:
+            await _deny(send, _problem(503, "STOPPING", "the master stops"), retry_after=1)
+            return None
+        headers = dict(scope["headers"])
+        agent = agent_of(self._writer.core.state, bearer(headers.get(b"authorization", b"").decode("latin-1")))
+        if agent is None:
+            client = scope.get("client")
+            wait = self._failures.failed(client[0] if client else "", now())
+            problem = _problem(
+                401,
+                "AGENT-KEY",
+                "this key is not known, or was revoked",
+                "join again with a token: quorate token create, then quorate agent --token TOKEN",
+            )
+            await _deny(send, problem, retry_after=round(wait + 0.5) or None)
+            return None
+        if admit:
+            wait_s = self._admission.wait(now())
+            if wait_s is None:
+                after = self._admission.retry_after(random.random())  # noqa: S311, spreads load, guards nothing
+                await _deny(send, _problem(503, "BUSY", "too many agents come at once"), retry_after=after)
+                return None
+            await asyncio.sleep(wait_s)
+        await send({"type": "websocket.accept"})
+        return AgentId(agent)
+
+    async def _read_control(self, link: Control, receive: Receive) -> None:
+        while (message := await _next_message(receive, link.out, link.agent)) is not None:
+            link.heard = now()
+            about = {"now": link.heard, "wall": time.time(), "link": link.number, "agent": link.agent}
+            match message:
+                case Heartbeat():
+                    self._writer.feed(AgentHeartbeat(**about, heartbeat=message))
+                case Report():
+                    self._writer.feed(AgentReported(**about, report=message))
+                case Regressed():
+                    self._writer.feed(AgentRegressed(**about, regressed=message))
+                case LeaseHeld():
+                    self._writer.feed(AgentHeldLease(**about, held=message))
+                case _:
+                    kind = type(message).__name__
+                    link.out.put(Refuse("UNEXPECTED", f"{kind} does not belong on a control link that has said hello"))
+                    link.out.close(_POLICY)
+                    return
+
+    async def _read_logs(self, agent: AgentId, out: Outgoing, receive: Receive) -> None:
+        acks = _Acks(out)
+        while (message := await _next_message(receive, out, agent)) is not None:
+            if not isinstance(message, LogChunk):
+                out.put(Refuse("UNEXPECTED", f"{type(message).__name__} does not belong on a log link"))
+                out.close(_POLICY)
+                return
+            record = self._writer.core.state.members.get(message.member)
+            if record is None or record.agent != agent:
+                out.put(LogRefuse(message.member, -1, "this member is not this agent's, or its job was forgotten"))
+                continue
+            done = self._logs.append(record.id, message.offset, message.data)
+            acks.expect(record.id, len(message.data), done)
+            while acks.unsynced > MAX_UNSYNCED_BYTES and not out.closing:
+                await acks.progress()
+
+
+class _Acks:
+    """Turns what the log store says into acknowledgements: one for each member however many chunks were synced."""
+
+    def __init__(self, out: Outgoing) -> None:
+        self._out = out
+        self._reached: dict[MemberId, int] = {}
+        self._progress = asyncio.Event()
+        self.unsynced = 0
+
+    def expect(self, member: MemberId, size: int, done: "asyncio.Future[int]") -> None:
+        self.unsynced += size
+        done.add_done_callback(lambda finished: self._settle(member, size, finished))
+
+    async def progress(self) -> None:
+        self._progress.clear()
+        await self._progress.wait()
+
+    def _settle(self, member: MemberId, size: int, done: "asyncio.Future[int]") -> None:
+        self.unsynced -= size
+        self._progress.set()
+        error = done.exception()
+        if error is None:
+            if not self._reached:
+                asyncio.get_running_loop().call_soon(self._send)
+            self._reached[member] = max(done.result(), self._reached.get(member, 0))
+        elif isinstance(error, LogGap):
+            self._out.put(LogRefuse(member, error.expected, str(error)))
+        elif isinstance(error, NoLog):
+            self._out.put(LogRefuse(member, -1, str(error)))
+        else:
+            self._out.close(_TRY_LATER)
+
+    def _send(self) -> None:
+        for member, offset in self._reached.items():
+            self._out.put(LogAck(member, offset))
+        self._reached.clear()
+
+
+async def _first_message(receive: Receive, send: Send, agent: AgentId) -> Hello | None:
+    """The hello of an agent that is understood; any other is told what to do."""
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            event = await receive()
+    except TimeoutError:
+        await send({"type": "websocket.close", "code": _POLICY})
+        return None
+    if event["type"] != "websocket.receive":
+        return None
+    refuse = None
+    hello = None
+    data = event.get("bytes") or b""
+    try:
+        said = _any_hello.decode(data)
+        refuse = wrong_protocol(said.protocol, said.version)
+        if refuse is None:
+            message = decode_from_agent(data)
+            if isinstance(message, Hello) and message.agent == agent:
+                hello = message
+            else:
+                refuse = Refuse("AGENT-NAME", f"this key belongs to agent {agent}, the hello says otherwise", final=True)
+    except (msgspec.MsgspecError, MessageError) as error:
+        refuse = Refuse("NO-HELLO", f"the first message is no hello: {error}", final=True)
+    if refuse is not None:
+        log.warning("agent %s refused: %s", agent, refuse.sentence)
+        await send({"type": "websocket.send", "bytes": encode(refuse)})
+        await send({"type": "websocket.close", "code": _POLICY})
+    return hello
+
+
+def wrong_protocol(protocol: int, version: str) -> Refuse | None:
+    """Why a peer of this protocol cannot be spoken with, and what to upgrade; None where it can."""
+    if protocol > PROTOCOL:
+        return Refuse(
+            "PROTOCOL-NEWER",
+            f"the agent (Quorate {version}) speaks protocol {protocol}, this master speaks up to {PROTOCOL}: "
+            "upgrade the master first, then the agents",
+        )
+    if protocol < OLDEST_PROTOCOL:
+        return Refuse(
+            "PROTOCOL-OLDER",
+            f"the agent (Quorate {version}) speaks protocol {protocol}, this master speaks {OLDEST_PROTOCOL} "
+            f"to {PROTOCOL}: upgrade the agent",
+        )
+    return None
+
+
+async def _next_message(receive: Receive, out: Outgoing, agent: AgentId) -> AgentMessage | None:
+    """The next message; None when the link ends, or must because of what came."""
+    event = await receive()
+    if event["type"] != "websocket.receive":
+        return None
+    data = event.get("bytes")
+    if data is not None and len(data) <= MAX_MESSAGE_BYTES:
+        try:
+            return decode_from_agent(data)
+        except MessageError as error:
+            log.warning("agent %s: %s", agent, error)
+            out.put(Refuse("NO-MESSAGE", str(error)))
+    out.close(_POLICY)
+    return None
+
+
+async def _run_until_either_ends(out: Outgoing, send: Send, read: Coroutine[Any, Any, None]) -> None:
+    """Reads and sends until the peer is gone, or until `out` was closed and all that waited in it has gone out."""
+    pumping = asyncio.create_task(out.pump(send))
+    reading = asyncio.create_task(read)
+    try:
+        await asyncio.wait((pumping, reading), return_when=asyncio.FIRST_COMPLETED)
+        if out.closing and not pumping.done():
+            await asyncio.wait((pumping,), timeout=LAST_WORDS_S)
+    finally:
+        pumping.cancel()
+        reading.cancel()
+        for outcome in await asyncio.gather(pumping, reading, return_exceptions=True):
+            # OSError is how a server says that the peer has gone.
+            if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
+                log.error("a link ended with %s: %s", type(outcome).__name__, outcome)
+
+
+def _problem(status: int, code: str, detail: str, hint: str = "") -> Problem:
+    return Problem(title=detail, status=status, code=code, detail=detail, hint=hint)
+
+
+async def _deny(send: Send, problem: Problem, retry_after: int | None = None) -> None:
+    headers = [(b"content-type", b"application/problem+json")]
+    if retry_after:
+        headers.append((b"retry-after", str(retry_after).encode()))
+    body = json.dumps(problem.model_dump(mode="json")).encode()
+    await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+assert MAX_CHUNK_BYTES < MAX_MESSAGE_BYTES

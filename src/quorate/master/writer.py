@@ -1,0 +1,150 @@
+"""The one writer: feeds the core with events in batches, commits on the store's own thread, then lets effects out.
+
+While one batch is being synced the next one gathers, so a busy master pays for one sync per batch and an idle one waits
+for nobody. There is no polling: the core says when it next wants to hear the time.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from quorate.master.core import Batch, Core
+from quorate.master.effects import Answer, Effect
+from quorate.master.events import Event, Ticked
+
+log = logging.getLogger(__name__)
+
+#: Events in a batch at most: bounds how long the loop is held and how much one commit writes.
+MAX_BATCH: Final = 500
+
+
+def now() -> float:
+    """Seconds of CLOCK_BOOTTIME, by which everything is decided."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Stopped(Exception):
+    """The master stops (or has lost its store); nothing more is taken in."""
+
+
+class Writer:
+    """Owns the core. Lives on the event loop; nobody else applies events."""
+
+    def __init__(self, core: Core, release: Callable[[Effect], None]) -> None:
+        """`release` is called on the loop for each effect, in order, once its batch is durable."""
+        self.core = core
+        self._release = release
+        self._queue: deque[tuple[Event, asyncio.Future[Answer | None] | None]] = deque()
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        # One thread for the life of the store, so that SQLite sees one user.
+        self._store_thread = ThreadPoolExecutor(1, "store")
+        self._stopping = False
+        #: Seconds that the last commit took, and how many there were.
+        self.commit_s = 0.0
+        self.commits = 0
+
+    def feed(self, event: Event) -> None:
+        """Takes an event in that nobody waits for."""
+        self._queue.append((event, None))
+        self._wake.set()
+
+    async def ask(self, event: Event) -> Answer:
+        """Takes an event in and returns its answer once it is durable; raises Stopped."""
+        if self._stopping:
+            raise Stopped("the master stops")
+        answered: asyncio.Future[Answer | None] = self._loop.create_future()
+        self._queue.append((event, answered))
+        self._wake.set()
+        answer = await answered
+        assert answer is not None, f"{type(event).__name__} has no answer"
+        return answer
+
+    def on_store(self, work: Callable[[], object]) -> "asyncio.Future[object]":
+        """Runs `work` on the store's thread, between two commits."""
+        return self._loop.run_in_executor(self._store_thread, work)
+
+    def stop(self) -> None:
+        """Lets `run` return once what was taken in is committed."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Turns until `stop`; raises StoreError when a commit fails: memory is then ahead of the disk and must go."""
+        try:
+            while not (self._stopping and not self._queue):
+                await self._turn()
+                await self._until_due()
+        finally:
+            self._stopping = True
+            self._refuse_the_rest()
+            self._store_thread.shutdown()
+
+    async def _turn(self) -> None:
+        answers = self._apply_some()
+        if not answers and self.core.idle and self.core.wake_at > now():
+            return
+        batch = self.core.seal(now=now(), wall=time.time(), entropy=os.urandom(32))
+        try:
+            if batch.writes:
+                await self._commit(batch)
+        except BaseException:
+            for answered, _ in answers:
+                answered.cancel()
+            raise
+        for answered, answer in answers:
+            if not answered.done():
+                answered.set_result(answer)
+        for effect in batch.effects:
+            self._release(effect)
+
+    def _apply_some(self) -> list[tuple["asyncio.Future[Answer | None]", Answer | None]]:
+        answers = []
+        if self.core.wake_at <= now():
+            self.core.apply(Ticked(now=now(), wall=time.time()))
+        for _ in range(min(len(self._queue), MAX_BATCH)):
+            event, answered = self._queue.popleft()
+            try:
+                answer = self.core.apply(event)
+            except Exception as error:
+                # One event that cannot be applied leaves the state as it was, and the others unharmed.
+                log.exception("event %s could not be applied", type(event).__name__)
+                if answered is not None and not answered.done():
+                    answered.set_exception(error)
+                continue
+            if answered is not None:
+                answers.append((answered, answer))
+        return answers
+
+    async def _commit(self, batch: Batch) -> None:
+        began = time.perf_counter()
+        await self._loop.run_in_executor(self._store_thread, self.core.commit, batch)
+        self.commit_s = time.perf_counter() - began
+        self.commits += 1
+
+    async def _until_due(self) -> None:
+        if self._queue:
+            # Let the readers of sockets run: what they bring belongs into the next batch.
+            await asyncio.sleep(0)
+            return
+        self._wake.clear()
+        if self._stopping:
+            return
+        timer = self._loop.call_later(max(0.0, self.core.wake_at - now()), self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    def _refuse_the_rest(self) -> None:
+        while self._queue:
+            _event, answered = self._queue.popleft()
+            if answered is not None and not answered.done():
+                answered.set_exception(Stopped("the master stops"))
+
+
