@@ -68,6 +68,10 @@ class ContextStore:
             return False
         return True
 
+    def all(self) -> list[Path]:
+        """Every context that is there."""
+        return sorted(self._directory.glob("*.tar.gz"))
+
     async def receive(self, sha256: str, chunks: AsyncIterator[bytes]) -> None:
         """Takes an upload and keeps it if all is well with it; raises ContextError or OSError and leaves nothing."""
         descriptor, name = tempfile.mkstemp(prefix=".upload-", dir=self._directory)

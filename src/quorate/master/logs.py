@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from quorate.model.ids import MemberId
 from quorate.model.logframes import HEADER, MAGIC, MAX_FRAME_BYTES
@@ -66,6 +66,13 @@ class LogsClosed(LogError):
     """The store of logs is closing; nothing more is taken."""
 
 
+class Watcher(Protocol):
+    """Is told on the event loop which log has grown."""
+
+    def note(self, member: MemberId) -> None:
+        """The member's log has grown."""
+
+
 @dataclass(slots=True)
 class _Append:
     member: MemberId
@@ -99,7 +106,7 @@ class LogStore:
         self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
         self._open: OrderedDict[MemberId, _Open] = OrderedDict()
         self._new_directories: set[Path] = set()
-        self._readers: dict[MemberId, set[asyncio.Event]] = {}
+        self._watchers: dict[MemberId, set[Watcher]] = {}
         self._closing = threading.Event()
         #: Why nothing can be written at present, in words; empty while all is well.
         self.full: str = ""
@@ -125,19 +132,19 @@ class LogStore:
             self._queue.put(_Append(member, offset, data, done))
         return done
 
-    def watch(self, members: Iterable[MemberId], event: asyncio.Event) -> None:
-        """Sets `event` whenever one of these logs has grown, until unwatch."""
+    def watch(self, members: Iterable[MemberId], watcher: Watcher) -> None:
+        """Tells `watcher` whenever one of these logs has grown, until unwatch."""
         for member in members:
-            self._readers.setdefault(member, set()).add(event)
+            self._watchers.setdefault(member, set()).add(watcher)
 
-    def unwatch(self, members: Iterable[MemberId], event: asyncio.Event) -> None:
+    def unwatch(self, members: Iterable[MemberId], watcher: Watcher) -> None:
         """Ends what watch began."""
         for member in members:
-            events = self._readers.get(member)
-            if events is not None:
-                events.discard(event)
-                if not events:
-                    del self._readers[member]
+            watchers = self._watchers.get(member)
+            if watchers is not None:
+                watchers.discard(watcher)
+                if not watchers:
+                    del self._watchers[member]
 
     async def close(self) -> None:
         """Writes what was taken and closes every file. What cannot be written is left to be sent again."""
@@ -336,8 +343,8 @@ class LogStore:
                 item.done.set_exception(outcome)
             else:
                 item.done.set_result(outcome)
-                for event in self._readers.get(item.member, ()):
-                    event.set()
+                for watcher in self._watchers.get(item.member, ()):
+                    watcher.note(item.member)
 
 
 def _walk(opened: _Open) -> None:

@@ -38,11 +38,15 @@ class Notices:
             for event in events:
                 event.set()
 
+    def check_room(self) -> None:
+        """Raises TooManyWatchers where `watching` would: for answers that have begun when they begin to watch."""
+        if self._count >= MAX_WATCHERS:
+            raise TooManyWatchers
+
     @contextmanager
     def watching(self, job: JobId, event: asyncio.Event) -> Iterator[None]:
         """Sets `event` at every change of the job; raises TooManyWatchers."""
-        if self._count >= MAX_WATCHERS:
-            raise TooManyWatchers
+        self.check_room()
         self._count += 1
         self._watchers.setdefault(job, set()).add(event)
         try:

@@ -11,6 +11,7 @@ from quorate.master.auth import Failures
 from quorate.master.config import Config
 from quorate.master.contexts import ContextStore
 from quorate.master.effects import CloseLink, Effect, JobChanged, JobForgotten, SendTo, StopReady
+from quorate.master.lag import LoopLag
 from quorate.master.link import Links
 from quorate.master.logs import LogStore
 from quorate.master.notices import JobOrder, Notices
@@ -41,6 +42,7 @@ class Services:
     stop_ready: asyncio.Future[StopReady] | None = None
     #: Ends the process in order.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    lag: LoopLag = field(default_factory=LoopLag)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def __post_init__(self) -> None:

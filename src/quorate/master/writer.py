@@ -11,11 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 from quorate.master.core import Batch, Core
 from quorate.master.effects import Answer, Effect
 from quorate.master.events import Event, Ticked
+from quorate.master.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +37,10 @@ class Stopped(Exception):
 class Writer:
     """Owns the core. Lives on the event loop; nobody else applies events."""
 
-    def __init__(self, core: Core, release: Callable[[Effect], None]) -> None:
+    def __init__(self, core: Core, store: Store, release: Callable[[Effect], None]) -> None:
         """`release` is called on the loop for each effect, in order, once its batch is durable."""
         self.core = core
+        self._store = store
         self._release = release
         self._queue: deque[tuple[Event, asyncio.Future[Answer | None] | None]] = deque()
         self._wake = asyncio.Event()
@@ -65,9 +68,9 @@ class Writer:
         assert answer is not None, f"{type(event).__name__} has no answer"
         return answer
 
-    def on_store(self, work: Callable[[], object]) -> "asyncio.Future[object]":
-        """Runs `work` on the store's thread, between two commits."""
-        return self._loop.run_in_executor(self._store_thread, work)
+    async def backup(self, target: Path) -> None:
+        """Copies the store to a new file between two commits; raises StoreError."""
+        await self._loop.run_in_executor(self._store_thread, self._store.backup, target)
 
     def stop(self) -> None:
         """Lets `run` return once what was taken in is committed."""

@@ -192,3 +192,36 @@ class PoolPage(Page):
     """Pools by name."""
 
     items: tuple[PoolView, ...]
+
+
+class TokenView(_View):
+    """A token without its secret: `kind` is join (for agents of `pool`) or user (for `user`)."""
+
+    id: str
+    kind: str
+    pool: str = ""
+    user: str = ""
+    operator: bool = False
+    created_at: datetime
+    expires_at: datetime | None = None
+    uses_left: int | None = None
+    description: str = ""
+
+
+class TokenCreatedView(TokenView):
+    """A token that was just made, with the text that is shown once."""
+
+    token: str
+
+
+class TokenPage(Page):
+    """Tokens by id."""
+
+    items: tuple[TokenView, ...]
+
+
+class StopView(_View):
+    """The master stops. With a planned stop: agents that will bear its silence, and those that could not be told."""
+
+    told: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()

@@ -59,9 +59,11 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many at most.")
 Cursor = Annotated[str, Query(max_length=256, description="`next` of the page before.")]
 
 
-def unauthenticated(request: Request, master: Services, wanted: str, hint: str) -> ApiProblem:
-    """401; or 429 for an address from which too many wrong ones came."""
-    if not request.headers.get("authorization"):
+def unauthenticated(
+    request: Request, master: Services, wanted: str, hint: str, *, presented: bool = False
+) -> ApiProblem:
+    """401; or 429 for an address from which too many wrong ones came. `presented`: otherwise than by the header."""
+    if not presented and not request.headers.get("authorization"):
         return ApiProblem(
             401, "TOKEN-MISSING", f"{wanted} is needed", hint, headers={"WWW-Authenticate": "Bearer"}
         )

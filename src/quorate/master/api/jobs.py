@@ -1,9 +1,10 @@
 """Jobs: submit, list, show, cancel, wait, and a stream of what becomes of one."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -28,7 +29,6 @@ from quorate.master.api.problems import ApiProblem, invalid
 from quorate.master.auth import Caller
 from quorate.master.effects import Done, Submitted
 from quorate.master.events import JobCancelRequested, JobSubmitted
-from quorate.master.notices import TooManyWatchers
 from quorate.master.records import JobRecord
 from quorate.master.services import Services
 from quorate.master.writer import now
@@ -91,12 +91,16 @@ async def _spec(request: Request, master: Services) -> JobSpec:
     return spec
 
 
-@router.post(
-    "/jobs",
-    status_code=201,
-    openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}}}},
-    **shows(JobView),
-)
+#: The body is read by hand, so that what is wrong with it is told in the words of the command line.
+SUBMISSION = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": Submission.model_json_schema(ref_template="#/components/schemas/{model}")}},
+    }
+}
+
+
+@router.post("/jobs", status_code=201, openapi_extra=SUBMISSION, **shows(JobView))
 async def submit(request: Request, master: Master, caller: User, idempotency_key: IdempotencyKey = "") -> Response:
     """Submit a job. It is on the master's disk when the answer comes."""
     spec = await _spec(request, master)
@@ -118,11 +122,11 @@ async def submit(request: Request, master: Master, caller: User, idempotency_key
     return answer(render.job_view(master.state, job, now()), 200 if submitted.repeated else 201)
 
 
-@router.post("/jobs/plan", **shows(PlanView))
-async def plan(request: Request, master: Master, _caller: User) -> Response:
+@router.post("/jobs/plan", openapi_extra=SUBMISSION, **shows(PlanView))
+async def plan(request: Request, master: Master, caller: User) -> Response:
     """What would happen if the job were submitted now; nothing is run or kept."""
     spec = (await read_body(request, Submission)).spec
-    return answer(plan_view(master.state, spec, now()))
+    return answer(plan_view(master.state, spec, caller.user, now()))
 
 
 @router.get("/jobs", **shows(JobPage))
@@ -142,7 +146,7 @@ async def listing(
         except ValueError:
             raise bad_cursor() from None
     items: list[JobView] = []
-    following = None
+    following, last = None, 0
     moment_now = now()
     for job in master.order.newest_first(before):
         record = master.state.jobs.get(job)
@@ -181,7 +185,7 @@ async def wait(
     """The job when it is final, or as it is at the timeout."""
     changed = asyncio.Event()
     deadline = now() + timeout
-    with watching(master, JobId(job), changed):
+    with master.notices.watching(JobId(job), changed):
         while not (record := known_job(master, job)).state.final and now() < deadline and not master.notices.stopping:
             changed.clear()
             try:
@@ -200,13 +204,14 @@ async def wait(
 async def events(master: Master, _caller: User, job: Id) -> StreamingResponse:
     """The job now and after every change until it is final: a JobView a line."""
     known_job(master, job)
+    master.notices.check_room()
     return StreamingResponse(_views(master, JobId(job)), media_type=NDJSON)
 
 
 async def _views(master: Services, job: JobId) -> AsyncIterator[bytes]:
     changed = asyncio.Event()
     last = b""
-    with watching(master, job, changed):
+    with master.notices.watching(job, changed):
         while (record := master.state.jobs.get(job)) is not None:
             changed.clear()
             line = render.job_view(master.state, record, now()).model_dump_json().encode() + b"\n"
@@ -222,18 +227,8 @@ async def _views(master: Services, job: JobId) -> AsyncIterator[bytes]:
                 yield b"\n"
 
 
-def watching(master: Services, job: JobId, event: asyncio.Event) -> Any:
-    """Sets `event` at every change of the job; ends the request where too many wait already."""
-    try:
-        return master.notices.watching(job, event)
-    except TooManyWatchers:
-        raise ApiProblem(503, "TOO-MANY-STREAMS", "too many streams are open", "try again in a moment") from None
-
-
 async def read_body(request: Request, model: type[Submission]) -> Submission:
     """The body as `model`; ends the request with every place that is wrong."""
-    import json
-
     raw = await request.body()
     try:
         data = json.loads(raw)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from quorate.master.effects import Refused
+from quorate.master.notices import TooManyWatchers
 from quorate.master.writer import Stopped
 from quorate.model.problem import FieldProblem, Problem, QuorateError
 from quorate.model.yamlfile import Document, FileProblems, did_you_mean, validate
@@ -60,6 +61,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Stopped, _stopped)
+    app.add_exception_handler(TooManyWatchers, _too_many)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -127,6 +129,11 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 async def _stopped(_request: Request, _error: Exception) -> Response:
     problem = ApiProblem(503, "STOPPING", "the master stops; nothing was changed", "try again in a moment")
     return respond(problem.problem, {"Retry-After": "1"})
+
+
+async def _too_many(_request: Request, _error: Exception) -> Response:
+    problem = ApiProblem(503, "TOO-MANY-STREAMS", "too many streams are open", "try again in a moment")
+    return respond(problem.problem, {"Retry-After": "5"})
 
 
 async def _bug(request: Request, error: Exception) -> Response:

@@ -1,0 +1,82 @@
+"""The application: every route under its path, agents' links beside the framework, limits around it all."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import PlainTextResponse
+
+from quorate import __version__
+from quorate.master.api import agents, agentside, contexts, jobs, logs, master, problems, tokens
+from quorate.master.api.calls import Master, Operator
+from quorate.master.api.limits import BodyLimit
+from quorate.master.link import CONTROL_PATH, LOGS_PATH
+from quorate.master.services import Services
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPENAPI_PATH = "/api/v1/openapi.json"
+
+_open = APIRouter(tags=["health"])
+
+
+@_open.get("/healthz", response_class=PlainTextResponse)
+async def healthz(master: Master) -> PlainTextResponse:
+    """Whether the master takes requests."""
+    return PlainTextResponse("stopping\n" if master.notices.stopping else "ok\n", 503 if master.notices.stopping else 200)
+
+
+@_open.get("/ca.pem", response_class=PlainTextResponse)
+async def authority(master: Master) -> Response:
+    """The authority behind the master's certificate; compare its SHA-256 with the one in a join token."""
+    if not master.authority:
+        raise problems.ApiProblem(404, "NO-AUTHORITY", "the system's authorities vouch for this master, or it speaks no TLS")
+    return Response(master.authority, media_type="application/x-pem-file")
+
+
+@_open.get("/metrics", response_class=PlainTextResponse)
+async def metrics(master: Master, _caller: Operator) -> Response:
+    """For Prometheus, with an operator's token."""
+    # Imported at the first scrape: half of all masters are never scraped, and all of them start.
+    from quorate.master.metrics import MEDIA_TYPE, exposition
+
+    return Response(exposition(master), media_type=MEDIA_TYPE)
+
+
+def make_app(services: Services) -> Asgi:
+    """The whole of what the listeners serve."""
+    app = FastAPI(
+        title="Quorate",
+        version=__version__,
+        summary="Jobs, agents and logs of one cluster.",
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,
+        redoc_url=None,
+        responses=problems.RESPONSES,
+        separate_input_output_schemas=False,
+    )
+    app.state.services = services
+    problems.install(app)
+    for module in (jobs, logs, contexts, agents, tokens, master):
+        app.include_router(module.router, prefix="/api/v1")
+    app.include_router(agentside.router, prefix="/agent/v1")
+    app.include_router(_open)
+    links = {CONTROL_PATH: services.links.control, LOGS_PATH: services.links.logs}
+    http = BodyLimit(app)
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            link = links.get(scope["path"])
+            if link is not None:
+                await link(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        await http(scope, receive, send)
+
+    return serve
+
+

@@ -1,0 +1,295 @@
+"""The master's process: opens the store, listens, turns until it is told to stop, and stops in order."""
+
+import asyncio
+import contextlib
+import datetime
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from quorate import __version__
+from quorate.master import backup
+from quorate.master.api.app import make_app
+from quorate.master.auth import Failures, local_admin_token, write_admin_token
+from quorate.master.config import LOOPBACK, Config, Listener
+from quorate.master.contexts import ContextStore
+from quorate.master.core import Core
+from quorate.master.events import TokenCreated
+from quorate.master.files import write_private
+from quorate.master.link import Links
+from quorate.master.logs import LogStore
+from quorate.master.secrets import Sealer, SecretsError
+from quorate.master.services import Services, wall
+from quorate.master.store import Store, StoreError, open_store
+from quorate.master.tls import Certificate, CertificateError, operators_certificate, own_certificate
+from quorate.master.writer import Writer, now
+
+log = logging.getLogger("quorate.master")
+
+#: Requests that are under way when the master stops get so long.
+GRACE_S: Final = 5
+#: How often logs, contexts and certificates are looked over.
+HOUSEKEEPING_S: Final = 3600.0
+BACKLOG: Final = 4096
+#: An agent holds two connections; users and files come on top.
+WANTED_FILES: Final = 65_536
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+class CannotStart(Exception):
+    """The master cannot start; the text says why and what to do."""
+
+
+def run(config: Config) -> int:
+    """Runs a master until it is told to stop; returns the process's exit code."""
+    _log_to_stderr(verbose=config.verbose)
+    try:
+        _raise_file_limit()
+        config.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with backup.locked(config.state_directory):
+            return uvloop.run(_serve(config))
+    except (CannotStart, CertificateError, SecretsError, backup.BackupError) as error:
+        log.critical("%s", error)
+        return EXIT_USAGE
+    except StoreError as error:
+        # Memory is ahead of the disk, or somebody else has the store: nothing more may be shown or sent.
+        log.critical("the store failed and the master ends: %s", error)
+        return EXIT_FAILED
+    except OSError as error:
+        log.critical("%s", error)
+        return EXIT_FAILED
+
+
+async def _serve(config: Config) -> int:
+    # Before anything is opened: a port that is taken is the most common reason not to start.
+    certificate = _certificate(config)
+    sockets = [(listener, _bind(listener)) for listener in config.listeners]
+    store = open_store(config.store_file)
+    try:
+        core = Core.open(store, config.settings, now=now(), wall=wall(), entropy=os.urandom(32))
+        services = _services(config, core, store, certificate)
+        await _run(services, sockets, certificate)
+    finally:
+        store.close()
+        config.ready_file.unlink(missing_ok=True)
+    return EXIT_OK
+
+
+def _services(config: Config, core: Core, store: Store, certificate: Certificate | None) -> Services:
+    logs = LogStore(config.state_directory / "logs", reserve_bytes=config.log_reserve_bytes)
+    failures = Failures()
+    # Effects come only once `run` turns the writer, by when `services` is there.
+    writer = Writer(core, store, lambda effect: services.release(effect))
+    key_file = config.secrets_key or config.state_directory / "secrets.key"
+    services = Services(
+        config=config,
+        writer=writer,
+        logs=logs,
+        contexts=ContextStore(config.state_directory / "contexts"),
+        sealer=Sealer.from_file(key_file, make=config.secrets_key is None),
+        links=Links(writer, logs, failures, heartbeat_s=config.settings.heartbeat_s),
+        failures=failures,
+        fingerprint=certificate.fingerprint if certificate else "-",
+        authority=certificate.authority if certificate else b"",
+    )
+    return services
+
+
+async def _run(services: Services, sockets: "list[tuple[Listener, socket.socket]]", certificate: Certificate | None) -> None:
+    config = services.config
+    turning = asyncio.create_task(services.writer.run())
+    # A store that fails is noticed whatever else is being waited for.
+    turning.add_done_callback(lambda _: services.stopping.set())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, services.stopping.set)
+    context = certificate.context() if certificate and any(listener.tls for listener, _ in sockets) else None
+    servers = [_Server(make_app(services), sock, context if listener.tls else None) for listener, sock in sockets]
+    try:
+        await _leave_admin_token(services)
+        for server in servers:
+            await server.start()
+        for work in (services.links.close_silent(), services.lag.measure(), _keep_house(services, context)):
+            services.background(work)
+        _say_ready(services)
+        await services.stopping.wait()
+        log.info("stopping; members run on")
+        config.ready_file.unlink(missing_ok=True)
+        services.notices.stop()
+        services.links.close_all()
+        await asyncio.gather(*(server.stop() for server in servers))
+    finally:
+        await services.cancel_background()
+        services.writer.stop()
+        await services.logs.close()
+        # Raises what ended the writer, if it did not end by itself.
+        await turning
+
+
+async def _leave_admin_token(services: Services) -> None:
+    file = services.config.admin_token_file
+    token = local_admin_token(services.state, file, wall())
+    if token is not None:
+        await services.writer.ask(TokenCreated(now=now(), wall=wall(), token=token.record))
+        write_admin_token(file, token)
+
+
+def _say_ready(services: Services) -> None:
+    config = services.config
+    ready = {
+        "pid": os.getpid(),
+        "urls": [listener.url for listener in config.listeners],
+        "fingerprint": services.fingerprint,
+        "cluster": services.state.identity.cluster,
+    }
+    line = json.dumps(ready).encode() + b"\n"
+    write_private(config.ready_file, line)
+    if config.ready_fd is not None:
+        with contextlib.suppress(OSError):
+            os.write(config.ready_fd, line)
+            os.close(config.ready_fd)
+    identity = services.state.identity
+    log.info(
+        "Quorate %s: cluster %s, epoch %d, %d jobs, %d agents; listening on %s",
+        __version__,
+        identity.cluster,
+        identity.epoch,
+        len(services.state.jobs),
+        len(services.state.agents),
+        ", ".join(ready["urls"]),
+    )
+    if services.fingerprint != "-":
+        log.info("authority: sha256 %s", services.fingerprint)
+    log.info("this machine's operator: token in %s", config.admin_token_file)
+
+
+async def _keep_house(services: Services, context: ssl.SSLContext | None) -> None:
+    """Removes what has outlived its time, and renews the certificate; for ever."""
+    config = services.config
+    while True:
+        state = services.state
+        removed = await services.logs.forget_before(
+            wall() - config.keep_logs_s, keep=lambda job: (known := state.jobs.get(job)) is not None and not known.state.final
+        )
+        needed = {state.specs[job].spec.context for job, record in state.jobs.items() if not record.state.final}
+        dropped = await services.contexts.collect({context for context in needed if context})
+        if removed or dropped:
+            log.info("removed %d old logs and %d unused contexts", removed, dropped)
+        if context is not None:
+            renewed = await asyncio.to_thread(_certificate, config)
+            if renewed is not None:
+                renewed.load_into(context)
+        await asyncio.sleep(HOUSEKEEPING_S)
+
+
+def _certificate(config: Config) -> Certificate | None:
+    if not any(listener.tls for listener in config.listeners):
+        return None
+    if config.certificate is not None and config.certificate_key is not None:
+        return operators_certificate(config.certificate, config.certificate_key, config.certificate_authority)
+    return own_certificate(config.state_directory / "tls", config.names, datetime.datetime.now(datetime.UTC))
+
+
+def _bind(listener: Listener) -> socket.socket:
+    address = "127.0.0.1" if listener.address == "localhost" else listener.address
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((address, listener.port))
+    except OSError as error:
+        sock.close()
+        raise CannotStart(
+            f"{listener.address} port {listener.port} cannot be listened on: {error.strerror}; "
+            "choose another with --port, or find who listens: ss -ltnp"
+        ) from None
+    if not listener.tls and address not in LOOPBACK:
+        log.warning("%s: no TLS although others can reach it; tokens and logs can be read on the way", listener.url)
+    return sock
+
+
+class _Server(uvicorn.Server):
+    """uvicorn on a socket of ours; signals and the order of stopping are the master's."""
+
+    def __init__(
+        self, app: Callable[..., Awaitable[None]], sock: socket.socket, context: ssl.SSLContext | None
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws_per_message_deflate=False,
+            # Agents send heartbeats, which say more than a ping does.
+            ws_ping_interval=None,
+            ws_max_size=8 * 1024 * 1024,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_S,
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=128 * 1024,
+        )
+        config.load()
+        # Given as made, not as files: it is renewed in place.
+        config.ssl = context
+        super().__init__(config)
+        self._sock = sock
+        self._ticking: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The master has handlers of its own."""
+        yield
+
+    async def start(self) -> None:
+        """Returns once connections are taken."""
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets=[self._sock])
+        self._ticking = asyncio.create_task(self.main_loop())
+
+    async def stop(self) -> None:
+        """Takes no more connections, lets what is under way end, and closes the rest."""
+        self.should_exit = True
+        if self._ticking is not None:
+            await self._ticking
+            await self.shutdown(sockets=[self._sock])
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Lines(logging.Formatter):
+    """`2026-01-02T03:04:05.678Z info quorate.master: text`; journald adds its own time and can do without ours."""
+
+    converter = time.gmtime
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', self.converter(record.created))}.{int(record.msecs):03d}Z"
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("quorate").setLevel(logging.DEBUG if verbose else logging.INFO)
+    # One line for each connection of five thousand agents helps nobody.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("websockets").setLevel(logging.WARNING)
