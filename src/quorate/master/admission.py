@@ -29,5 +29,5 @@ class Admission:
         return max(0.0, at - now)
 
     def retry_after(self, spread: float) -> int:
-        """Whole seconds after which to come again. `spread` (0 to 1, random) keeps those sent away from coming together."""
+        """Whole seconds after which to come again; `spread` (0 to 1, random) keeps them from coming together."""
         return max(1, math.ceil(LONGEST_WAIT_S + spread * (LONGEST_RETRY_S / 3 - LONGEST_WAIT_S)))

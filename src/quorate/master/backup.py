@@ -9,8 +9,8 @@ import asyncio
 import fcntl
 import json
 import os
+import secrets
 import tarfile
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -66,10 +66,7 @@ class Backup:
 
 async def take(writer: Writer, contexts: ContextStore, directory: Path) -> Backup:
     """Copies the store between two commits; raises StoreError."""
-    descriptor, name = tempfile.mkstemp(prefix=".backup-", dir=directory)
-    os.close(descriptor)
-    copy = Path(name)
-    copy.unlink()
+    copy = directory / f".backup-{secrets.token_hex(8)}"
     await writer.backup(copy)
     return Backup(copy, tuple(contexts.all()))
 
@@ -167,5 +164,3 @@ def _header(name: str, size: int) -> bytes:
 
 def _padded(data: bytes) -> bytes:
     return data + b"\0" * (-len(data) % tarfile.BLOCKSIZE)
-
-

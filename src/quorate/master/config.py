@@ -97,9 +97,7 @@ def default_state_directory(environ: Mapping[str, str]) -> Path:
     return Path(base) / "quorate" / "master"
 
 
-def load(
-    flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None, **process: Any
-) -> Config:
+def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None, **process: Any) -> Config:
     """The settings out of all their places; raises ConfigError or FileProblems.
 
     `flags` are by the keys of the `master` section (None where not given); `process` are Config's own fields that only
@@ -108,7 +106,7 @@ def load(
     named = file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     path = named or SYSTEM_CONFIG
     cluster = _read(path, must_exist=named is not None)
-    given = {key: environ[variable] for variable, key in VARIABLES.items() if environ.get(variable)}
+    given: dict[str, Any] = {key: environ[variable] for variable, key in VARIABLES.items() if environ.get(variable)}
     given |= {key: value for key, value in flags.items() if value is not None}
     if isinstance(given.get("names"), str):
         given["names"] = tuple(filter(None, given["names"].split(",")))
@@ -174,12 +172,9 @@ def _names(listen: str, names: tuple[str, ...]) -> tuple[str, ...]:
 def _own_addresses() -> list[str]:
     import psutil
 
-    addresses = []
-    for interface in psutil.net_if_addrs().values():
-        for entry in interface:
-            if entry.family in (socket.AF_INET, socket.AF_INET6) and not entry.address.startswith("fe80:"):
-                addresses.append(entry.address.partition("%")[0])
-    return addresses
+    families = (socket.AF_INET, socket.AF_INET6)
+    entries = [entry for interface in psutil.net_if_addrs().values() for entry in interface if entry.family in families]
+    return [entry.address for entry in entries if not entry.address.startswith("fe80:")]
 
 
 def _path(text: str | None) -> Path | None:
@@ -190,5 +185,3 @@ def _source(loc: tuple[int | str, ...]) -> str:
     key = ".".join(map(str, loc))
     variable = next((name for name, of in VARIABLES.items() if of == key), "")
     return f"master.{key} (or --{key.replace('_', '-')}, or {variable})" if variable else f"master.{key}"
-
-

@@ -99,10 +99,13 @@ class ContextStore:
                     raise ContextMismatch(f"the archive's digest is {digest.hexdigest()}, not {sha256}")
                 await asyncio.to_thread(check_archive, draft, file.flush)
                 await asyncio.to_thread(os.fsync, file.fileno())
-            draft.replace(self.path(sha256))
-            await asyncio.to_thread(sync_directory, self._directory)
+            await asyncio.to_thread(self._keep, draft, sha256)
         finally:
-            draft.unlink(missing_ok=True)
+            await asyncio.to_thread(draft.unlink, missing_ok=True)
+
+    def _keep(self, draft: Path, sha256: str) -> None:
+        draft.replace(self.path(sha256))
+        sync_directory(self._directory)
 
     async def collect(self, needed: set[str], now: float | None = None) -> int:
         """Removes what no job needs and nobody touched for KEEP_UNUSED_S; returns how many."""

@@ -142,6 +142,7 @@ class Links:
 
     def __init__(self, writer: Writer, logs: LogStore, failures: Failures, *, heartbeat_s: float) -> None:
         self._writer = writer
+        self._feed = writer.feed
         self._logs = logs
         self._failures = failures
         self._silence_s = SILENT_HEARTBEATS * heartbeat_s
@@ -202,15 +203,13 @@ class Links:
             return
         link = Control(next(self._numbers), agent)
         self._control[link.number] = link
-        self._writer.feed(
-            AgentConnected(now=now(), wall=time.time(), link=link.number, agent=agent, hello=hello)
-        )
+        self._feed(AgentConnected(now=now(), wall=time.time(), link=link.number, agent=agent, hello=hello))
         try:
             await _run_until_either_ends(link.out, send, self._read_control(link, receive))
         finally:
             link.out.closing = True
             del self._control[link.number]
-            self._writer.feed(AgentDisconnected(now=now(), wall=time.time(), link=link.number, agent=agent))
+            self._feed(AgentDisconnected(now=now(), wall=time.time(), link=link.number, agent=agent))
 
     async def logs(self, scope: Scope, receive: Receive, send: Send) -> None:
         """WS /agent/v1/logs."""
@@ -256,16 +255,16 @@ class Links:
     async def _read_control(self, link: Control, receive: Receive) -> None:
         while (message := await _next_message(receive, link.out, link.agent)) is not None:
             link.heard = now()
-            about = {"now": link.heard, "wall": time.time(), "link": link.number, "agent": link.agent}
+            at, wall, number, agent = link.heard, time.time(), link.number, link.agent
             match message:
                 case Heartbeat():
-                    self._writer.feed(AgentHeartbeat(**about, heartbeat=message))
+                    self._feed(AgentHeartbeat(now=at, wall=wall, link=number, agent=agent, heartbeat=message))
                 case Report():
-                    self._writer.feed(AgentReported(**about, report=message))
+                    self._feed(AgentReported(now=at, wall=wall, link=number, agent=agent, report=message))
                 case Regressed():
-                    self._writer.feed(AgentRegressed(**about, regressed=message))
+                    self._feed(AgentRegressed(now=at, wall=wall, link=number, agent=agent, regressed=message))
                 case LeaseHeld():
-                    self._writer.feed(AgentHeldLease(**about, held=message))
+                    self._feed(AgentHeldLease(now=at, wall=wall, link=number, agent=agent, held=message))
                 case _:
                     kind = type(message).__name__
                     link.out.put(Refuse("UNEXPECTED", f"{kind} does not belong on a control link that has said hello"))
@@ -348,7 +347,9 @@ async def _first_message(receive: Receive, send: Send, agent: AgentId) -> Hello 
             if isinstance(message, Hello) and message.agent == agent:
                 hello = message
             else:
-                refuse = Refuse("AGENT-NAME", f"this key belongs to agent {agent}, the hello says otherwise", final=True)
+                refuse = Refuse(
+                    "AGENT-NAME", f"this key belongs to agent {agent}, the hello says otherwise", final=True
+                )
     except (msgspec.MsgspecError, MessageError) as error:
         refuse = Refuse("NO-HELLO", f"the first message is no hello: {error}", final=True)
     if refuse is not None:

@@ -87,7 +87,7 @@ class LogReader:
         return pieces if self._at > began else None
 
     def finish(self, *, ended: bool) -> list[Piece]:
-        """The lines that have no end yet, as far as they go; a character that has only begun waits until all `ended`."""
+        """Lines that have no end yet, as far as they go; a character that has only begun waits until all `ended`."""
         pieces = []
         cursor = self._at + (_ENDED if ended else 0)
         for stream, line in sorted(self._unfinished.items()):

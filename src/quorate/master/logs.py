@@ -83,7 +83,7 @@ class _Append:
 
 @dataclass(slots=True)
 class _Open:
-    """A log that is open for writing. `boundary` is the first frame boundary that is not known to be followed by one."""
+    """A log that is open for writing. `boundary` is the end of the last whole frame."""
 
     descriptor: int
     path: Path

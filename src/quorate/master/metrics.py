@@ -28,7 +28,9 @@ class _Master(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics of one master."""
         master, state = self._master, self._master.state
-        yield _gauge("quorate_master_info", "What runs.", [((__version__, state.identity.cluster), 1)], ("version", "cluster"))
+        yield _gauge(
+            "quorate_master_info", "What runs.", [((__version__, state.identity.cluster), 1)], ("version", "cluster")
+        )
         yield _gauge("quorate_epoch", "Starts of a master on this store.", [((), state.identity.epoch)])
         yield _counter("quorate_generation", "Commits of this store.", state.generation)
         jobs = Counter(job.state.value for job in state.jobs.values())
@@ -38,7 +40,10 @@ class _Master(Collector):
         pools = pool_views(state)
         yield _gauge("quorate_slots", "Slots by pool.", [((pool.name,), pool.slots) for pool in pools], ("pool",))
         yield _gauge(
-            "quorate_slots_free", "Free slots of ready agents.", [((pool.name,), pool.free) for pool in pools], ("pool",)
+            "quorate_slots_free",
+            "Free slots of ready agents.",
+            [((pool.name,), pool.free) for pool in pools],
+            ("pool",),
         )
         yield _gauge("quorate_queue", "Jobs that wait.", [((pool.name,), pool.queued) for pool in pools], ("pool",))
         yield _gauge("quorate_links", "Control links of agents.", [((), master.links.connected)])
@@ -46,7 +51,9 @@ class _Master(Collector):
         yield _counter("quorate_commits", "Commits of this process.", master.writer.commits)
         yield _gauge("quorate_commit_seconds", "How long the last commit took.", [((), master.writer.commit_s)])
         yield _counter("quorate_log_bytes", "Bytes of members' logs that were made durable.", master.logs.bytes_written)
-        yield _gauge("quorate_disk_full", "Whether logs wait for room on the disk.", [((), float(bool(master.logs.full)))])
+        yield _gauge(
+            "quorate_disk_full", "Whether logs wait for room on the disk.", [((), float(bool(master.logs.full)))]
+        )
         yield _gauge("quorate_loop_lag_seconds", "How late the event loop was.", [((), master.lag.seconds)])
 
 

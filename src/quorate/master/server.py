@@ -106,7 +106,9 @@ def _services(config: Config, core: Core, store: Store, certificate: Certificate
     return services
 
 
-async def _run(services: Services, sockets: "list[tuple[Listener, socket.socket]]", certificate: Certificate | None) -> None:
+async def _run(
+    services: Services, sockets: "list[tuple[Listener, socket.socket]]", certificate: Certificate | None
+) -> None:
     config = services.config
     turning = asyncio.create_task(services.writer.run())
     # A store that fails is noticed whatever else is being waited for.
@@ -147,9 +149,10 @@ async def _leave_admin_token(services: Services) -> None:
 
 def _say_ready(services: Services) -> None:
     config = services.config
+    urls = [listener.url for listener in config.listeners]
     ready = {
         "pid": os.getpid(),
-        "urls": [listener.url for listener in config.listeners],
+        "urls": urls,
         "fingerprint": services.fingerprint,
         "cluster": services.state.identity.cluster,
     }
@@ -167,7 +170,7 @@ def _say_ready(services: Services) -> None:
         identity.epoch,
         len(services.state.jobs),
         len(services.state.agents),
-        ", ".join(ready["urls"]),
+        ", ".join(urls),
     )
     if services.fingerprint != "-":
         log.info("authority: sha256 %s", services.fingerprint)
@@ -177,11 +180,14 @@ def _say_ready(services: Services) -> None:
 async def _keep_house(services: Services, context: ssl.SSLContext | None) -> None:
     """Removes what has outlived its time, and renews the certificate; for ever."""
     config = services.config
+    state = services.state
+
+    def still_runs(job: str) -> bool:
+        record = state.jobs.get(job)
+        return record is not None and not record.state.final
+
     while True:
-        state = services.state
-        removed = await services.logs.forget_before(
-            wall() - config.keep_logs_s, keep=lambda job: (known := state.jobs.get(job)) is not None and not known.state.final
-        )
+        removed = await services.logs.forget_before(wall() - config.keep_logs_s, keep=still_runs)
         needed = {state.specs[job].spec.context for job, record in state.jobs.items() if not record.state.final}
         dropped = await services.contexts.collect({context for context in needed if context})
         if removed or dropped:
@@ -279,10 +285,8 @@ def _raise_file_limit() -> None:
 class _Lines(logging.Formatter):
     """`2026-01-02T03:04:05.678Z info quorate.master: text`; journald adds its own time and can do without ours."""
 
-    converter = time.gmtime
-
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', self.converter(record.created))}.{int(record.msecs):03d}Z"
+        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
 
 
 def _log_to_stderr(*, verbose: bool) -> None:
@@ -293,3 +297,4 @@ def _log_to_stderr(*, verbose: bool) -> None:
     # One line for each connection of five thousand agents helps nobody.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("websockets").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -79,7 +79,7 @@ def operators_certificate(chain: Path, key: Path, authority: Path | None) -> Cer
 
 
 def own_certificate(directory: Path, names: Iterable[str], now: datetime.datetime) -> Certificate:
-    """The cluster's own authority and a certificate for `names` (host names and addresses), made or renewed as needed."""
+    """The cluster's own authority and a certificate for `names` (also addresses), made or renewed as needed."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     wanted = _alternative_names(names)
     authority, authority_key = _authority(directory, now)

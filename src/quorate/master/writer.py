@@ -149,5 +149,3 @@ class Writer:
             _event, answered = self._queue.popleft()
             if answered is not None and not answered.done():
                 answered.set_exception(Stopped("the master stops"))
-
-

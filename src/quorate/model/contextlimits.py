@@ -1,4 +1,4 @@
-"""What the context of a job may be at most; the client keeps to it when it packs, the master checks it when it takes one."""
+"""What the context of a job may be at most: the client keeps to it, the master checks it."""
 
 from typing import Final
 

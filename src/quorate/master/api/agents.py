@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from quorate.master.api import render
 from quorate.master.api.calls import (
@@ -72,10 +72,17 @@ async def resume(master: Master, caller: Operator, agent: Name) -> Response:
 
 
 @router.post("/agents/{id}/revoke", **shows(AgentView))
-async def revoke(master: Master, caller: Operator, agent: Name) -> Response:
-    """Make the agent's key void at once, for ever; its members are lost."""
+async def revoke(
+    master: Master,
+    caller: Operator,
+    agent: Name,
+    gone: Annotated[bool, Query(description="The machine runs no more: its members are lost at once.")] = False,
+) -> Response:
+    """Make the agent's key void at once, for ever; its members are given up like those of a silent agent."""
     record = known_agent(master, agent)
-    await ask(master, AgentRevoked(**moment(), agent=record.id, by=caller.user), Done)
+    at = moment()
+    event = AgentRevoked(now=at["now"], wall=at["wall"], agent=record.id, by=caller.user, gone=gone)
+    await ask(master, event, Done)
     return await show(master, caller, agent)
 
 

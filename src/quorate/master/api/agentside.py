@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from quorate.master.api.bodies import body_of, documented
 from quorate.master.api.calls import Agent, Master, ask, moment, unauthenticated
 from quorate.master.api.contexts import Digest
 from quorate.master.api.problems import ApiProblem
@@ -38,8 +39,8 @@ class JoinView(BaseModel):
     cluster: str
 
 
-@router.post("/join")
-async def join(request: Request, master: Master, wanted: JoinRequest) -> JoinView:
+@router.post("/join", **documented(JoinRequest))
+async def join(request: Request, master: Master, wanted: Annotated[JoinRequest, body_of(JoinRequest)]) -> JoinView:
     """Exchange a join token for a place in the cluster. A repeat with the same key is harmless."""
     digest = hash_of(wanted.token)
     token = master.state.tokens.get(master.state.tokens_by_hash.get(digest, ""))
@@ -62,9 +63,7 @@ async def join(request: Request, master: Master, wanted: JoinRequest) -> JoinVie
 @router.get("/contexts/{sha256}", response_class=FileResponse)
 async def context(master: Master, agent: Agent, digest: Digest) -> FileResponse:
     """The archive, for an agent that has a member which needs it."""
-    needed = {
-        master.state.specs[member.job].spec.context for member in master.state.held_by(agent)
-    }
+    needed = {master.state.specs[member.job].spec.context for member in master.state.held_by(agent)}
     if digest not in needed or not master.contexts.has(digest):
         raise ApiProblem(404, "CONTEXT-UNKNOWN", f"no member on agent {agent} needs a context {digest[:12]}…")
     return FileResponse(master.contexts.path(digest), media_type="application/gzip")
@@ -82,7 +81,9 @@ async def secrets(
     try:
         values = master.sealer.open(member.job, state.specs[member.job].sealed)
     except SecretsError as error:
-        raise ApiProblem(409, "SECRETS-SEALED", str(error), "restore the key file of the time of the submission") from None
+        raise ApiProblem(
+            409, "SECRETS-SEALED", str(error), "restore the key file of the time of the submission"
+        ) from None
     return Response(SecretValues(secrets=values).model_dump_json(), media_type="application/json", headers=NO_STORE)
 
 

@@ -26,14 +26,18 @@ _open = APIRouter(tags=["health"])
 @_open.get("/healthz", response_class=PlainTextResponse)
 async def healthz(master: Master) -> PlainTextResponse:
     """Whether the master takes requests."""
-    return PlainTextResponse("stopping\n" if master.notices.stopping else "ok\n", 503 if master.notices.stopping else 200)
+    return PlainTextResponse(
+        "stopping\n" if master.notices.stopping else "ok\n", 503 if master.notices.stopping else 200
+    )
 
 
 @_open.get("/ca.pem", response_class=PlainTextResponse)
 async def authority(master: Master) -> Response:
     """The authority behind the master's certificate; compare its SHA-256 with the one in a join token."""
     if not master.authority:
-        raise problems.ApiProblem(404, "NO-AUTHORITY", "the system's authorities vouch for this master, or it speaks no TLS")
+        raise problems.ApiProblem(
+            404, "NO-AUTHORITY", "the system's authorities vouch for this master, or it speaks no TLS"
+        )
     return Response(master.authority, media_type="application/x-pem-file")
 
 
@@ -78,5 +82,3 @@ def make_app(services: Services) -> Asgi:
         await http(scope, receive, send)
 
     return serve
-
-

@@ -64,9 +64,7 @@ def unauthenticated(
 ) -> ApiProblem:
     """401; or 429 for an address from which too many wrong ones came. `presented`: otherwise than by the header."""
     if not presented and not request.headers.get("authorization"):
-        return ApiProblem(
-            401, "TOKEN-MISSING", f"{wanted} is needed", hint, headers={"WWW-Authenticate": "Bearer"}
-        )
+        return ApiProblem(401, "TOKEN-MISSING", f"{wanted} is needed", hint, headers={"WWW-Authenticate": "Bearer"})
     wait_s = master.failures.failed(request.client.host if request.client else "", now())
     if wait_s:
         after = str(max(1, round(wait_s)))

@@ -21,7 +21,10 @@ Digest = Annotated[str, Path(alias="sha256", pattern=f"^{SHA256.pattern}$", desc
     response_class=Response,
     responses={200: {"description": "It was there already."}, 201: {"description": "It was taken."}},
     openapi_extra={
-        "requestBody": {"required": True, "content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}
+        "requestBody": {
+            "required": True,
+            "content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}},
+        }
     },
 )
 async def upload(request: Request, master: Master, _caller: User, digest: Digest) -> Response:
@@ -34,7 +37,9 @@ async def upload(request: Request, master: Master, _caller: User, digest: Digest
     try:
         await master.contexts.receive(digest, request.stream())
     except ContextTooLarge as error:
-        raise ApiProblem(413, "CONTEXT-TOO-LARGE", str(error), "name what the job does not need in .quorateignore") from None
+        raise ApiProblem(
+            413, "CONTEXT-TOO-LARGE", str(error), "name what the job does not need in .quorateignore"
+        ) from None
     except ContextMismatch as error:
         raise ApiProblem(422, "CONTEXT-MISMATCH", str(error), "upload it again") from None
     except ContextError as error:

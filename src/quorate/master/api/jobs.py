@@ -1,16 +1,16 @@
 """Jobs: submit, list, show, cancel, wait, and a stream of what becomes of one."""
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
 from quorate.master.api import render
+from quorate.master.api.bodies import body_of, documented
 from quorate.master.api.calls import (
     Cursor,
     Limit,
@@ -24,8 +24,9 @@ from quorate.master.api.calls import (
     moment,
     shows,
 )
+from quorate.master.api.contexts import SHA256
 from quorate.master.api.plan import plan_view
-from quorate.master.api.problems import ApiProblem, invalid
+from quorate.master.api.problems import ApiProblem
 from quorate.master.auth import Caller
 from quorate.master.effects import Done, Submitted
 from quorate.master.events import JobCancelRequested, JobSubmitted
@@ -60,6 +61,9 @@ class Submission(BaseModel):
     spec: JobSpec
 
 
+Wanted = Annotated[Submission, body_of(Submission)]
+
+
 def known_job(master: Services, job: str) -> JobRecord:
     """The job; ends the request where there is none."""
     record = master.state.jobs.get(job)
@@ -72,38 +76,31 @@ def may_touch(caller: Caller, job: JobRecord, what: str) -> None:
     """Ends the request of somebody who is neither the owner nor an operator."""
     if caller.user != job.owner and not caller.operator:
         raise ApiProblem(
-            403, "NOT-YOUR-JOB", f"job {job.id} belongs to {job.owner}, so {caller.user} cannot {what} it", "ask its owner"
+            403,
+            "NOT-YOUR-JOB",
+            f"job {job.id} belongs to {job.owner}, so {caller.user} cannot {what} it",
+            "ask its owner",
         )
 
 
-async def _spec(request: Request, master: Services) -> JobSpec:
-    """The spec in the body, with its context checked to be there."""
-    spec = (await read_body(request, Submission)).spec
-    if spec.context is not None:
-        well_formed = len(spec.context) == 64 and all(c in "0123456789abcdef" for c in spec.context)
-        if not well_formed or not await asyncio.to_thread(master.contexts.has, spec.context):
-            raise ApiProblem(
-                422,
-                "CONTEXT-UNKNOWN",
-                "spec.context is not the sha256 of a context that was uploaded",
-                "PUT /api/v1/contexts/{sha256} first; the command line does",
-            )
-    return spec
+async def _check_context(master: Services, spec: JobSpec) -> None:
+    """Ends the request where the context was not uploaded."""
+    if spec.context is None:
+        return
+    if not SHA256.fullmatch(spec.context) or not await asyncio.to_thread(master.contexts.has, spec.context):
+        raise ApiProblem(
+            422,
+            "CONTEXT-UNKNOWN",
+            "spec.context is not the sha256 of a context that was uploaded",
+            "PUT /api/v1/contexts/{sha256} first; the command line does",
+        )
 
 
-#: The body is read by hand, so that what is wrong with it is told in the words of the command line.
-SUBMISSION = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": Submission.model_json_schema(ref_template="#/components/schemas/{model}")}},
-    }
-}
-
-
-@router.post("/jobs", status_code=201, openapi_extra=SUBMISSION, **shows(JobView))
-async def submit(request: Request, master: Master, caller: User, idempotency_key: IdempotencyKey = "") -> Response:
+@router.post("/jobs", status_code=201, **documented(Submission), **shows(JobView))
+async def submit(master: Master, caller: User, submission: Wanted, idempotency_key: IdempotencyKey = "") -> Response:
     """Submit a job. It is on the master's disk when the answer comes."""
-    spec = await _spec(request, master)
+    spec = submission.spec
+    await _check_context(master, spec)
     entropy = os.urandom(32)
     while short_id(entropy[:8]) in master.state.jobs:
         entropy = os.urandom(32)
@@ -122,11 +119,10 @@ async def submit(request: Request, master: Master, caller: User, idempotency_key
     return answer(render.job_view(master.state, job, now()), 200 if submitted.repeated else 201)
 
 
-@router.post("/jobs/plan", openapi_extra=SUBMISSION, **shows(PlanView))
-async def plan(request: Request, master: Master, caller: User) -> Response:
+@router.post("/jobs/plan", **documented(Submission), **shows(PlanView))
+async def plan(master: Master, caller: User, submission: Wanted) -> Response:
     """What would happen if the job were submitted now; nothing is run or kept."""
-    spec = (await read_body(request, Submission)).spec
-    return answer(plan_view(master.state, spec, caller.user, now()))
+    return answer(plan_view(master.state, submission.spec, caller.user, now()))
 
 
 @router.get("/jobs", **shows(JobPage))
@@ -225,16 +221,3 @@ async def _views(master: Services, job: JobId) -> AsyncIterator[bytes]:
                     await changed.wait()
             except TimeoutError:
                 yield b"\n"
-
-
-async def read_body(request: Request, model: type[Submission]) -> Submission:
-    """The body as `model`; ends the request with every place that is wrong."""
-    raw = await request.body()
-    try:
-        data = json.loads(raw)
-    except ValueError as error:
-        raise ApiProblem(422, "INVALID", f"the body is no JSON: {error}") from None
-    try:
-        return model.model_validate(data)
-    except ValueError:
-        raise invalid(model, data, "the job") from None

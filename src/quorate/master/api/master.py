@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quorate import __version__
 from quorate.master import backup
 from quorate.master.api import render
+from quorate.master.api.bodies import body_of, documented
 from quorate.master.api.calls import Master, Operator, User, answer, ask, moment, shows
 from quorate.master.effects import Done, StopReady, StopStarted
 from quorate.master.events import Adopted, BackupTaken, PlannedStop
@@ -30,7 +31,9 @@ class StopRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     for_: Annotated[Duration, Field(le=LONGEST_STOP_S)] = Field(
-        0.0, alias="for", description="Planned maintenance: agents are told to bear silence for so long; 0 tells nobody."
+        0.0,
+        alias="for",
+        description="Planned maintenance: agents are told to bear silence for so long; 0 tells nobody.",
     )
 
 
@@ -50,11 +53,12 @@ async def show(master: Master, _caller: User) -> Response:
     return answer(view)
 
 
-@router.post("/master/stop", status_code=202, **shows(StopView))
-async def stop(master: Master, _caller: Operator, wanted: StopRequest | None = None) -> Response:
+@router.post("/master/stop", status_code=202, **documented(StopRequest), **shows(StopView))
+async def stop(master: Master, _caller: Operator, wanted: Annotated[StopRequest, body_of(StopRequest)]) -> Response:
     """Stop the master; members run on. With `for`, agents first make sure that they will wait for it."""
-    told, untold = (), ()
-    seconds = wanted.for_ if wanted is not None else 0.0
+    told: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+    seconds = wanted.for_
     if seconds > 0:
         ready: asyncio.Future[StopReady] = asyncio.get_running_loop().create_future()
         master.stop_ready = ready
@@ -73,9 +77,7 @@ async def adopt(master: Master, caller: Operator) -> Response:
     return await show(master, caller)
 
 
-@router.post(
-    "/master/backup", response_class=StreamingResponse, responses={200: {"content": {backup.MEDIA_TYPE: {}}}}
-)
+@router.post("/master/backup", response_class=StreamingResponse, responses={200: {"content": {backup.MEDIA_TYPE: {}}}})
 async def take_backup(master: Master, caller: Operator) -> StreamingResponse:
     """A copy of the store and the contexts as a tar, taken while the master runs; without keys and without logs."""
     await ask(master, BackupTaken(**moment(), by=caller.user), Done)

@@ -144,5 +144,3 @@ async def _bug(request: Request, error: Exception) -> Response:
 
 def _title(detail: str) -> str:
     return detail if len(detail) <= 120 else detail[:117] + "..."
-
-

@@ -29,7 +29,7 @@ def utc(wall: float) -> datetime.datetime:
 
 
 def job_view(state: State, job: JobRecord, now: float, *, members: bool = True) -> JobView:
-    """A job with the members of its newest allocation; without them for listings, where they would be the most of it."""
+    """A job with the members of its newest allocation; listings go without, for they would be the most of it."""
     return JobView(**_job(state, job, now, members=members))
 
 
@@ -232,5 +232,3 @@ def pool_views(state: State) -> list[PoolView]:
             )
         )
     return views
-
-

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from quorate.master.api import render
+from quorate.master.api.bodies import body_of, documented
 from quorate.master.api.calls import (
     Cursor,
     Limit,
@@ -54,8 +55,8 @@ class TokenRequest(BaseModel):
 JOIN_TTL_S = 3600.0
 
 
-@router.post("/tokens", status_code=201, **shows(TokenCreatedView))
-async def create(master: Master, _caller: Operator, wanted: TokenRequest) -> Response:
+@router.post("/tokens", status_code=201, **documented(TokenRequest), **shows(TokenCreatedView))
+async def create(master: Master, _caller: Operator, wanted: Annotated[TokenRequest, body_of(TokenRequest)]) -> Response:
     """Make a token. The answer is the only place where it ever stands."""
     present = wall()
     if wanted.kind == "join":
