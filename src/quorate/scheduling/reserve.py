@@ -40,40 +40,52 @@ def choose(
 
     Looks at every agent of the pool, so a pass does it only for reservations.
     """
-    least, slots = request.least, request.slots
-    if slots == 0 or not could_ever(pool, request):
+    if request.slots == 0 or not could_ever(pool, request):
         return None
-    room = {}
-    for agent in pool.matching(request.labels):
-        view = pool.agents[agent]
-        members = members_on(level_of(view.total, view.gpu), slots, request.colocate)
-        if members and (request.placement is not Placement.SINGLE or members >= least):
-            room[agent] = members
-    # What each agent would be asked for decides when it is ready; only `pack` wants roomy agents first.
-    if request.placement is Placement.SINGLE:
-        share, wanted = dict.fromkeys(room, least), 1
-    elif request.placement is Placement.PACK:
-        share, wanted = {agent: min(members, least) for agent, members in room.items()}, None
-    elif len(room) >= least:
-        share, wanted = dict.fromkeys(room, 1), least
-    else:
-        share, wanted = deal(dict(sorted(room.items())), least), None
+    packed = request.placement is Placement.PACK
+    share = _shares(pool, request)
     rank = {
         agent: (
             pool.is_held(agent),
             agent not in kept,
-            -members if request.placement is Placement.PACK else 0,
-            ready_at(agent, members * slots),
+            # Only `pack` would rather have roomy agents than those that are ready first.
+            -members if packed else 0,
+            ready_at(agent, members * request.slots),
             agent,
         )
         for agent, members in share.items()
     }
-    counts: dict[str, int] = {}
-    left = least
+    chosen: list[str] = []
+    left = request.least
     for agent in sorted(rank, key=rank.__getitem__):
-        if left <= 0 or len(counts) == wanted:
+        if left <= 0:
             break
-        counts[agent] = min(share[agent], left)
+        chosen.append(agent)
         left -= share[agent]
-    ready = max(inf if pool.is_held(agent) else ready_at(agent, count * slots) for agent, count in counts.items())
+    # A roomy newcomer may make some of those that were kept superfluous.
+    counts: dict[str, int] = {}
+    left = request.least
+    for agent in sorted(chosen, key=lambda agent: (-share[agent], rank[agent])):
+        if left > 0:
+            counts[agent] = min(share[agent], left)
+            left -= share[agent]
+    ready = max(
+        inf if pool.is_held(agent) else ready_at(agent, count * request.slots) for agent, count in counts.items()
+    )
     return tuple(sorted(counts)), ready
+
+
+def _shares(pool: Pool, request: Request) -> dict[str, int]:
+    """How many members of the smallest gang each agent that could serve would be asked to take, were it empty."""
+    least = request.least
+    room: dict[str, int] = {}
+    for agent in pool.matching(request.labels):
+        view = pool.agents[agent]
+        members = members_on(level_of(view.total, view.gpu), request.slots, request.colocate)
+        if members:
+            room[agent] = members
+    if request.placement is Placement.SINGLE:
+        return {agent: least for agent, members in room.items() if members >= least}
+    if request.placement is Placement.PACK:
+        return {agent: min(members, least) for agent, members in room.items()}
+    return dict.fromkeys(room, 1) if len(room) >= least else deal(dict(sorted(room.items())), least)
