@@ -47,7 +47,7 @@ def plan(
 
     source = netinput.cluster(config, live=cluster, master=master, token=token)
     made = netinput.job_plan(job, source) if job else source.plan
-    netview.show_plan(made, _role(role), as_json=as_json)
+    netview.show_plan(made, _role(role), source.no_proxy, as_json=as_json)
     if failing(made.findings):
         raise typer.Exit(Exit.FAILED)
 

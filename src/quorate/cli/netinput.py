@@ -16,6 +16,7 @@ from quorate.model.ports import InvalidPorts, PortRange
 from quorate.model.yamlfile import FileProblems, did_you_mean, load_yaml
 from quorate.network.budget import Shape
 from quorate.network.clusterplan import plan_cluster
+from quorate.network.noproxy import no_proxy
 from quorate.network.plan import Plan
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ class Source:
     plan: Plan
     #: Where the file was found; None where there is none.
     path: Path | None
+
+    @property
+    def no_proxy(self) -> str | None:
+        """The value of NO_PROXY, where a proxy is used."""
+        proxies = [settings.proxy for settings in map(self.file.settings, self.file.pools) if settings.proxy]
+        return no_proxy(self.plan, extra=[name for proxy in proxies for name in proxy.no_proxy]) if proxies else None
 
 
 def refuse(cause: str, hint: str = "", lines: tuple[str, ...] = ()) -> NoReturn:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from quorate.network.portreport import PortReport
 
 
-def show_plan(plan: Plan, role: Role | None, *, as_json: bool) -> None:
-    """Print a plan: the whole, or what one machine's firewall sees."""
+def show_plan(plan: Plan, role: Role | None, no_proxy: str | None, *, as_json: bool) -> None:
+    """Print a plan: the whole, or what one machine's firewall sees; and NO_PROXY where there is a proxy."""
     if as_json:
-        print_json(plan.to_dict())
+        print_json({**plan.to_dict(), **({"no_proxy": no_proxy} if no_proxy else {})})
         return
     if role is None:
         print(bold(f"{plan.name}: {_count(len(plan.flows), 'flow')} must pass"))
@@ -44,6 +44,9 @@ def show_plan(plan: Plan, role: Role | None, *, as_json: bool) -> None:
         by_ends = {(flow.flow, flow.source, flow.destination): flow for flow in forbidden}
         rows = [(flow.flow, _end(flow.source), _end(flow.destination), flow.purpose) for flow in by_ends.values()]
         table(["FLOW", "FROM", "TO", "BECAUSE"], rows)
+    if no_proxy:
+        print()
+        print(f"NO_PROXY={no_proxy}")
     show_findings(plan.findings)
 
 

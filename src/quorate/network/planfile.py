@@ -49,6 +49,8 @@ class _PlanPart(_Part):
     flows: tuple[_FlowPart, ...]
     forbidden: tuple[_FlowPart, ...] = ()
     findings: list[dict[str, Any]] = []
+    #: What `net plan` computes for people; not part of a plan.
+    no_proxy: str | None = None
 
 
 def read_plan(text: str, filename: str) -> Plan:
