@@ -64,7 +64,7 @@ HOST = Plan("one pool", tuple(planned for planned in PLAN.flows if CPU not in (p
 
 
 def ids_in(text: str) -> set[str]:
-    return {word for word in re.findall(r"([a-z-]+): what", text)}
+    return set(re.findall(r"([a-z-]+): what", text))
 
 
 def without_gcp(text: str) -> Iterator[tuple[set[str], str]]:

@@ -77,13 +77,15 @@ class Fields:
     destination_port: str
     #: The hook that the packet passes: input or output.
     inbound: bool
+    #: Whether the connection is known yet at this place; before it is, every packet's state is invalid.
+    tracked: bool = True
 
     @classmethod
     def of(cls, scene: Scene) -> Fields:
         """Return the fields of the packets that a scene asks about."""
-        inbound = (scene.direction is Direction.INGRESS) != scene.reply
+        inbound = (scene.direction is Direction.INGRESS) != scene.answers
         ends = ("peer", "local") if inbound else ("local", "peer")
-        ports = ("service", "other") if scene.reply else ("other", "service")
+        ports = ("service", "other") if scene.answers else ("other", "service")
         return cls(*ends, *ports, inbound)
 
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 from quorate.model.ports import InvalidPorts, PortRange
 from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, flatten
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
+from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, Outcome, outside
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
@@ -283,7 +283,7 @@ class _Reader:
         return self._narrow(axis, self._port_list(option), EVERY_PORT, negated=option.negated)
 
     def _state(self, option: _Option) -> bool:
-        state = "ESTABLISHED" if self._scene.reply else "NEW"
+        state = "NEW" if self._scene.phase is Phase.OPEN else "ESTABLISHED"
         return (state in self._value(option).split(",")) != option.negated
 
     def _interface(self, option: _Option) -> bool:
@@ -300,11 +300,11 @@ class _Reader:
         if len(option.values) != 2:
             raise Unreadable("--tcp-flags needs two lists", self._place())
         looked_at, wanted = (set(value.split(",")) for value in option.values)
-        sent = {"SYN", "ACK"} if self._scene.reply else {"SYN"}
+        sent = {Phase.OPEN: {"SYN"}, Phase.ANSWER: {"SYN", "ACK"}, Phase.GO_ON: {"ACK"}}[self._scene.phase]
         return ((sent & looked_at) == wanted) != option.negated
 
     def _syn(self, option: _Option) -> bool:
-        return (self._scene.transport is Transport.TCP and not self._scene.reply) != option.negated
+        return (self._scene.transport is Transport.TCP and self._scene.phase is Phase.OPEN) != option.negated
 
     def _destination_type(self, option: _Option) -> bool:
         return self._type(option, mine=self._fields.inbound)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
+from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
 from quorate.network.audit.space import EVERY_ADDRESS, Box, Cell, Intervals, Outcome, both, cells
 from quorate.network.catalogue import EPHEMERAL
 from quorate.network.findings import Finding, settle
@@ -150,18 +150,22 @@ def _ask(
             elif not needed:
                 _record(forbidden[flow], scene, cell)
     if not ruleset.stateful(scene):
-        _ask_replies(scene, mine, ruleset, planned)
+        _ask_the_rest(scene, mine, ruleset, planned)
 
 
-def _ask_replies(scene: Scene, mine: list[PlannedFlow], ruleset: Ruleset, planned: Mapping[PlannedFlow, _Ends]) -> None:
-    reply = Scene(scene.direction, scene.local, scene.peer, scene.transport, reply=True)
-    entries, default = ruleset.entries(reply)
-    for flow in mine:
-        if flow in planned and flow.transport is scene.transport:
-            service = both(of_ports(flow.ports), _SERVICES) or ()
-            box = Box(_peer(scene.peer), _addresses(scene.local), service, _EPHEMERAL)
-            for cell in cells(entries, default, box):
-                _record(planned[flow], reply, cell)
+def _ask_the_rest(
+    scene: Scene, mine: list[PlannedFlow], ruleset: Ruleset, planned: Mapping[PlannedFlow, _Ends]
+) -> None:
+    # A datagram and its answer are all that every use of UDP needs.
+    for phase in (Phase.ANSWER, Phase.GO_ON) if scene.transport is Transport.TCP else (Phase.ANSWER,):
+        later = replace(scene, phase=phase)
+        entries, default = ruleset.entries(later)
+        for flow in mine:
+            if flow in planned and flow.transport is scene.transport:
+                service = both(of_ports(flow.ports), _SERVICES) or ()
+                box = Box(_peer(scene.peer), _addresses(scene.local), service, _EPHEMERAL)
+                for cell in cells(entries, default, box):
+                    _record(planned[flow], later, cell)
 
 
 def _peer(party: Party) -> Intervals:
@@ -174,7 +178,9 @@ def _addresses(party: Party) -> Intervals:
 
 def _record(ends: _Ends, scene: Scene, cell: Cell) -> None:
     ends.outcomes[scene.direction].add(cell.outcome)
-    way = f"answers to {scene.peer.key}" if scene.reply else f"{scene.direction.value} at {scene.local.key}"
+    way = f"{scene.direction.value} at {scene.local.key}"
+    if scene.phase is not Phase.OPEN:
+        way = f"answers, {way}" if scene.answers else f"packets after the first, {way}"
     where = f"{way}, {show_addresses(cell.peer)}, {scene.transport.value}/{show_ports(cell.service)}"
     if cell.outcome is Outcome.DENY:
         ends.denied_by.append(cell.rule)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, flatten
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_networks
+from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, Outcome, join, outside
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
@@ -28,6 +28,9 @@ _HARMLESS = {"counter", "log", "comment", "notrack", "mangle", "meter", "ct help
 _PROTOCOLS = {"tcp": Transport.TCP, 6: Transport.TCP, "udp": Transport.UDP, 17: Transport.UDP}
 #: Names of priorities that `nft` prints as numbers in JSON, but that a person may have written.
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+
+#: NF_IP_PRI_CONNTRACK: chains up to here meet packets before their connection is known.
+_CONNTRACK = -200
 
 
 @dataclass(slots=True)
@@ -156,20 +159,23 @@ class _Nftables(Ruleset):
             (c for c in self._chains.values() if c.hook in hooks and c.family in _SPACE and c.kind != "nat"),
             key=lambda chain: (hooks.index(chain.hook), chain.priority),
         )
-        steps = {
-            chain.key: [step for rule in chain.rules for step in self._steps(rule, chain, scene, fields)]
-            for chain in self._chains.values()
-            if chain.family in _SPACE
-        }
+        steps = {tracked: self._all_steps(scene, replace(fields, tracked=tracked)) for tracked in (True, False)}
         found: list[Entry] = []
         for place, chain in enumerate(passed):
             # The last chain of a family lets pass for good; before it, accepting is only going on.
             last = not any("inet" in (later.family, chain.family) or later.family == chain.family
                            for later in passed[place + 1 :])  # fmt: skip
-            more = flatten(steps, chain.key, chain.policy, last=last)
+            more = flatten(steps[chain.priority > _CONNTRACK], chain.key, chain.policy, last=last)
             space = _SPACE[chain.family]
             append(found, more, **({"peer": space} if space else {}))
         return found, Outcome.ALLOW
+
+    def _all_steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
+        return {
+            chain.key: [step for rule in chain.rules for step in self._steps(rule, chain, scene, fields)]
+            for chain in self._chains.values()
+            if chain.family in _SPACE
+        }
 
     def _steps(self, rule: _Rule, chain: _Chain, scene: Scene, fields: Fields) -> Iterator[Step]:
         table = chain.key.rsplit(" ", 1)[0]
@@ -271,10 +277,11 @@ class _Nftables(Ruleset):
         if kind == "meta":
             return _meta(str(key), values, negated, scene, fields)
         if kind == "ct" and key == "state":
-            state = "established" if scene.reply else "new"
-            return _sure((state in values) != negated)
+            state = "new" if scene.phase is Phase.OPEN else "established"
+            # Before connections are tracked, every packet's state is invalid.
+            return _sure(((state if fields.tracked else "invalid") in values) != negated)
         if kind == "ct" and key == "direction":
-            return _sure((("reply" if scene.reply else "original") in values) != negated)
+            return _sure((("reply" if scene.answers else "original") in values) != negated)
         raise _Doubt(f"{_left(left)} is not modelled")
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quorate.network.audit.documents import MACHINES, carries, documents, items, member, networks, own_name
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable
+from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome
 from quorate.network.flows import Direction, Transport
 from quorate.network.plan import Party, PlannedFlow
@@ -151,7 +151,7 @@ class _Oci(Ruleset):
 
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the union of the rules; the rest is denied."""
-        if not scene.reply:
+        if scene.phase is not Phase.ANSWER:
             return list(self._entries(scene, scene.direction, mirrored=False)), Outcome.DENY
         forward = Scene(scene.direction, scene.local, scene.peer, scene.transport)
         untracked = list(self._entries(forward, scene.direction, mirrored=False, stateless=True))

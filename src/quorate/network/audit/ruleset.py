@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 
 from quorate.model.ports import PortRange
@@ -21,19 +22,34 @@ class Unreadable(ValueError):
         self.why, self.place = why, place
 
 
+class Phase(StrEnum):
+    """Which packets of a connection are asked about."""
+
+    #: The first one.
+    OPEN = "open"
+    #: The answering ones: they go the other way round, and the service's port is their source.
+    ANSWER = "answer"
+    #: Those after it, in the first one's direction.
+    GO_ON = "go-on"
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What a rule set is asked about: one end of a connection of one transport, seen from the machine `local`.
 
-    `reply` asks about the answering packets: they go the other way round, and the service's port is their source. With
-    a stateful rule that let the connection begin they pass by themselves.
+    A stateful rule that let the connection begin lets its other packets pass by themselves.
     """
 
     direction: Direction
     local: Party
     peer: Party
     transport: Transport
-    reply: bool = False
+    phase: Phase = Phase.OPEN
+
+    @property
+    def answers(self) -> bool:
+        """Whether the packets go from the service to who asked."""
+        return self.phase is Phase.ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +89,7 @@ class Ruleset(ABC):
         """Return the exact command or edit that takes a rule away."""
 
     def stateful(self, scene: Scene) -> bool:
-        """Say whether answers pass by themselves once the connection was let through; true for most platforms."""
+        """Say whether the other packets pass by themselves once the first was let through; so it is in most clouds."""
         return True
 
 
