@@ -12,6 +12,7 @@ import msgspec
 from quorate.agent.events import (
     Action,
     CloseLink,
+    EndAll,
     Ended,
     Event,
     Failed,
@@ -133,6 +134,7 @@ class Core:
                 log_bytes=outcome.log_bytes,
             )
         self._recovered = False
+        self._ending = False
         self._link: _Link | None = None
         self._specs: dict[str, AllocationSpec] = {}
         #: Allocations that a member, present or desired, has belonged to on this link.
@@ -155,6 +157,16 @@ class Core:
     def connected(self) -> bool:
         """Whether the master has welcomed this agent and is its own master."""
         return self._link is not None and self._link.welcome is not None and not self._link.regressed
+
+    @property
+    def settled(self) -> bool:
+        """Whether the master has acknowledged all that there is to report."""
+        return not self._awaits_ack()
+
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """Members that have ended and are still wanted as records."""
+        return tuple(m.member for m in self._members.values() if m.state.final)
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -221,6 +233,9 @@ class Core:
                         yield from self._reconcile(now)
             case FindingsChanged(findings):
                 self._findings, self._findings_report = findings, 0
+            case EndAll(reason):
+                self._ending = True
+                yield from self._stop_all(reason)
             case Ticked():
                 yield from self._tick(now)
 
@@ -269,6 +284,11 @@ class Core:
         self._unreported[m.member] = 0
         yield Stop(m.member, reason, echo, m.spec.grace_s if m.spec else 0.0)
 
+    def _stop_all(self, reason: str) -> Iterator[Action]:
+        for m in self._members.values():
+            if not m.state.final and m.state is not MemberState.STOPPING:
+                yield from self._stop(m, reason, echo=False)
+
     # --- the link ----------------------------------------------------------------------------------------------
 
     def _greet(self, now: float) -> Iterator[Action]:
@@ -315,7 +335,8 @@ class Core:
                 if self._findings_report and self._findings_report <= sequence:
                     self._findings_report = None
             case LeaseOrder(sequence=sequence, for_s=for_s) if self.connected:
-                planned = max(self._lease.planned, now + max(0.0, for_s))
+                # None or less says that the maintenance is over.
+                planned = now + for_s if for_s > 0 else 0.0
                 self._lease = msgspec.structs.replace(self._lease, planned=planned)
                 self._journal.save_plan(self._lease)
                 yield Send(LeaseHeld(sequence))
@@ -345,9 +366,7 @@ class Core:
 
     def _refused(self, refusal: Refuse) -> Iterator[Action]:
         if refusal.code == REVOKED:
-            for m in self._members.values():
-                if not m.state.final and m.state is not MemberState.STOPPING:
-                    yield from self._stop(m, "this agent's key was revoked", echo=False)
+            yield from self._stop_all("this agent's key was revoked")
         if refusal.final:
             yield GiveUp(refusal.code, refusal.sentence)
         yield from self._close(f"{refusal.code}: {refusal.sentence}")
@@ -394,6 +413,8 @@ class Core:
             return
         wanted = Wanted(self._desired.members, self._desired.stop)
         steps = list(reconcile(wanted, {m: have.held() for m, have in self._members.items()}, self._specs))
+        if self._ending:
+            steps = [step for step in steps if not isinstance(step, Begin)]
         begin = [step.member for step in steps if isinstance(step, Begin)]
         if begin:
             specs = [self._specs[allocation_of(member)] for member in begin]

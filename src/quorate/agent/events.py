@@ -99,6 +99,13 @@ class FindingsChanged:
 
 
 @dataclass(frozen=True)
+class EndAll:
+    """Somebody wants this agent and all its members ended: every one is stopped and no other begins."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Ticked:
     """Time has passed; due at `Core.next_tick`."""
 
@@ -115,6 +122,7 @@ Event = (
     | Swept
     | Shipped
     | FindingsChanged
+    | EndAll
     | Ticked
 )
 

@@ -1,0 +1,243 @@
+"""Starts, and ends, an agent.
+
+SIGTERM and SIGINT end the agent alone: its members run on, and the next one finds them. SIGUSR2 (`end`) ends its
+members first. Two agents never share a state folder.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from quorate import __version__
+from quorate.agent.config import AgentConfig
+from quorate.agent.processes import Process, boot_id, process
+from quorate.agent.zygote import Zygote
+
+if TYPE_CHECKING:
+    from quorate.agent.membership import Membership
+    from quorate.agent.users import UserPool
+
+log = logging.getLogger(__name__)
+
+_LOCK = "agent.lock"
+#: The previous agent is gone before its zygote is; longer than that takes.
+_LOCK_WAIT_S = 5.0
+_JOIN_PAUSE_S, _JOIN_LONGEST_PAUSE_S = 0.2, 10.0
+
+
+class AlreadyRunning(Exception):
+    """Another agent has this state folder."""
+
+
+def run(config: AgentConfig) -> int:
+    """Runs an agent until it is told to end; returns the exit code. Errors for people go to the log, without traces."""
+    from quorate.agent.journal import JournalError
+    from quorate.agent.membership import JoinError
+
+    try:
+        config.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        lock = _lock(config.state_dir)
+    except (AlreadyRunning, OSError) as error:
+        log.error("%s", error)
+        return 1
+    zygotes = _Zygotes(lock)
+    try:
+        return _serve(config, zygotes.get)
+    except (JoinError, JournalError) as error:
+        log.error("%s", error)
+        return 1
+    finally:
+        zygotes.close()
+        os.close(lock)
+
+
+def end(state_dir: Path, timeout_s: float = 60.0) -> bool:
+    """Ends the agent of a state folder and all its members, whether the agent lives or not; False if some are left."""
+    from quorate.agent.service import END_ALL_SIGNAL
+
+    running = _holder(state_dir)
+    if running is not None and running.alive:
+        running.kill(END_ALL_SIGNAL)
+        handle = _pidfd(running.pid)
+        if handle is not None:
+            import select
+
+            try:
+                poll = select.poll()
+                poll.register(handle, select.POLLIN)
+                poll.poll(timeout_s * 1000)
+            finally:
+                os.close(handle)
+        return not running.alive
+    from quorate.agent.members import sweep
+
+    members = state_dir / "members"
+    for folder in members.iterdir() if members.is_dir() else ():
+        if (folder / "exit.json").exists():
+            continue
+        shim = _process(folder / "shim.json")
+        if shim is not None:
+            shim.kill(signal.SIGKILL)
+        sweep(folder.name)
+    return True
+
+
+def _serve(config: AgentConfig, zygote: Callable[[], Zygote]) -> int:
+    # The zygote is starting beside us by now.
+    zygote()
+    import asyncio
+
+    from quorate.agent.core import Identity
+    from quorate.agent.devices import find_slots
+    from quorate.agent.link import Endpoint
+    from quorate.agent.service import Service, host_id
+    from quorate.agent.supplies import HttpSupplies
+
+    membership = _join(config)
+    boot = boot_id()
+    identity = Identity(
+        agent=membership.agent,
+        version=__version__,
+        boot=boot,
+        host=host_id(boot),
+        address=config.advertise_address or _address_towards(config.master),
+        slots=find_slots(config.slots, config.fake_slots),
+        instance=secrets.token_hex(8),
+        labels=dict(config.labels),
+        lease_ports=config.leasable,
+    )
+    endpoint = Endpoint(membership.master, membership.key, membership.context())
+    users = _users(config)
+
+    async def main() -> int:
+        supplies = HttpSupplies(endpoint, config.state_dir / "contexts")
+        return await Service(config, identity, endpoint, supplies, zygote, users).run()
+
+    return asyncio.run(main())
+
+
+def _users(config: AgentConfig) -> "UserPool | None":
+    from quorate.agent.command import User
+    from quorate.agent.users import UserPool
+
+    if not config.own_users:
+        log.warning(
+            "members run as user %d, like this agent, in this machine's network: whoever may submit a job may do here "
+            "what this user may",
+            os.geteuid(),
+        )
+        return None
+    owners = {owner: User(ids.uid, ids.gid) for owner, ids in config.users.owners.items()}
+    return UserPool(config.users.first, config.users.last, owners)
+
+
+def _join(config: AgentConfig) -> "Membership":
+    """The membership; waits for a master that cannot be reached yet."""
+    from quorate.agent.membership import MasterAway, establish
+
+    pause, said = _JOIN_PAUSE_S, False
+    while True:
+        try:
+            return establish(config)
+        except MasterAway as error:
+            if not said:
+                log.warning("%s; trying again", error)
+                said = True
+            time.sleep(pause)
+            pause = min(2 * pause, _JOIN_LONGEST_PAUSE_S)
+
+
+def _address_towards(master: str) -> str:
+    """Our address on the way to the master: a sensible default where the operator did not say."""
+    parts = urlsplit(master)
+    with suppress(OSError):
+        family, _, _, _, address = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # Sends nothing: it only asks the kernel for the route.
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    return "127.0.0.1"
+
+
+# --- one agent for a folder ------------------------------------------------------------------------------------
+
+
+def _lock(state_dir: Path) -> int:
+    """The lock on the folder. The previous agent's zygote holds it too, until all that it has forked can be found."""
+    path = state_dir / _LOCK
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            holder = _holder(state_dir)
+            if (holder is not None and holder.alive) or time.monotonic() > deadline:
+                os.close(lock)
+                who = f"agent with pid {holder.pid}" if holder else "agent"
+                raise AlreadyRunning(f"another {who} uses {state_dir}") from None
+            time.sleep(0.02)
+    own = process(os.getpid())
+    assert own is not None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, json.dumps(asdict(own)).encode(), 0)
+    return lock
+
+
+def _holder(state_dir: Path) -> Process | None:
+    """The process that wrote itself into the lock; it may be gone."""
+    return _process(state_dir / _LOCK)
+
+
+def _process(path: Path) -> Process | None:
+    try:
+        return Process(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+class _Zygotes:
+    """The zygote of the moment; one that died is replaced, and shims do not mind."""
+
+    def __init__(self, lock: int) -> None:
+        self._lock = lock
+        self._zygote: Zygote | None = None
+
+    def get(self) -> Zygote:
+        if self._zygote is None or not self._zygote.alive:
+            if self._zygote is not None:
+                log.warning("the zygote is gone; starting another")
+            self._zygote = Zygote(self._lock)
+        return self._zygote
+
+    def close(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+
+
+def log_to_stderr() -> None:
+    """For an agent in the foreground or under systemd, which adds the time itself."""
+    format_ = (
+        "%(levelname)s %(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=format_)

@@ -1,0 +1,374 @@
+"""The members on this machine: prepares, starts, stops, finds again, clears away, and tells the core what happens."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from quorate.agent import hostports, processes, shim
+from quorate.agent.command import User
+from quorate.agent.events import Ended, Event, Failed, Recovered, Running, SupervisorLost, Swept
+from quorate.agent.orders import Machine, OrderError, Places, compose
+from quorate.agent.outcome import Outcome, read_outcome
+from quorate.agent.reconcile import allocation_of
+from quorate.agent.shimlink import Object, ShimLink
+from quorate.agent.users import NoUserLeft, UserPool
+from quorate.agent.zygote import Zygote
+from quorate.model.ids import MemberId, split_member
+from quorate.model.messages import AllocationSpec, ExitStatus, Finding
+
+log = logging.getLogger(__name__)
+
+#: How long a shim that took the connection may take to say who it is.
+_HELLO_S = 5.0
+#: A sweep is over when so many looks in a row, this far apart, found nothing: a process may just have been forked.
+_CLEAN_LOOKS, _LOOK_S = 2, 0.03
+
+
+class PrepareError(Exception):
+    """A member cannot be started: code of the finding and a sentence."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class Supplies(Protocol):
+    """Where contexts and secrets come from. Both raise PrepareError."""
+
+    async def context(self, sha256: str, into: Path, user: User | None) -> None:
+        """Fills the working folder of a member."""
+        ...
+
+    async def secrets(self, allocation: str) -> dict[str, str]:
+        """The values of an allocation's secrets."""
+        ...
+
+
+@dataclass
+class _Member:
+    """What runs, or is on its way to."""
+
+    preparing: "asyncio.Task[None] | None" = None
+    #: What the shim is to hear as soon as it listens.
+    stop: Object | None = None
+    link: ShimLink | None = None
+    #: The shim has said that it is over, so that its end is no loss.
+    over: bool = False
+    #: Why the log cannot be written, from the shim.
+    blocked: str = ""
+    tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+
+
+class Members:
+    """All members of one agent. `tell` takes events for the core, `grew` the sizes of logs, in the event loop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        zygote: Callable[[], Zygote],
+        machine: Machine,
+        users: UserPool | None,
+        supplies: Supplies,
+        tell: Callable[[Event], None],
+        grew: Callable[[str, int], int],
+        findings_changed: Callable[[tuple[Finding, ...]], None],
+    ) -> None:
+        self._folder = folder
+        self._zygote = zygote
+        self._machine = machine
+        self._users = users
+        self._supplies = supplies
+        self._tell = tell
+        self._grew = grew
+        self._findings_changed = findings_changed
+        self._members: dict[str, _Member] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._secrets = Path("/dev/shm") / f"quorate-{os.geteuid()}"
+
+    def folder(self, member: str) -> Path:
+        """The member's own folder."""
+        split_member(MemberId(member))
+        return self._folder / member
+
+    # --- starting ----------------------------------------------------------------------------------------------
+
+    def start(self, member: str, spec: AllocationSpec) -> None:
+        """Begins; Running, Ended or Failed follow."""
+        held = self._members[member] = _Member()
+        held.preparing = asyncio.create_task(self._start(member, spec, held))
+
+    async def _start(self, member: str, spec: AllocationSpec, held: _Member) -> None:
+        try:
+            order = await self._prepare(member, spec)
+            held.preparing = None
+            connection = self._zygote().fork()
+            held.link = await self._attach(member, held, connection)
+            held.link.write(order.to_json() + b"\n")
+            if held.stop is not None:
+                held.link.send(held.stop)
+        except (PrepareError, OrderError, NoUserLeft) as error:
+            self._fail(member, str(error), getattr(error, "code", "START-FAILED"))
+        except OSError as error:
+            self._fail(member, f"it could not be prepared: {error}", "START-FAILED")
+
+    async def _prepare(self, member: str, spec: AllocationSpec) -> shim.Order:
+        folder = self.folder(member)
+        folder.mkdir(mode=0o711)
+        user = self._users.user(spec.allocation, spec.owner) if self._users else None
+        work = folder / "work"
+        work.mkdir(mode=0o700)
+        if user is not None:
+            (folder / "uid").write_text(str(user.uid))
+            os.chown(work, user.uid, user.gid)
+        rank = split_member(MemberId(member))[1]
+        planned = next(m for m in spec.members if m.rank == rank)
+        if planned.ports and (sentence := hostports.taken(planned.ports)):
+            raise PrepareError("PORT-TAKEN", sentence)
+        if spec.context:
+            await self._supplies.context(spec.context, work, user)
+        secrets: dict[str, str] = {}
+        if spec.secrets:
+            secrets = await self._supplies.secrets(spec.allocation)
+            self._make_secrets_folder()
+        places = Places(str(folder), str(work), str(self._secrets / member))
+        return compose(member, spec, self._machine, places, user, secrets)
+
+    def _make_secrets_folder(self) -> None:
+        if not self._secrets.parent.is_dir():
+            raise PrepareError("SECRETS-NO-MEMORY", "there is no /dev/shm, and secrets are not put on a disk")
+        with suppress(FileExistsError):
+            self._secrets.mkdir(mode=0o711)
+        status = self._secrets.lstat()
+        if not self._secrets.is_dir() or self._secrets.is_symlink() or status.st_uid != os.geteuid():
+            raise PrepareError("SECRETS-NO-MEMORY", f"{self._secrets} belongs to somebody else")
+
+    async def _attach(self, member: str, held: _Member, connection: socket.socket) -> ShimLink:
+        return await ShimLink.over(
+            connection, lambda message: self._hear(member, held, message), lambda: self._gone(member, held)
+        )
+
+    def _fail(self, member: str, sentence: str, code: str, echo: bool = False) -> None:
+        self._members.pop(member, None)
+        self._tell(Failed(member, sentence, code, echo, self._grew(member, 0)))
+
+    # --- while they run ----------------------------------------------------------------------------------------
+
+    def _hear(self, member: str, held: _Member, message: Object) -> None:
+        if "running" in message:
+            self._tell(Running(member, message["running"]))
+        elif "log" in message and "shim" not in message:
+            size = self._grew(member, message["log"])
+            if held.link is not None:
+                held.link.send({"read": size})
+        elif "blocked" in message:
+            held.blocked = message["blocked"] or ""
+            self._say_blocked()
+        elif "over" in message:
+            self._over(member, held, Outcome(**message["over"]))
+
+    def _over(self, member: str, held: _Member, outcome: Outcome) -> None:
+        if held.over:
+            return
+        held.over = True
+        if held.blocked:
+            held.blocked = ""
+            self._say_blocked()
+        self._members.pop(member, None)
+        self._grew(member, outcome.log_bytes)
+        self._tell(as_event(member, outcome))
+
+    def _gone(self, member: str, held: _Member) -> None:
+        """The shim's connection is at its end; after its last word that means nothing."""
+        if held.over:
+            return
+        outcome = read_outcome(str(self.folder(member) / shim.EXIT))
+        if outcome is not None:
+            self._over(member, held, outcome)
+        elif self._members.get(member) is held:
+            log.error("the shim of member %s is gone and has left no outcome", member)
+            self._tell(SupervisorLost(member))
+
+    def _say_blocked(self) -> None:
+        self._findings_changed(
+            tuple(
+                Finding(
+                    "DISK-FULL",
+                    "error",
+                    "A member waits because its output cannot be kept",
+                    evidence=f"{self.folder(member) / shim.LOG}: {held.blocked}",
+                    remedy=f"free space on the disk of {self._folder}; the member goes on by itself",
+                    member=member,
+                )
+                for member, held in self._members.items()
+                if held.blocked
+            )
+        )
+
+    # --- stopping ----------------------------------------------------------------------------------------------
+
+    def stop(self, member: str, reason: str, echo: bool, grace_s: float) -> None:
+        """SIGTERM, the grace, SIGKILL; Ended or Failed follows."""
+        held = self._members.get(member)
+        if held is None:
+            return
+        if held.preparing is not None:
+            held.preparing.cancel()
+            self._fail(member, reason or "it was stopped before it began", "", echo)
+            return
+        held.stop = {"stop": {"reason": reason, "echo": echo, "grace_s": grace_s}}
+        if held.link is not None:
+            held.link.send(held.stop)
+
+    def sweep(self, member: str) -> None:
+        """Kills what a lost shim left; Swept follows once nothing is left."""
+        self._spawn(self._sweep(member))
+
+    async def _sweep(self, member: str) -> None:
+        await asyncio.to_thread(sweep, member)
+        self._members.pop(member, None)
+        shutil.rmtree(self._secrets / member, ignore_errors=True)
+        self._tell(Swept(member, self._grew(member, _size(self.folder(member) / shim.LOG))))
+
+    def forget(self, member: str, others: Iterable[str]) -> None:
+        """Removes the member's folder; `others` are those that stay."""
+        self._members.pop(member, None)
+        self._spawn(asyncio.to_thread(_remove, self.folder(member)))
+        allocation = allocation_of(member)
+        if self._users is not None and all(allocation_of(other) != allocation for other in others):
+            self._users.release(allocation)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- after a restart of the agent --------------------------------------------------------------------------
+
+    async def recover(self, live: Sequence[str], ended: Iterable[str]) -> Recovered:
+        """Looks for members whose end the journal does not know; removes the folders of those that it does not know."""
+        known = {*live, *ended}
+        for member in known:
+            with suppress(OSError, ValueError):
+                if self._users is not None:
+                    self._users.restore(allocation_of(member), int((self.folder(member) / "uid").read_text()))
+        for folder in self._folder.iterdir():
+            if folder.name not in known:
+                self._spawn(asyncio.to_thread(_remove, folder))
+        observed = await asyncio.gather(*(self._look(member) for member in live))
+        return Recovered(
+            tuple(o for o in observed if isinstance(o, Running | Ended | Failed)),
+            tuple(member for member, o in zip(live, observed, strict=True) if o == "starting"),
+        )
+
+    async def settle(self) -> None:
+        """What was lost is swept up: from now on only what is true is told."""
+        await asyncio.gather(*self._tasks)
+
+    async def _look(self, member: str) -> Running | Ended | Failed | str | None:
+        """How a member is: its outcome, when it began, `starting`, or None if nothing of it lives."""
+        folder = self.folder(member)
+        outcome = read_outcome(str(folder / shim.EXIT))
+        if outcome is not None:
+            return as_event(member, outcome)
+        connection = _connect(folder)
+        if connection is None:
+            # It may have ended between the two looks.
+            outcome = read_outcome(str(folder / shim.EXIT))
+            return as_event(member, outcome) if outcome is not None else None
+        held = self._members[member] = _Member()
+        hello: asyncio.Future[Object] = asyncio.get_running_loop().create_future()
+        ended: list[Object] = []
+
+        def hear(message: Object) -> None:
+            if "shim" in message and not hello.done():
+                hello.set_result(message)
+            elif "over" in message and not hello.done():
+                ended.append(message)
+                hello.set_result(message)
+            else:
+                self._hear(member, held, message)
+
+        def gone() -> None:
+            if not hello.done():
+                hello.set_result({})
+            elif not ended:
+                self._gone(member, held)
+
+        held.link = await ShimLink.over(connection, hear, gone)
+        try:
+            said = await asyncio.wait_for(hello, _HELLO_S)
+        except TimeoutError:
+            # It took the connection, so it lives; stopped by somebody, perhaps.
+            return "starting"
+        if "shim" in said:
+            held.link.send({"read": self._grew(member, said["log"])})
+            return Running(member, said["since"]) if said["since"] is not None else "starting"
+        self._members.pop(member, None)
+        outcome = Outcome(**said["over"]) if ended else read_outcome(str(folder / shim.EXIT))
+        return as_event(member, outcome) if outcome is not None else None
+
+
+def as_event(member: str, outcome: Outcome) -> Ended | Failed:
+    """What a shim's outcome means to the core."""
+    if not outcome.ran:
+        return Failed(member, outcome.reason, outcome.finding, outcome.echo, outcome.log_bytes)
+    status = ExitStatus(outcome.code, outcome.signal, outcome.tail)
+    return Ended(member, status, outcome.reason, outcome.finding, outcome.echo, outcome.log_bytes)
+
+
+def sweep(member: str) -> None:
+    """Kills every process of a member that has no shim any more, and returns when none is left."""
+    groups = processes.Cgroup.find(member)
+    clean = 0
+    while clean < _CLEAN_LOOKS:
+        left = {pid for group in groups for pid in group.pids()} | set(processes.marked(member))
+        for group in groups:
+            group.kill()
+        processes.signal_all(left, signal.SIGKILL)
+        clean = 0 if left else clean + 1
+        time.sleep(_LOOK_S)
+    for group in groups:
+        group.remove()
+
+
+def _connect(folder: Path) -> socket.socket | None:
+    """A connection to the shim that serves this folder; None if there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # By way of a descriptor: a socket's address holds 107 bytes, and a folder's path may be longer.
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            connection.connect(f"/proc/self/fd/{descriptor}/{shim.SOCKET}")
+        finally:
+            os.close(descriptor)
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _remove(folder: Path) -> None:
+    """A tree whose owner may have taken every right from it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for root, _, _ in os.walk(folder):
+            with suppress(OSError):
+                Path(root).chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,108 @@
+"""What a shim is to do for a member, derived from the allocation's spec and this machine; pure."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quorate.agent import devices
+from quorate.agent.command import User
+from quorate.agent.shim import Order
+from quorate.launch import launchers
+from quorate.launch.config import Configuration, ConfigurationError, Timeouts, check
+from quorate.launch.config import Member as LaunchMember
+from quorate.model.ids import MemberId, split_member
+from quorate.model.messages import AllocationSpec, SlotInfo
+
+#: Of the agent's own environment, only these reach a member: where programs, libraries and the way out are.
+INHERITED = (
+    "PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "CUDA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)  # fmt: skip
+#: And these where members run as the agent itself, at home.
+INHERITED_BY_SELF = ("HOME", "USER", "LOGNAME", "SHELL", "XDG_CACHE_HOME", "TMPDIR")
+#: The folder with the member's secrets, a file each.
+SECRETS_VARIABLE = "QUORATE_SECRETS"
+#: Of the time that all members have to run, the part after which the one that waits at the barrier says who is missing.
+_RENDEZVOUS_SHARE = 0.9
+
+
+class OrderError(Exception):
+    """The allocation cannot be started as it was described; the text says why."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What orders need to know of this machine."""
+
+    slots: tuple[SlotInfo, ...] = ()
+    #: The operator's variables for every member.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: The agent's own environment.
+    inherited: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a member's things lie: its own folder, its working folder, and its secrets, which are in memory."""
+
+    folder: str
+    work: str
+    secrets: str
+
+
+def compose(
+    member: str, spec: AllocationSpec, machine: Machine, places: Places, user: User | None, secrets: Mapping[str, str]
+) -> Order:
+    """The order for a member's shim. Raises OrderError."""
+    try:
+        configuration = _configuration(member, spec)
+        launch = launchers.derive(spec.launcher, configuration, spec.entrypoint, spec.environment)
+    except (ConfigurationError, launchers.LauncherError) as error:
+        raise OrderError(str(error)) from error
+    held = configuration.own.slots
+    return Order(
+        member=member,
+        folder=places.folder,
+        argv=launch.argv,
+        user_environment=dict(spec.environment),
+        environment={
+            **_of_machine(machine, places, user),
+            **devices.visible_devices(machine.slots, held),
+            **({SECRETS_VARIABLE: places.secrets} if secrets else {}),
+            **launch.environment,
+        },
+        work=places.work,
+        grace_s=spec.grace_s,
+        uid=user.uid if user else None,
+        gid=user.gid if user else None,
+        secrets=dict(secrets),
+        secrets_folder=places.secrets,
+        companion=configuration.to_json() if configuration.size > 1 else "",
+    )
+
+
+def _of_machine(machine: Machine, places: Places, user: User | None) -> dict[str, str]:
+    names = INHERITED if user else INHERITED + INHERITED_BY_SELF
+    found = {name: machine.inherited[name] for name in names if name in machine.inherited}
+    found |= {name: value for name, value in machine.inherited.items() if name.startswith("LC_")}
+    if user:
+        found |= {"HOME": places.work, "SHELL": "/bin/sh"}
+    # Python keeps lines back when it writes to a pipe, and a log is for watching.
+    return {"PATH": os.defpath, "PYTHONUNBUFFERED": "1", **found, "PWD": places.work, **machine.environment}
+
+
+def _configuration(member: str, spec: AllocationSpec) -> Configuration:
+    _, rank, incarnation = split_member(MemberId(member))
+    configuration = Configuration(
+        allocation=spec.allocation,
+        members=tuple(
+            LaunchMember(m.rank, m.role, m.index, m.name, m.address, m.agent, m.slots, dict(m.ports))
+            for m in spec.members
+        ),
+        rank=rank,
+        nonce=spec.nonce if len(spec.members) > 1 else "",
+        incarnation=incarnation,
+        timeouts=Timeouts(rendezvous_s=max(1.0, _RENDEZVOUS_SHARE * spec.start_timeout_s)),
+    )
+    check(configuration)
+    return configuration

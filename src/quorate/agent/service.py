@@ -1,0 +1,272 @@
+"""The running agent: feeds its core with what happens, and does what the core says."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from websockets.exceptions import ConnectionClosed
+
+from quorate.agent.config import AgentConfig
+from quorate.agent.core import Core, Identity
+from quorate.agent.events import (
+    Action,
+    CloseLink,
+    EndAll,
+    Event,
+    FindingsChanged,
+    Forget,
+    GiveUp,
+    LinkDown,
+    LinkUp,
+    Received,
+    Send,
+    Shipped,
+    Start,
+    Stop,
+    Sweep,
+    Ticked,
+)
+from quorate.agent.journal import FileJournal
+from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, Refused, keep
+from quorate.agent.members import Members, Supplies
+from quorate.agent.orders import Machine
+from quorate.agent.shim import boottime
+from quorate.agent.shipments import OutOfStep, Shipments
+from quorate.agent.users import UserPool
+from quorate.agent.zygote import Zygote
+from quorate.model.messages import AgentMessage, LogAck, LogRefuse
+
+log = logging.getLogger(__name__)
+
+#: Ends the agent and all its members; SIGTERM and SIGINT end the agent alone.
+END_ALL_SIGNAL = signal.SIGUSR2
+#: A timer runs on a clock that stands still while the machine sleeps, so it is set for this long at most.
+_LONGEST_TIMER_S = 5.0
+#: How long an agent that ends with its members waits for the master to hear of it.
+_LAST_WORD_S = 2.0
+#: A master that refuses this agent's key is asked again, for as long as members live, at this pace.
+_REFUSED_PAUSE_S = 30.0
+
+
+class Service:
+    """One agent from its start to its end. Made in the event loop."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        identity: Identity,
+        endpoint: Endpoint,
+        supplies: Supplies,
+        zygote: Callable[[], Zygote],
+        users: UserPool | None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._core = Core(identity, FileJournal(config.state_dir))
+        self._shipments = Shipments()
+        self._members = Members(
+            config.state_dir / "members",
+            zygote,
+            Machine(identity.slots, config.environment, dict(os.environ)),
+            users,
+            supplies,
+            self.tell,
+            self._log_grew,
+            lambda findings: self.tell(FindingsChanged(findings)),
+        )
+        self._events: deque[Event] = deque()
+        self._handling = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._outgoing: asyncio.Queue[AgentMessage] = asyncio.Queue()
+        self._link: Link | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        #: Set whenever a log may have something to send.
+        self._log_work = asyncio.Event()
+        self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._gave_up: str | None = None
+        self._ending = False
+
+    async def run(self) -> int:
+        """Until the agent is told to end, or its master will never have it; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, 0)
+        loop.add_signal_handler(END_ALL_SIGNAL, self._end_all)
+        known = (*self._core.live, *self._core.ended)
+        acknowledged = {member: self._shipments.follow(member, self._members.folder(member)) for member in known}
+        self.tell(await self._members.recover(self._core.live, self._core.ended))
+        for member, offset in acknowledged.items():
+            self.tell(Shipped(member, offset))
+        await self._members.settle()
+        links = [
+            asyncio.create_task(self._keep(CONTROL_PATH, self._use_control)),
+            asyncio.create_task(self._keep(LOGS_PATH, self._use_logs)),
+        ]
+        try:
+            return await self._over
+        finally:
+            for task in links:
+                task.cancel()
+            await asyncio.gather(*links, return_exceptions=True)
+
+    # --- events and actions ------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """An event for the core. Its actions may bring about more events, which come after it."""
+        self._events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._events:
+                for action in self._core.handle(self._events.popleft(), boottime()):
+                    self._do(action)
+        finally:
+            self._handling = False
+        self._set_timer()
+        self._end_if_nothing_is_left()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Send(message):
+                self._outgoing.put_nowait(message)
+            case Start(member, spec):
+                log.info("starting member %s", member)
+                self._members.start(member, spec)
+                # A new life of the name: nothing is there yet, and the shim says when that changes.
+                self._shipments.follow(member, self._members.folder(member))
+            case Stop(member, reason, echo, grace_s):
+                log.info("stopping member %s: %s", member, reason)
+                self._members.stop(member, reason, echo, grace_s)
+            case Sweep(member):
+                self._members.sweep(member)
+            case Forget(member):
+                self._shipments.drop(member)
+                self._members.forget(member, (*self._core.live, *self._core.ended))
+            case CloseLink(reason):
+                log.warning("closing the link: %s", reason)
+                self._close_link()
+            case GiveUp(code, sentence):
+                self._gave_up = f"{code}: {sentence}"
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = boottime()
+        due = self._core.next_tick(now)
+        if due is not None:
+            delay = min(due - now, _LONGEST_TIMER_S)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.tell, Ticked())
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    def _end(self, code: int) -> None:
+        if not self._over.done():
+            self._over.set_result(code)
+
+    def _end_all(self) -> None:
+        log.info("ending all members, then this agent")
+        self._ending = True
+        self.tell(EndAll("the agent was told to end its members"))
+
+    def _end_if_nothing_is_left(self) -> None:
+        if self._core.live or self._over.done():
+            return
+        if self._gave_up is not None:
+            log.error("%s", self._gave_up)
+            self._end(1)
+        elif self._ending:
+            if self._core.settled and self._core.connected:
+                self._end(0)
+            else:
+                asyncio.get_running_loop().call_later(_LAST_WORD_S, self._end, 0)
+
+    # --- the control link --------------------------------------------------------------------------------------
+
+    async def _keep(self, path: str, use: Callable[[Link], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await keep(self._endpoint, path, use)
+            except Refused as refused:
+                if not self._core.live:
+                    self._gave_up = str(refused)
+                    self._end_if_nothing_is_left()
+                    return
+                log.error("%s; members run on, and it is tried again", refused)
+                await asyncio.sleep(_REFUSED_PAUSE_S)
+
+    async def _use_control(self, link: Link) -> None:
+        self._outgoing = asyncio.Queue()
+        self._link = link
+        writer = asyncio.create_task(self._write(link, self._outgoing))
+        try:
+            self.tell(LinkUp())
+            async for message in link:
+                was = self._core.connected
+                self.tell(Received(message))
+                if self._core.connected and not was:
+                    log.info("connected to %s", self._endpoint.url)
+                    self._log_work.set()
+        finally:
+            self._link = None
+            writer.cancel()
+            self.tell(LinkDown())
+
+    @staticmethod
+    async def _write(link: Link, outgoing: "asyncio.Queue[AgentMessage]") -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await link.send(await outgoing.get())
+
+    def _close_link(self) -> None:
+        if self._link is not None:
+            task = asyncio.ensure_future(self._link.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    # --- logs --------------------------------------------------------------------------------------------------
+
+    def _log_grew(self, member: str, size: int) -> int:
+        size = self._shipments.grew(member, size)
+        self._log_work.set()
+        return size
+
+    async def _use_logs(self, link: Link) -> None:
+        self._shipments.restart()
+        reader = asyncio.create_task(self._read_answers(link))
+        try:
+            while not reader.done():
+                # A store that has gone back knows less than its logs: it is sent nothing until it is trusted again.
+                chunk = self._shipments.take() if self._core.connected else None
+                if chunk is not None:
+                    await link.send(chunk)
+                    continue
+                self._log_work.clear()
+                work = asyncio.ensure_future(self._log_work.wait())
+                await asyncio.wait((work, reader), return_when=asyncio.FIRST_COMPLETED)
+                work.cancel()
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _read_answers(self, link: Link) -> None:
+        try:
+            async for message in link:
+                if isinstance(message, LogAck | LogRefuse):
+                    progress = self._shipments.answered(message)
+                    self._log_work.set()
+                    if progress is not None:
+                        self.tell(Shipped(progress.member, progress.offset, progress.whole))
+        except OutOfStep as error:
+            log.warning("the logs begin again where the master has them: %s", error)
+            await link.close()
+
+
+def host_id(boot: str) -> str:
+    """Agents that share it share their ports: boot id and network namespace."""
+    return f"{boot}:{Path('/proc/self/ns/net').stat().st_ino}"

@@ -1,0 +1,505 @@
+"""The process beside each member that owns its output and its end, and outlives the agent. Standard library only.
+
+It is forked by the zygote, single-threaded, and waits for: output, the end of a child, its agent, its companion.
+"""
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from quorate.agent import command, processes
+from quorate.agent.outcome import Outcome, write_outcome
+from quorate.agent.shimlog import FULL, ShimLog
+from quorate.launch import companion
+from quorate.model.logframes import Stream
+
+SOCKET = "shim.sock"
+IDENTITY = "shim.json"
+LOG = "log"
+EXIT = "exit.json"
+
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
+_READ_BYTES = 64 * 1024
+_PIPE_BYTES = 1024 * 1024
+_F_SETPIPE_SZ = 1031
+#: How long what a command left running has to end by itself once the command has ended.
+_LEFTOVER_GRACE_S = 5.0
+#: Kills are repeated at this pace until nothing is left: a process may fork while it is being killed.
+_KILL_AGAIN_S = 0.05
+#: How often a full disk is tried again.
+_FULL_RETRY_S = 0.5
+#: How long the companion has to tell the others of the end.
+_COMPANION_GRACE_S = 5.0
+#: Output that comes in a rush is gathered this long, so that a line at a time costs no wake-up each.
+_GATHER_S = 0.002
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a shim needs; it comes over the zygote's socket, never over argv, and never touches the disk."""
+
+    member: str
+    #: The member's own folder; the shim writes its log, outcome and socket there.
+    folder: str
+    argv: tuple[str, ...]
+    #: The user's variables, which nothing overrides.
+    user_environment: dict[str, str]
+    #: Variables of the machine and of the launcher, which the user's and the companion's stand above.
+    environment: dict[str, str]
+    work: str
+    grace_s: float
+    uid: int | None = None
+    gid: int | None = None
+    #: Name to value; written to `secrets_folder`, which is in memory.
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    secrets_folder: str = ""
+    #: The companion's configuration; none for a member that is alone.
+    companion: str = field(default="", repr=False)
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Order":
+        fields = json.loads(data)
+        return cls(**{**fields, "argv": tuple(fields["argv"])})
+
+
+def boottime() -> float:
+    """Seconds of CLOCK_BOOTTIME, which goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def run(order: Order, agent: socket.socket) -> None:
+    """The life of a shim; returns when the member is over and everybody has been told."""
+    Shim(order, agent).run()
+
+
+class _Peer:
+    """One line of JSON a message, in both directions, without ever blocking."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.connection = connection
+        self._received = b""
+
+    def send(self, message: dict[str, Any]) -> None:
+        # An agent that does not read is gone or stopped; the file says all that a lost line would have said.
+        with suppress(OSError):
+            self.connection.send(json.dumps(message).encode() + b"\n", socket.MSG_NOSIGNAL)
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """The messages that have come; None at the end of the connection."""
+        try:
+            data = self.connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, self._received = (self._received + data).split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+
+class Shim:
+    """Holds one member from before its start until after its end."""
+
+    def __init__(self, order: Order, agent: socket.socket) -> None:
+        self._order = order
+        self._selector = selectors.DefaultSelector()
+        self._agents: list[_Peer] = []
+        self._companion: _Peer | None = None
+        self._companion_pid = 0
+        self._command_pid = 0
+        self._since: float | None = None
+        self._status: int | None = None
+        self._failure: tuple[str, str, bool] | None = None
+        self._stop: tuple[str, bool] | None = None
+        self._kill_at: float | None = None
+        self._retry_at: float | None = None
+        self._pipes: dict[int, Stream] = {}
+        self._last_output = 0.0
+        self._armed = True
+        self._prepare(agent)
+
+    # --- before the command ------------------------------------------------------------------------------------
+
+    def _prepare(self, agent: socket.socket) -> None:
+        order = self._order
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_NAME, b"quorate-shim", 0, 0, 0)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        wake, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
+        os.chdir(order.folder)
+        own = processes.process(os.getpid())
+        assert own is not None
+        with open(f"{IDENTITY}.new", "w") as file:  # noqa: PTH123 (pathlib costs a shim a megabyte)
+            json.dump(asdict(own), file)
+        os.rename(f"{IDENTITY}.new", IDENTITY)  # noqa: PTH104
+        # Room for the outcome, taken now: a full disk must not hide how a member ended.
+        with suppress(OSError):
+            fd = os.open(f"{EXIT}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.posix_fallocate(fd, 0, 4 * 4096)
+            os.close(fd)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with suppress(FileNotFoundError):
+            os.unlink(SOCKET)  # noqa: PTH108
+        listener.bind(SOCKET)
+        os.chmod(SOCKET, 0o600)  # noqa: PTH101
+        listener.listen(8)
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
+        self._log = ShimLog(LOG, order.secrets.values())
+        self._cgroup = processes.Cgroup.make(order.member)
+        self._add_agent(agent)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            self._add_agent(listener.accept()[0])
+
+    def _add_agent(self, connection: socket.socket) -> None:
+        peer = _Peer(connection)
+        self._agents.append(peer)
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear_agent(peer))
+        peer.send({"shim": self._order.member, "since": self._since, "log": self._log.size})
+        self._armed = True
+        if self._log.blocked:
+            self._tell_blocked()
+
+    def run(self) -> None:
+        try:
+            self._write_secrets()
+            if self._order.companion:
+                self._start_companion()
+            else:
+                self._start_command({})
+        except (OSError, command.CommandError) as error:
+            self._fail("START-FAILED", str(error))
+        while not self._over():
+            self._wait()
+        self._finish()
+
+    def _write_secrets(self) -> None:
+        order = self._order
+        if not order.secrets:
+            return
+        shutil.rmtree(order.secrets_folder, ignore_errors=True)
+        os.makedirs(order.secrets_folder, 0o700)  # noqa: PTH103
+        for name, value in order.secrets.items():
+            path = f"{order.secrets_folder}/{name}"
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with open(fd, "w") as file:  # noqa: PTH123 (a descriptor)
+                file.write(value)
+            if order.uid is not None:
+                os.chown(path, order.uid, order.gid if order.gid is not None else -1)
+        if order.uid is not None:
+            os.chown(order.secrets_folder, order.uid, order.gid if order.gid is not None else -1)
+
+    @property
+    def _user(self) -> command.User | None:
+        order = self._order
+        return command.User(order.uid, order.gid) if order.uid is not None and order.gid is not None else None
+
+    def _start_companion(self) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                ours.close()
+                os.setsid()
+                signal.set_wakeup_fd(-1)
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+                    signal.signal(number, signal.SIG_DFL)
+                keep = theirs.fileno()
+                os.closerange(3, keep)
+                os.closerange(keep + 1, 4096)
+                if self._user is not None:
+                    command.become(self._user)
+                companion.serve(theirs)
+                code = 0
+            finally:
+                os._exit(code)
+        theirs.close()
+        self._companion_pid = pid
+        # The configuration may be larger than a socket's buffer, and there is nothing to do before it is read.
+        ours.sendall(self._order.companion.encode() + b"\n")
+        self._companion = peer = _Peer(ours)
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear_companion(peer))
+
+    def _start_command(self, more: dict[str, str]) -> None:
+        order = self._order
+        environment = {**order.environment, **more, **order.user_environment, processes.MARKER: order.member}
+        ends = []
+        for stream in (Stream.STDOUT, Stream.STDERR):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(reader, False)
+            with suppress(OSError):
+                fcntl.fcntl(reader, _F_SETPIPE_SZ, _PIPE_BYTES)
+            self._pipes[reader] = stream
+            ends.append(writer)
+        try:
+            self._command_pid = command.start(
+                order.argv, environment, order.work, self._user, self._cgroup, stdout=ends[0], stderr=ends[1]
+            )
+        finally:
+            for end in ends:
+                os.close(end)
+        self._since = boottime()
+        self._listen_to_pipes()
+        self._tell({"running": self._since})
+
+    # --- while it runs -----------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        due = [at for at in (self._kill_at, self._retry_at) if at is not None]
+        timeout = max(0.0, min(due) - boottime()) if due else None
+        for key, _ in self._selector.select(timeout):
+            key.data()
+        self._reap()
+        now = boottime()
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_log(now)
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = now + _KILL_AGAIN_S
+            self._signal(signal.SIGKILL)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._command_pid:
+                self._status = status
+                self._ended(status)
+            elif pid == self._companion_pid:
+                self._companion_pid = 0
+                if self._since is None and self._failure is None:
+                    self._fail("COMPANION-LOST", "its companion ended before the members had met")
+
+    def _ended(self, status: int) -> None:
+        code, number = _decode(status)
+        if self._companion is not None:
+            self._companion.send({"exited": {"code": code, "signal": number, "stopped": self._stop is not None}})
+        if self._kill_at is None and self._left():
+            self._signal(signal.SIGTERM)
+            self._kill_at = boottime() + min(_LEFTOVER_GRACE_S, self._order.grace_s)
+
+    def _left(self) -> list[int]:
+        """The member's processes, by group and by tree: a group can fail to be entered, a tree cannot be left."""
+        without = (self._companion_pid,) if self._companion_pid else ()
+        found = processes.descendants(os.getpid(), without)
+        return sorted({*found, *(self._cgroup.pids() if self._cgroup else ())})
+
+    def _signal(self, number: int) -> None:
+        if number == signal.SIGKILL and self._cgroup is not None:
+            self._cgroup.kill()
+        processes.signal_all(self._left(), number)
+
+    def _stop_member(self, reason: str, echo: bool, grace_s: float) -> None:
+        if self._since is None:
+            self._fail("", reason or "it was stopped before it began", echo)
+            return
+        now = boottime()
+        if self._stop is None and self._status is None:
+            self._stop = (reason, echo)
+            self._log.say(f"stopping: {reason}")
+            self._signal(signal.SIGTERM)
+        self._kill_at = min(self._kill_at or now + grace_s, now + grace_s)
+
+    def _fail(self, code: str, sentence: str, echo: bool = False) -> None:
+        if self._failure is None and self._since is None:
+            self._failure = (code, sentence, echo)
+
+    # --- output ------------------------------------------------------------------------------------------------
+
+    def _listen_to_pipes(self) -> None:
+        for pipe in self._pipes:
+            self._selector.register(pipe, selectors.EVENT_READ, lambda pipe=pipe: self._read(pipe))
+
+    def _read(self, pipe: int) -> None:
+        now = time.monotonic()
+        if now - self._last_output < 2 * _GATHER_S:
+            time.sleep(_GATHER_S)
+        self._last_output = now
+        if self._take(pipe) and self._log.blocked:
+            self._hold()
+        self._poke()
+
+    def _take(self, pipe: int) -> bool:
+        """Moves what one read gives; False if there was nothing."""
+        try:
+            data = os.read(pipe, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            with suppress(KeyError):
+                self._selector.unregister(pipe)
+            os.close(pipe)
+            del self._pipes[pipe]
+            return False
+        self._log.take(self._pipes[pipe], data)
+        return True
+
+    def _hold(self) -> None:
+        """The disk is full: what the member writes now waits in its pipes, and then the member waits."""
+        for pipe in self._pipes:
+            with suppress(KeyError):
+                self._selector.unregister(pipe)
+        self._retry_at = boottime() + _FULL_RETRY_S
+        self._tell_blocked()
+
+    def _retry_log(self, now: float) -> None:
+        if not self._log.flush():
+            self._retry_at = now + _FULL_RETRY_S
+            return
+        self._retry_at = None
+        self._listen_to_pipes()
+        self._tell({"blocked": None})
+        self._poke()
+
+    def _tell_blocked(self) -> None:
+        full = self._log.blocked in FULL
+        why = "the disk is full" if full else os.strerror(self._log.blocked or errno.EIO)
+        self._tell({"blocked": why})
+
+    def _poke(self) -> None:
+        """Tells the agent that there is more, once until it has asked again."""
+        if self._armed:
+            self._armed = False
+            self._tell({"log": self._log.size})
+
+    # --- those who talk to it ----------------------------------------------------------------------------------
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        for peer in self._agents:
+            peer.send(message)
+
+    def _hear_agent(self, peer: _Peer) -> None:
+        messages = peer.receive()
+        if messages is None:
+            self._selector.unregister(peer.connection)
+            peer.connection.close()
+            self._agents.remove(peer)
+            return
+        for message in messages:
+            if "stop" in message:
+                stop = message["stop"]
+                self._stop_member(stop["reason"], stop["echo"], stop["grace_s"])
+            elif "read" in message:
+                self._armed = True
+                if self._log.size > message["read"]:
+                    self._poke()
+
+    def _hear_companion(self, peer: _Peer) -> None:
+        messages = peer.receive()
+        if messages is None:
+            self._selector.unregister(peer.connection)
+            peer.connection.close()
+            self._companion = None
+            if self._since is None:
+                self._fail("COMPANION-LOST", "its companion went silent before the members had met")
+            return
+        for message in messages:
+            if "go" in message and self._since is None and self._failure is None:
+                try:
+                    self._start_command(message["go"].get("environment", {}))
+                except (OSError, command.CommandError) as error:
+                    self._fail("START-FAILED", str(error))
+                    peer.send({"exited": {"code": 127, "signal": None, "stopped": False}})
+            elif "failed" in message:
+                self._fail(message["failed"]["code"], message["failed"]["sentence"])
+            elif "stop" in message:
+                stop = message["stop"]
+                self._stop_member(stop["reason"], bool(stop.get("echo", True)), self._order.grace_s)
+            elif "notice" in message:
+                self._log.say(f"{message['notice']['code']}: {message['notice']['sentence']}")
+                self._poke()
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    def _over(self) -> bool:
+        if self._failure is not None:
+            return True
+        if self._status is None or self._left():
+            return False
+        while not self._log.blocked:
+            if not any(map(self._take, list(self._pipes))):
+                break
+        if not self._log.blocked:
+            self._log.end()
+        if self._log.blocked and self._stop is None:
+            if self._retry_at is None:
+                self._hold()
+            return False
+        return True
+
+    def _finish(self) -> None:
+        """No process of the member is left: makes the outcome durable, then tells it."""
+        lost = self._log.give_up()
+        if self._order.secrets:
+            shutil.rmtree(self._order.secrets_folder, ignore_errors=True)
+        code, number = _decode(self._status) if self._status is not None else (None, None)
+        reason, echo = self._stop or ("", False)
+        finding = ""
+        if self._failure is not None:
+            finding, reason, echo = self._failure
+        elif lost:
+            finding, reason = (
+                "DISK-FULL",
+                f"{reason}; the disk is full and {lost} bytes of output are lost".lstrip("; "),
+            )
+        outcome = Outcome(
+            ran=self._failure is None,
+            code=code,
+            signal=number,
+            tail=self._log.tail,
+            reason=reason,
+            finding=finding,
+            echo=echo,
+            since=self._since,
+            log_bytes=self._log.size,
+        )
+        write_outcome(EXIT, outcome)
+        self._tell({"over": asdict(outcome)})
+        if self._cgroup is not None:
+            self._cgroup.remove()
+        self._let_companion_end()
+
+    def _let_companion_end(self) -> None:
+        """It may still have to tell the others; and it must not outlive us."""
+        if self._failure is not None and self._companion is not None:
+            self._companion.connection.close()
+        deadline = boottime() + _COMPANION_GRACE_S
+        while self._companion_pid and boottime() < deadline:
+            self._kill_at = deadline
+            self._selector.select(max(0.0, deadline - boottime()))
+            self._reap()
+        if self._companion_pid:
+            processes.signal_all([self._companion_pid], signal.SIGKILL)
+
+
+def _decode(status: int) -> tuple[int | None, int | None]:
+    """Exit code or signal of a wait status; exactly one is set."""
+    if os.WIFSIGNALED(status):
+        return None, os.WTERMSIG(status)
+    return os.WEXITSTATUS(status), None

@@ -1,0 +1,109 @@
+"""A small process that forks a shim in two milliseconds, where starting an interpreter takes twenty.
+
+It has one thread and the standard library only, knows no secret, and ends when its agent does; shims live on. For each
+byte that comes, with a socket attached, one shim is forked; that reads its order from the socket.
+"""
+
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from quorate.agent import shim
+
+#: Larger than any allocation; an order holds environment, secrets and the members of the gang.
+_MAX_ORDER = 64 * 1024 * 1024
+
+
+class Zygote:
+    """The agent's end. Raises OSError where the process is gone; make another then."""
+
+    def __init__(self, lock: int) -> None:
+        """`lock`: the lock on the agent's folder. The zygote holds it too, so that the next agent comes after it."""
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).parents[2])
+        # A bare interpreter: no site-packages, nothing of this process but the two descriptors.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-S", "-s", "-m", __name__, str(theirs.fileno()), str(lock)],
+            env={"PYTHONPATH": root, "PATH": os.environ.get("PATH", os.defpath)},
+            pass_fds=(theirs.fileno(), lock),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+        theirs.close()
+        self._socket = ours
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def fork(self) -> socket.socket:
+        """A new shim's socket; write the order to it, as one line."""
+        ours, theirs = socket.socketpair()
+        try:
+            socket.send_fds(self._socket, [b"+"], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def close(self) -> None:
+        """Lets it end; shims are left alone."""
+        self._socket.close()
+        self._process.wait()
+
+
+def main(control: int, lock: int) -> None:
+    """The zygote's loop; returns when its agent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The kernel reaps what it forked; a shim takes the default back before it has children of its own.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    connection = socket.socket(fileno=control)
+    gc.collect()
+    gc.freeze()
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+        if not data:
+            return
+        # What comes over a socket would be inherited by the member's command.
+        os.set_inheritable(descriptors[0], False)
+        if os.fork() == 0:
+            code = 1
+            try:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                connection.close()
+                _be_shim(socket.socket(fileno=descriptors[0]), lock)
+                code = 0
+            finally:
+                # Before _exit: it drops what Python has not written.
+                sys.stderr.flush()
+                os._exit(code)
+        os.close(descriptors[0])
+
+
+def _be_shim(agent: socket.socket, lock: int) -> None:
+    os.setsid()
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        data = agent.recv(1 << 20)
+        if not data or len(received) > _MAX_ORDER:
+            return
+        received += data
+    life = shim.Shim(shim.Order.from_json(bytes(received)), agent)
+    # From here on a new agent finds this shim, so it may begin.
+    os.close(lock)
+    life.run()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,116 @@
+"""Real agents for tests: processes of their own, with a state folder that other users may pass through."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.agent.peer import DEADLINE_S
+
+from quorate.agent import daemon
+
+#: An agent that has joined already: what `quorate agent` runs, without the command line around it.
+_PROGRAM = """
+import sys
+from quorate.agent.config import AgentConfig
+from quorate.agent import daemon
+from tests.agent.peer import DEADLINE_S
+daemon.log_to_stderr()
+sys.exit(daemon.run(AgentConfig.model_validate_json(sys.argv[1])))
+"""
+
+
+@dataclass
+class Agent:
+    """One agent on this machine, through any number of lives."""
+
+    state: Path
+    name: str = "alpha"
+    settings: dict = field(default_factory=dict)
+    process: subprocess.Popen | None = None
+
+    def start(self, port: int) -> None:
+        master = f"http://127.0.0.1:{port}"
+        kept = {"agent": self.name, "key": "qa1.x", "master": master, "authority": "", "joined": True}
+        (self.state / "membership.json").write_text(json.dumps(kept))
+        config = {
+            "name": self.name,
+            "master": master,
+            "state_dir": str(self.state),
+            "members_as": "self",
+            **self.settings,
+        }
+        self.process = subprocess.Popen([sys.executable, "-c", _PROGRAM, json.dumps(config)])
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def folder(self, member: str) -> Path:
+        return self.state / "members" / member
+
+    def shim(self, member: str) -> int:
+        return int(json.loads((self.folder(member) / "shim.json").read_text())["pid"])
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Waits for what nobody announces: a file, a process."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 (a file has no event)
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    # Not pytest's own folder: nobody else may enter that, and members may be other users.
+    state = Path(tempfile.mkdtemp(prefix="quorate-agent-"))
+    state.chmod(0o711)
+    agent = Agent(state)
+    try:
+        yield agent
+    finally:
+        if agent.process is not None:
+            agent.kill()
+        assert daemon.end(state)
+        shutil.rmtree(state)
+
+
+@dataclass
+class SmallDisk:
+    """A disk of a few megabytes under the members of an agent."""
+
+    path: Path
+
+    def mount(self, size: str) -> None:
+        options = f"{'remount,' if self.path.is_mount() else ''}size={size},mode=711"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)], check=True)
+
+
+@pytest.fixture
+def small_disk(agent: Agent) -> Iterator[SmallDisk]:
+    disk = SmallDisk(agent.state / "members")
+    disk.path.mkdir(mode=0o711)
+    try:
+        yield disk
+    finally:
+        if agent.process is not None:
+            agent.kill()
+        subprocess.run(["umount", "-l", str(disk.path)], check=True)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
