@@ -1,0 +1,255 @@
+"""Agents' links, as an agent sees them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from quorate.model.messages import (
+    OLDEST_PROTOCOL,
+    PROTOCOL,
+    Desired,
+    Heartbeat,
+    HeartbeatAck,
+    MemberStatus,
+    Refuse,
+    Report,
+    ReportAck,
+    Welcome,
+)
+
+from .serving import MasterProcess, hear, hello, say, until
+
+CONTROL = "/agent/v1/control"
+
+
+def told(story: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await story()
+
+    asyncio.run(bounded())
+
+
+def test_an_agent_is_welcomed_and_told_what_to_have(own_master: MasterProcess) -> None:
+    key = own_master.join("a")
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a"))
+            welcome = await hear(link)
+            assert isinstance(welcome, Welcome)
+            assert welcome.cluster == own_master.ready["cluster"]
+            desired = await hear(link)
+            assert isinstance(desired, Desired)
+            assert desired.members == ()
+            await say(link, Heartbeat(1, 12.5))
+            assert await hear(link) == HeartbeatAck(1, 12.5)
+
+    told(story)
+
+
+def test_a_job_reaches_its_agent_and_its_end_comes_back(own_master: MasterProcess) -> None:
+    key = own_master.join("a")
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a"))
+            await hear(link), await hear(link)
+            with own_master.client() as client:
+                job = client.post("/api/v1/jobs", json={"spec": {"entrypoint": "true"}}).json()["id"]
+            desired = await hear(link)
+            assert isinstance(desired, Desired)
+            [member] = desired.members
+            [allocation] = desired.allocations
+            assert (member, allocation.entrypoint) == (f"{job}-1.0.1", ("sh", "-c", "true"))
+            await say(link, Report(1, (MemberStatus(member, "running"),)))
+            while not isinstance(message := await hear(link), ReportAck):
+                pass
+            assert message.sequence == 1
+            with own_master.client() as client:
+                assert client.get(f"/api/v1/jobs/{job}").json()["state"] == "running"
+
+    told(story)
+
+
+def test_a_key_that_is_not_known_opens_nothing(own_master: MasterProcess) -> None:
+    async def story() -> None:
+        for path in (CONTROL, "/agent/v1/logs"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with own_master.link(path, "qa1.nobody"):
+                    pass
+            assert refused.value.response.status_code == 401
+            assert b"AGENT-KEY" in refused.value.response.body
+
+    told(story)
+
+
+def test_a_users_token_opens_no_link_and_a_key_no_api(own_master: MasterProcess) -> None:
+    key = own_master.join("a")
+
+    async def story() -> None:
+        with pytest.raises(InvalidStatus):
+            async with own_master.link(CONTROL, own_master.token):
+                pass
+
+    told(story)
+    with own_master.client(key) as client:
+        assert client.get("/api/v1/jobs").status_code == 401
+
+
+def test_nobody_speaks_for_another_agent(own_master: MasterProcess) -> None:
+    own_master.join("a")
+    key = own_master.join("b")
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a"))
+            refuse = await hear(link)
+            assert isinstance(refuse, Refuse)
+            assert (refuse.code, refuse.final) == ("AGENT-NAME", True)
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "who"), [(PROTOCOL + 1, "upgrade the master"), (OLDEST_PROTOCOL - 1, "upgrade the agent")]
+)
+def test_another_protocol_is_refused_with_what_to_upgrade(own_master: MasterProcess, protocol: int, who: str) -> None:
+    key = own_master.join("a")
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a", protocol=protocol))
+            refuse = await hear(link)
+            assert isinstance(refuse, Refuse)
+            assert who in refuse.sentence
+            with pytest.raises(ConnectionClosed):
+                await hear(link)
+
+    told(story)
+
+
+def test_rubbish_ends_the_link_and_nothing_else(own_master: MasterProcess) -> None:
+    key = own_master.join("a")
+
+    async def story() -> None:
+        for rubbish in (b"\xc1", b"", "text", b"\x81\xa1t\xa5hello"):
+            async with own_master.link(CONTROL, key) as link:
+                await link.send(rubbish)
+                refuse = await hear(link)
+                assert isinstance(refuse, Refuse)
+                assert refuse.code == "NO-HELLO"
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a"))
+            assert isinstance(await hear(link), Welcome)
+
+    told(story)
+
+
+def test_a_revoked_agent_loses_its_link_at_once(own_master: MasterProcess) -> None:
+    key = own_master.join("a")
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a"))
+            await hear(link), await hear(link)
+            with own_master.client() as client:
+                assert client.post("/api/v1/agents/a/revoke").json()["state"] == "revoked"
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    await hear(link)
+        with pytest.raises(InvalidStatus):
+            async with own_master.link(CONTROL, key):
+                pass
+
+    told(story)
+
+
+def test_a_name_belongs_to_the_first_key_that_joined_under_it(own_master: MasterProcess) -> None:
+    own_master.join("a")
+    with own_master.client() as operator:
+        token = operator.post("/api/v1/tokens", json={"kind": "join", "uses": 1}).json()["token"]
+        body = {"token": token, "name": "a", "key_hash": "0" * 64}
+        taken = operator.post("/agent/v1/join", json=body)
+        assert (taken.status_code, taken.json()["code"]) == (409, "AGENT-TAKEN")
+        assert operator.post("/agent/v1/join", json=body | {"name": "b"}).status_code == 200
+        # A lost answer is asked for again; another agent needs another use.
+        assert operator.post("/agent/v1/join", json=body | {"name": "b"}).status_code == 200
+        used = operator.post("/agent/v1/join", json=body | {"name": "c"})
+        assert (used.status_code, used.json()["code"]) == (401, "TOKEN-INVALID")
+
+
+def test_secrets_reach_the_agent_of_a_member_and_no_other(own_master: MasterProcess) -> None:
+    keys = {name: own_master.join(name) for name in ("a", "b")}
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, keys["a"]) as link:
+            await say(link, hello("a"))
+            await hear(link), await hear(link)
+            with own_master.client() as client:
+                spec = {"entrypoint": "true", "secrets": {"KEY": "värde"}}
+                job = client.post("/api/v1/jobs", json={"spec": spec}).json()
+            assert job["secrets"] == ["KEY"]
+            assert job["spec"]["secrets"] == {}
+            desired = await hear(link)
+            assert isinstance(desired, Desired)
+            assert desired.allocations[0].secrets == ("KEY",)
+            path = f"/agent/v1/allocations/{job['id']}-1/secrets"
+            with own_master.client(keys["a"]) as agent:
+                assert agent.get(path).json() == {"secrets": {"KEY": "värde"}}
+            with own_master.client(keys["b"]) as other:
+                assert other.get(path).status_code == 404
+            with own_master.client() as operator:
+                assert operator.get(path).status_code == 401
+
+    told(story)
+
+
+def test_a_planned_stop_waits_until_the_agents_hold_their_lease(own_master: MasterProcess) -> None:
+    from quorate.model.messages import Lease, LeaseHeld
+
+    key = own_master.join("a")
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a"))
+            await hear(link), await hear(link)
+            with own_master.client() as client:
+                stopping = asyncio.create_task(
+                    asyncio.to_thread(client.post, "/api/v1/master/stop", json={"for": "2h"})
+                )
+                lease = await hear(link)
+                assert isinstance(lease, Lease)
+                assert lease.for_s == 7200
+                await say(link, LeaseHeld(lease.sequence))
+                assert (await stopping).json() == {"told": ["a"], "untold": []}
+
+    told(story)
+    assert own_master.process is not None
+    assert own_master.process.wait(20) == 0
+
+
+def test_agents_come_back_after_the_masters_death(own_master: MasterProcess) -> None:
+    key = own_master.join("a")
+
+    async def story() -> None:
+        for epoch in (1, 2):
+            async with own_master.link(CONTROL, key) as link:
+                await say(link, hello("a"))
+                welcome = await hear(link)
+                assert isinstance(welcome, Welcome)
+                assert welcome.epoch == epoch
+                if epoch == 1:
+                    own_master.kill()
+                    own_master.start()
+
+    told(story)
+
+
+def test_only_one_master_works_on_a_state_directory(own_master: MasterProcess) -> None:
+    second = MasterProcess(own_master.state)
+    with pytest.raises(AssertionError, match="a master runs on"):
+        second.start()
+    until(lambda: second.process is not None and second.process.poll() == 2, "the second one's end")
