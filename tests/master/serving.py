@@ -30,6 +30,8 @@ from quorate.model.messages import (
 PATIENCE_S = 20.0
 
 _RUN = """
+import gc
+gc.disable()
 import json, os, sys
 from pathlib import Path
 from quorate.master import config, server

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import gc
 import json
 import logging
 import os
@@ -148,6 +149,10 @@ async def _leave_admin_token(services: Services) -> None:
 
 
 def _say_ready(services: Services) -> None:
+    # What was made up to here stays for good: the collector need not look at it again, and may have been off until now.
+    gc.collect()
+    gc.freeze()
+    gc.enable()
     config = services.config
     urls = [listener.url for listener in config.listeners]
     ready = {

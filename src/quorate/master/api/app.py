@@ -1,14 +1,16 @@
 """The application: every route under its path, agents' links beside the framework, limits around it all."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from quorate import __version__
 from quorate.master.api import agents, agentside, contexts, jobs, logs, master, problems, tokens
-from quorate.master.api.calls import Master, Operator
+from quorate.master.api.bodies import complete
+from quorate.master.api.calls import Master, Operator, User
 from quorate.master.api.limits import BodyLimit
 from quorate.master.link import CONTROL_PATH, LOGS_PATH
 from quorate.master.services import Services
@@ -41,6 +43,12 @@ async def authority(master: Master) -> Response:
     return Response(master.authority, media_type="application/x-pem-file")
 
 
+@_open.get(OPENAPI_PATH)
+async def openapi(request: Request, _caller: User) -> JSONResponse:
+    """This document."""
+    return JSONResponse(request.app.state.document())
+
+
 @_open.get("/metrics", response_class=PlainTextResponse)
 async def metrics(master: Master, _caller: Operator) -> Response:
     """For Prometheus, with an operator's token."""
@@ -56,7 +64,8 @@ def make_app(services: Services) -> Asgi:
         title="Quorate",
         version=__version__,
         summary="Jobs, agents and logs of one cluster.",
-        openapi_url=OPENAPI_PATH,
+        # Served by a route of our own, which completes it.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         responses=problems.RESPONSES,
@@ -68,6 +77,7 @@ def make_app(services: Services) -> Asgi:
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(agentside.router, prefix="/agent/v1")
     app.include_router(_open)
+    app.state.document = cache(lambda: complete(app.openapi()))
     links = {CONTROL_PATH: services.links.control, LOGS_PATH: services.links.logs}
     http = BodyLimit(app)
 
