@@ -10,23 +10,20 @@ from the first connection to the last go; both sides share this machine's cores.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import platform
 import resource
 import secrets
 import socket
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+import harness
 
 from quorate.launch.companion import serve
 from quorate.launch.config import Configuration, Member, Timeouts
 from quorate.launch.reactor import Reactor
 from quorate.launch.rendezvous import Arrival, Failure
 
-RESULTS = Path(__file__).parent / "results" / "rendezvous.json"
 PAIRS = 200
 SIZES = (2, 8, 64, 256, 1000)
 ROUNDS = 15
@@ -36,21 +33,10 @@ DEADLINE_S = 60
 def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    pair = summary([one_pair() for _ in range(PAIRS)])
-    print(f"two members: median {pair['median_ms']} ms, 95 % within {pair['p95_ms']} ms, of {PAIRS}")
-    curve = {}
-    for size in SIZES:
-        curve[str(size)] = summary([one_gang(size) for _ in range(ROUNDS)])
-        print(f"{size} members at the first: median {curve[str(size)]['median_ms']} ms of {ROUNDS}")
-    report = {
-        "how": " ".join((__doc__ or "").split()),
-        "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "pair": pair,
-        "members_at_the_first": curve,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+    pair = harness.summary([1000 * one_pair() for _ in range(PAIRS)])
+    curve = {str(size): harness.summary([1000 * one_gang(size) for _ in range(ROUNDS)]) for size in SIZES}
+    figures = {"pair_ms": pair, "members_at_the_first_ms": curve}
+    harness.write("rendezvous", figures, how=" ".join((__doc__ or "").split()))
 
 
 def one_pair() -> float:
@@ -151,17 +137,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("0.0.0.0", 0))
         return int(listener.getsockname()[1])
-
-
-def summary(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(1000 * value for value in seconds)
-    return {
-        "median_ms": round(statistics.median(ordered), 3),
-        "p95_ms": round(ordered[int(0.95 * (len(ordered) - 1))], 3),
-        "min_ms": round(ordered[0], 3),
-        "max_ms": round(ordered[-1], 3),
-        "n": len(ordered),
-    }
 
 
 if __name__ == "__main__":

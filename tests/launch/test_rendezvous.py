@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import secrets
 import socket
@@ -65,6 +66,36 @@ def test_the_first_member_may_be_the_last() -> None:
     with companions(*early) as waiting, companions(configuration) as (first,):
         for member in (*waiting, first):
             member.goes()
+
+
+def test_hundreds_arrive_at_once() -> None:
+    size = 300
+    configuration = gang(size)
+    reactor = Reactor()
+    went: set[int] = set()
+    failures: list[rendezvous.Failure] = []
+
+    def went_on(rank: int) -> None:
+        went.add(rank)
+        if len(went) == size:
+            reactor.stop()
+
+    def failed(failure: rendezvous.Failure) -> None:
+        failures.append(failure)
+        reactor.stop()
+
+    barriers = [
+        (rendezvous.Arrival if rank else rendezvous.Gathering)(
+            reactor, seen_by(configuration, rank), functools.partial(went_on, rank), failed
+        )
+        for rank in reversed(range(size))
+    ]
+    reactor.run()
+    for barrier in barriers:
+        barrier.close()
+    reactor.close()
+    assert not failures
+    assert went == set(range(size))
 
 
 def test_nobody_goes_while_one_is_missing_and_all_learn_who() -> None:

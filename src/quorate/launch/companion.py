@@ -16,6 +16,7 @@ other members see a broken connection, which is no failure (watch.py).
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import threading
@@ -72,6 +73,7 @@ class _Companion:
             self._failed(Failure("COMPANION-FAILED", str(error)))
             return
         self._configuration = configuration
+        _allow_files_for(configuration.size)
         for finding in (*names.of_addresses(configuration), *names.of_members(configuration)):
             if finding.fatal:
                 self._failed(Failure(finding.code, finding.sentence))
@@ -149,6 +151,15 @@ class _Companion:
 
     def _end(self) -> None:
         self._reactor.stop()
+
+
+def _allow_files_for(size: int) -> None:
+    """The first member's companion holds two connections of each other member; the usual limit is 1024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * size + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _signal_name(number: int) -> str:

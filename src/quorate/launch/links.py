@@ -30,6 +30,7 @@ PAUSE_GROWS = 1.4
 #: Strangers that may be in the middle of the handshake, beyond one for each member.
 SPARE_STRANGERS = 64
 _STRANGER_LINE = 1024
+_OUT_OF_FILES_S = 0.1
 
 
 class PortTaken(OSError):
@@ -61,22 +62,33 @@ class Door:
         self._purpose = purpose
         self._on_member = on_member
         self._strangers: Set[_Stranger] = set()
+        self._closed = False
         self._listener = _listen(configuration.own, purpose)
         self._listener.setblocking(False)
-        reactor.watch(self._listener, READ, lambda _: self._accept())
+        self._open()
 
     def close(self) -> None:
+        self._closed = True
         self._reactor.watch(self._listener, 0, lambda _: None)
         self._listener.close()
         for stranger in list(self._strangers):
             stranger.dismiss()
+
+    def _open(self) -> None:
+        if not self._closed:
+            self._reactor.watch(self._listener, READ, lambda _: self._accept())
 
     def _accept(self) -> None:
         # As many as there are, but other sockets want their turn as well.
         for _ in range(256):
             try:
                 sock, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError:
+                # No file descriptors or no memory: whoever knocks waits in the kernel's queue.
+                self._reactor.watch(self._listener, 0, lambda _: None)
+                self._reactor.after(_OUT_OF_FILES_S, self._open)
                 return
             if len(self._strangers) >= self._configuration.size + SPARE_STRANGERS:
                 sock.close()

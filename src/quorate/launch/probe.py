@@ -352,7 +352,7 @@ class _Datagram(_Attempt):
 
     def _too_late(self) -> None:
         if self._done is not None:
-            self._finish(Outcome.FILTERED, f"no answer to {len(_DATAGRAMS_AT)} datagrams in {self._timeout_s:g} s")
+            self._finish(Outcome.FILTERED, f"no answer within {self._timeout_s:g} s, though asked repeatedly")
 
 
 # --- the answering side
