@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from quorate.cli.app import new_group
 from quorate.cli.errors import CommandError, usage
 from quorate.cli.exits import Exit
 from quorate.cli.output import Json, note, print_json, size
+from quorate.cli.pairs import pairs
 from quorate.cli.session import Master, Token, connect
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def run(
             "min_nodes": min_nodes,
             "slots": slots,
             "pool": pool,
-            "labels": _pairs("--label", label) or None,
+            "labels": pairs("--label", label) or None,
         },
         "environment": _variables(env),
         "secrets": _secrets(secret),
@@ -140,27 +142,15 @@ def _names_a_file(command: list[str]) -> bool:
     return any(not word.startswith(("/", "-", "..")) and Path(word).is_file() for word in command)
 
 
-def _pairs(flag: str, items: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for item in items or []:
-        key, separator, value = item.partition("=")
-        if not separator or not key:
-            usage(f"{flag} {item!r} is not K=V")
-        pairs[key] = value
-    return pairs
-
-
 def _variables(items: list[str] | None) -> dict[str, str]:
-    import os
-
     given = [item if "=" in item else f"{item}={os.environ.get(item, '')}" for item in items or []]
-    return _pairs("--env", given)
+    return pairs("--env", given)
 
 
 def _secrets(items: list[str] | None) -> dict[str, Any]:
     """Only from files and variables: what stands on a command line is no secret any more."""
     secrets: dict[str, Any] = {}
-    for key, value in _pairs("--secret", items).items():
+    for key, value in pairs("--secret", items).items():
         if value.startswith("@"):
             secrets[key] = {"file": str(Path(value[1:]).resolve())}
         elif value.startswith("$"):

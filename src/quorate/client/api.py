@@ -90,17 +90,17 @@ class Client:
 
     def job(self, job: str) -> JobDetail:
         """One job with its history."""
-        return self._ask(JobDetail, "GET", f"/api/v1/jobs/{_segment(job)}")
+        return self._ask(JobDetail, "GET", f"/api/v1/jobs/{segment(job)}")
 
     def cancel(self, job: str) -> JobView:
         """Asks for the end of a job; it ends when its members have."""
-        return self._ask(JobView, "POST", f"/api/v1/jobs/{_segment(job)}/cancel", key=uuid.uuid4().hex)
+        return self._ask(JobView, "POST", f"/api/v1/jobs/{segment(job)}/cancel", key=uuid.uuid4().hex)
 
     def wait(self, job: str, timeout: float = 30.0) -> JobView:
         """The job when it is final, or as it is after `timeout` seconds (the master allows 60 at most)."""
         query = {"timeout": f"{timeout:g}"}
         return self._ask(
-            JobView, "GET", f"/api/v1/jobs/{_segment(job)}/wait", query=query, timeout=timeout + ANSWER_TIMEOUT
+            JobView, "GET", f"/api/v1/jobs/{segment(job)}/wait", query=query, timeout=timeout + ANSWER_TIMEOUT
         )
 
     def states(self, job: str, told: streams.Watcher | None = None, *, patient: bool = False) -> Iterator[JobView]:
@@ -109,7 +109,7 @@ class Client:
         `told` hears of a break, and with None that it is over. A first connection that fails is an error unless
         `patient`.
         """
-        return streams.job_states(self._lines, _segment(job), streams.Breaks(told, patient=patient))
+        return streams.job_states(self._lines, segment(job), streams.Breaks(told, patient=patient))
 
     def logs(
         self,
@@ -131,7 +131,7 @@ class Client:
         }
         ended = lambda: self.job(job).state.final  # noqa: E731
         breaks = streams.Breaks(told, patient=patient)
-        return streams.log_lines(self._lines, _segment(job), {k: v for k, v in query.items() if v}, ended, breaks)
+        return streams.log_lines(self._lines, segment(job), {k: v for k, v in query.items() if v}, ended, breaks)
 
     def upload(self, context: PackedContext, told: Callable[[int], None] | None = None) -> bool:
         """Sends a packed context unless the master has it; says whether it was sent. `told` hears the bytes sent."""
@@ -154,11 +154,11 @@ class Client:
 
     def agent(self, agent: str) -> AgentView:
         """One agent."""
-        return self._ask(AgentView, "GET", f"/api/v1/agents/{_segment(agent)}")
+        return self._ask(AgentView, "GET", f"/api/v1/agents/{segment(agent)}")
 
     def tell_agent(self, agent: str, what: str) -> AgentView:
         """`drain`, `resume` or `revoke`."""
-        return self._ask(AgentView, "POST", f"/api/v1/agents/{_segment(agent)}/{what}", key=uuid.uuid4().hex)
+        return self._ask(AgentView, "POST", f"/api/v1/agents/{segment(agent)}/{what}", key=uuid.uuid4().hex)
 
     def pools(self) -> Iterator[PoolView]:
         """All pools, by name."""
@@ -348,7 +348,7 @@ def wire_spec(spec: JobSpec) -> dict[str, Any]:
     return data
 
 
-def _segment(name: str) -> str:
+def segment(name: str) -> str:
     """A name as one segment of a path: what a person typed must not reach another endpoint."""
     return quote(name, safe="")
 

@@ -1,0 +1,62 @@
+"""`quorate doctor`: is this machine fit for a master or an agent?"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quorate.cli.app import new_group
+from quorate.cli.exits import Exit
+from quorate.cli.output import Json, bold, coloured, dim, note, print_json
+
+app = new_group("Check whether this machine is fit for a master or an agent.")
+
+
+class Role(StrEnum):
+    """What the machine is to be."""
+
+    MASTER = "master"
+    AGENT = "agent"
+
+
+@app.command()
+def doctor(
+    roles: Annotated[list[Role] | None, typer.Argument(help="master, agent, or both.")] = None,
+    master: Annotated[
+        str | None, typer.Option("--master", metavar="URL", help="Is this master reached from here?")
+    ] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Where the state will lie.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Check whether this machine is fit for a master or an agent. Changes nothing. Exit code 1 if something is in the way."""
+    from quorate.cli import checks
+
+    state = state_dir or (Path("/var/lib/quorate") if os.geteuid() == 0 else Path.home())
+    url = (master or os.environ.get("QUORATE_MASTER") or "").rstrip("/")
+    results = {
+        role: list(checks.run(checks.Subject(role, state.absolute(), url)))
+        for role in roles or [Role.MASTER, Role.AGENT]
+    }
+    found = [result for of_role in results.values() for result in of_role]
+    code = Exit.FAILED if any(result.level is checks.Level.ERROR for result in found) else Exit.OK
+    if as_json:
+        print_json({role: [asdict(result) for result in of_role] for role, of_role in results.items()})
+        return code
+    told: set[checks.Result] = set()
+    for role, of_role in results.items():
+        print(bold(f"{role}"))
+        for result in of_role:
+            if result in told:
+                continue
+            told.add(result)
+            print(f"  {coloured(result.level.ljust(8))} {result.code.ljust(14)} {result.evidence}")
+            if result.remedy and result.level in (checks.Level.WARNING, checks.Level.ERROR, checks.Level.INFO):
+                print(dim(f"  {'':8} {'':14} {result.remedy}"))
+    wrong = [result for result in told if result.level in (checks.Level.WARNING, checks.Level.ERROR)]
+    note("this machine is fit" if not wrong else f"{len(wrong)} things to look at: " + ", ".join(r.code for r in wrong))
+    return code

@@ -1,0 +1,183 @@
+"""`quorate service`: master and agent as systemd services."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quorate.cli.app import new_group
+from quorate.cli.errors import CommandError, usage
+from quorate.cli.output import note
+
+app = new_group("Install master and agent as systemd services.", no_args_is_help=True)
+
+UNITS = Path("/etc/systemd/system")
+
+
+class Role(StrEnum):
+    """What can be a service."""
+
+    MASTER = "master"
+    AGENT = "agent"
+
+
+_MASTER = """\
+[Unit]
+Description=Quorate master
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=notify
+ExecStart={command} master{config}
+Restart=always
+RestartSec=1
+# Agents hold their members through a restart, so stopping is always safe; the store needs no longer than this.
+TimeoutStopSec=30
+LimitNOFILE=65536
+
+# It needs one folder, the network, and nothing else of the machine.
+DynamicUser=yes
+StateDirectory=quorate/master
+StateDirectoryMode=0700
+Environment=QUORATE_MASTER_STATE=%S/quorate/master
+UMask=0077
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome={protect_home}
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_AGENT = """\
+[Unit]
+Description=Quorate agent
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=notify
+ExecStart={command} agent{config}
+Restart=always
+RestartSec=2
+# Members outlive the agent: only its own process is ended, and the next one finds them.
+KillMode=process
+SendSIGKILL=no
+# A member that runs out of memory is that member's failure, not this service's.
+OOMPolicy=continue
+# Members get control groups of their own below this one.
+Delegate=yes
+TasksMax=infinity
+LimitNOFILE=1048576
+LimitMEMLOCK=infinity
+StateDirectory=quorate/agent
+StateDirectoryMode=0711
+Environment=QUORATE_AGENT_STATE=%S/quorate/agent
+
+# Members inherit what is set here, and a training may need any device or folder; so only what harms none of them.
+ProtectClock=yes
+ProtectKernelLogs=yes
+RestrictRealtime=no
+LockPersonality=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def unit(role: Role, config: Path | None) -> str:
+    """The text of the unit file; it starts this very installation of Quorate."""
+    command = f"{_quoted(sys.executable)} -m quorate"
+    # A virtual environment below a home could not be read with ProtectHome=yes.
+    protect_home = "read-only" if _below_home(Path(sys.executable)) else "yes"
+    option = f" --config {_quoted(str(config))}" if config else ""
+    template = _MASTER if role is Role.MASTER else _AGENT
+    return template.format(command=command, config=option, protect_home=protect_home)
+
+
+@app.callback()
+def _group() -> None: ...
+
+
+@app.command()
+def install(
+    role: Annotated[Role, typer.Argument(help="master or agent.")],
+    config: Annotated[Path | None, typer.Option(help="Its settings; else /etc/quorate/…", metavar="FILE")] = None,
+    folder: Annotated[Path, typer.Option("--dir", help="Where unit files lie.")] = UNITS,
+    print_only: Annotated[bool, typer.Option("--print", help="Print the unit file and write nothing.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Enable and start it as well.")] = False,
+) -> None:
+    """Write the unit file of a master or an agent."""
+    if config and not config.is_file():
+        usage(f"there is no file {config}")
+    text = unit(role, config.resolve() if config else None)
+    if print_only:
+        print(text, end="")
+        return
+    name = f"quorate-{role}.service"
+    path = folder / name
+    try:
+        draft = folder / f".{name}.{os.getpid()}"
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", hint=f"sudo {_again(role)}") from None
+    print(f"wrote {path}")
+    if folder != UNITS:
+        return
+    if shutil.which("systemctl") is None:
+        raise CommandError("there is no systemctl here, so systemd does not know of the unit yet")
+    _systemctl("daemon-reload")
+    if now:
+        _systemctl("enable", "--now", name)
+    else:
+        note(f"systemctl enable --now {name} starts it")
+
+
+def _systemctl(*arguments: str) -> None:
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        lines = tuple((done.stderr or done.stdout).strip().splitlines())
+        raise CommandError(f"systemctl {' '.join(arguments)} failed", lines=lines, hint="systemctl status")
+
+
+def _again(role: Role) -> str:
+    return f"{sys.executable} -m quorate service install {role}"
+
+
+def _quoted(word: str) -> str:
+    """As systemd reads a word: % is for specifiers, $ for variables, quotes keep blanks together."""
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{word}"' if any(letter in word for letter in " '\t") else word
+
+
+def _below_home(path: Path) -> bool:
+    return any(path.is_relative_to(home) for home in ("/home", "/root", "/run/user"))

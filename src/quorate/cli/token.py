@@ -1,0 +1,114 @@
+"""`quorate token`: the tokens by which agents join and users are let in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from quorate.cli.app import new_group
+from quorate.cli.errors import usage
+from quorate.cli.output import Json, ago, note, print_json, span, table
+from quorate.cli.session import Master, Token, connect
+
+app = new_group("Create, list and revoke tokens.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    pool: Annotated[str | None, typer.Option(help="A join token: lets agents into this pool.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user's token: calls the API under this name.")] = None,
+    operator: Annotated[bool, typer.Option("--operator", help="With --user: may do everything.")] = False,
+    ttl: Annotated[str | None, typer.Option(metavar="TIME", help="Valid for so long; a join token: 1h.")] = None,
+    uses: Annotated[int | None, typer.Option(min=1, help="How many agents may join with it.")] = None,
+    description: Annotated[str, typer.Option(help="For people.")] = "",
+    as_json: Json = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """Create a token and print it, once: only its hash is kept.
+
+    \b
+      quorate token create --pool default --ttl 1h --uses 4
+      quorate token create --user ada
+    """
+    from quorate.model.duration import DurationError, parse_duration
+
+    if (pool is None) == (user is None):
+        usage("say whom the token is for", "quorate token create --pool default, or quorate token create --user NAME")
+    if operator and user is None:
+        usage("--operator goes with --user")
+    if uses is not None and pool is None:
+        usage("--uses goes with --pool")
+    try:
+        seconds = parse_duration(ttl) if ttl else 3600.0 if pool else None
+    except DurationError as error:
+        usage(f"--ttl: {error}")
+    body: dict[str, Any] = {"kind": "join", "pool": pool, "uses": uses} if pool else {"kind": "user", "user": user}
+    if operator:
+        body["operator"] = True
+    body |= {"ttl": seconds, "description": description}
+    with connect(master, token) as client:
+        made = client.request("POST", "/api/v1/tokens", {k: v for k, v in body.items() if v not in (None, "")})
+        url = client.settings.master
+    if as_json:
+        print_json(made)
+        return
+    print(made["token"])
+    life = f"valid for {span(seconds)}" if seconds else "valid until it is revoked"
+    if pool:
+        note(f"{life}; on the agent's machine: quorate agent --master {url} --token TOKEN")
+    else:
+        note(f"{life}; {user} runs: quorate login {url}")
+
+
+@app.command("list")
+def list_tokens(as_json: Json = False, master: Master = None, token: Token = None) -> None:
+    """List tokens; the tokens themselves are not kept."""
+    with connect(master, token) as client:
+        tokens = client.request("GET", "/api/v1/tokens")["items"]
+    if as_json:
+        print_json(tokens)
+        return
+    table(
+        ["ID", "KIND", "FOR", "CREATED", "EXPIRES", ">USES LEFT", "DESCRIPTION"],
+        (
+            (
+                item["id"],
+                item["kind"],
+                item.get("pool") or item.get("user") or "",
+                ago(_moment(item.get("created_at"))),
+                _until(_moment(item.get("expires_at"))),
+                str(item["uses_left"]) if item.get("uses_left") is not None else "-",
+                item.get("description", ""),
+            )
+            for item in tokens
+        ),
+    )
+
+
+@app.command()
+def revoke(
+    tokens: Annotated[list[str], typer.Argument(metavar="TOKEN_ID...", help="Ids of tokens.")],
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """Revoke tokens; agents that have joined stay (quorate agent revoke ends those)."""
+    from quorate.client.api import segment
+
+    with connect(master, token) as client:
+        for item in tokens:
+            client.request("DELETE", f"/api/v1/tokens/{segment(item)}")
+            print(f"{item} revoked")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _until(moment: datetime | None) -> str:
+    if moment is None:
+        return "never"
+    left = (moment - datetime.now(moment.tzinfo)).total_seconds()
+    return f"in {span(left)}" if left > 0 else "expired"
