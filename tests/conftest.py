@@ -1,0 +1,22 @@
+"""What all tests share: in CI, a test that needs a lab, Docker or a browser must run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+#: Markers of what a developer's machine may lack, and CI must have.
+NEEDED_IN_CI = ("lab", "docker", "browser")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
+    report = yield
+    needed = [name for name in NEEDED_IN_CI if item.get_closest_marker(name)]
+    if os.environ.get("QUORATE_CI") and report.skipped and needed:
+        report.outcome = "failed"
+        report.longrepr = f"marked {', '.join(needed)} and did not run, which is a failure in CI: {report.longrepr}"
+    return report
