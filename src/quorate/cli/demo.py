@@ -68,7 +68,7 @@ def _needs_torch() -> None:
     missing = [module for module in ("torch", "sklearn") if importlib.util.find_spec(module) is None]
     if missing:
         raise CommandError(
-            f"the demo trains with PyTorch on scikit-learn's digits, and {' and '.join(missing)} cannot be imported here",
+            f"the demo trains with PyTorch on scikit-learn's digits; {' and '.join(missing)} cannot be imported here",
             hint="make demo, or pip install 'quorate[demo]'",
         )
 

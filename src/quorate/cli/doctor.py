@@ -33,7 +33,10 @@ def doctor(
     state_dir: Annotated[Path | None, typer.Option(help="Where the state will lie.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Check whether this machine is fit for a master or an agent. Changes nothing. Exit code 1 if something is in the way."""
+    """Check whether this machine is fit for a master or an agent; changes nothing.
+
+    Exit code 1 if something is in the way.
+    """
     from quorate.cli import checks
 
     state = state_dir or (Path("/var/lib/quorate") if os.geteuid() == 0 else Path.home())

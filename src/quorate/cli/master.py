@@ -15,7 +15,7 @@ app = new_group("Run the master; stop, back up, restore and adopt it.", invoke_w
 
 
 @app.callback(
-    epilog="Settings: flag, else $QUORATE_MASTER_…, else the file (--config, $QUORATE_CONFIG, /etc/quorate/master.yaml)."
+    epilog="Settings: flag, else $QUORATE_MASTER_…, else --config, $QUORATE_CONFIG or /etc/quorate/master.yaml."
 )
 def master(
     ctx: typer.Context,

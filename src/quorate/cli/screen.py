@@ -17,7 +17,10 @@ MAX_BARS = 6
 _COLOURS = ("36", "35", "33", "32", "34", "96", "95", "93", "92", "94")
 #: Escape sequences but those of colour: a member must not move the cursor of the one who reads its log.
 _CONTROL = re.compile(
-    r"\x1b\[[0-9;?]*[A-Za-ln-z@`]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[^\[]|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]"
+    r"\x1b\[[0-9;?]*[A-Za-ln-z@`]"  # what moves or erases
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles and other texts for the terminal itself
+    r"|\x1b[^\[]"
+    r"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]"
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

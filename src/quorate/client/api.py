@@ -189,7 +189,9 @@ class Client:
         try:
             return view.model_validate_json(answer.content)
         except ValidationError as error:
-            raise self._no_master(f"its answer to {method} {path} is not what is expected: {error}") from None
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise self._no_master(f"its answer to {method} {path} cannot be read ({where}: {first['msg']})") from None
 
     def _send(
         self,
