@@ -17,11 +17,11 @@ def line(text: str, rank: int = 0, end: str = "\n", stream: str = "stdout") -> L
     return LogLine(member=f"k3jd-1.{rank}.1", rank=rank, stream=stream, time=NOW, text=text, end=end, offset=1)
 
 
-def shown(lines: list[LogLine], names: dict[int, str] | None = None, *, terminal: bool = False, state: str = "") -> str:
+def shown(
+    lines: list[LogLine], names: dict[int, str] | None = None, *, terminal: bool = False, faithful: bool = False
+) -> str:
     out = io.StringIO()
-    screen = Screen(names or {0: "main1"}, out, terminal)
-    if state:
-        screen.tell(state)
+    screen = Screen(names or {0: "main1"}, out, terminal, faithful=faithful)
     for item in lines:
         screen.write([item])
     screen.finish()
@@ -69,9 +69,13 @@ def test_output_without_a_last_newline_is_shown_at_the_end() -> None:
     assert shown([line("a"), line("no newline", end="")]) == "a\nno newline\n"
 
 
-def test_elsewhere_than_on_a_terminal_nothing_is_changed() -> None:
+def test_a_log_that_goes_to_a_program_is_not_changed() -> None:
     text = "\r 10%\r 20%\x1b[31mred\x1b[2J\x07"
-    assert shown([line(text)]) == text + "\n"
+    assert shown([line("\r  1%", end=""), line(text)], faithful=True) == "\r  1%" + text + "\n"
+
+
+def test_a_job_that_is_followed_off_a_terminal_shows_each_bar_once() -> None:
+    assert shown([line("\r 10%", end=""), line("\r 20%", end=""), line("\r100%")]) == "100%\n"
 
 
 def test_a_progress_bar_is_drawn_in_its_place_and_stays_once() -> None:

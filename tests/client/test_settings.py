@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from quorate.client.settings import DEFAULT_MASTER, Settings, forget, load, reso
 @pytest.fixture(autouse=True)
 def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    # Root looks in /var/lib, where a test has no business.
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     for name in ("QUORATE_MASTER", "QUORATE_TOKEN", "QUORATE_CA"):
         monkeypatch.delenv(name, raising=False)
 
@@ -45,6 +49,18 @@ def test_the_file_is_readable_by_its_owner_alone() -> None:
     path.chmod(0o644)
     save(Settings("http://a:1", "other"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_master_on_this_machine_needs_no_login_and_its_token_goes_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "quorate" / "master"
+    folder.mkdir(parents=True)
+    (folder / "admin.token").write_text("of-the-operator\n")
+    urls = ["https://127.0.0.1:8443", "http://127.0.0.1:8080"]
+    (folder / "master.ready").write_text(json.dumps({"pid": 1, "urls": urls}))
+    assert (resolve().master, resolve().token) == ("http://127.0.0.1:8080", "of-the-operator")
+    assert resolve("http://elsewhere:8080").token == ""
+    save(Settings("https://mine:8443", "mine"))
+    assert (resolve().master, resolve().token) == ("https://mine:8443", "mine")
 
 
 @pytest.mark.parametrize("text", ["- a\n", "{", "master: 5\n", "master: host:8080\n", "master: http://\n"])

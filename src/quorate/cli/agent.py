@@ -38,6 +38,10 @@ def agent(
     fake_slots: Annotated[int | None, typer.Option(min=0, help="Pretend to have so many GPUs, for tests.")] = None,
     pool: Annotated[str | None, typer.Option(help="The pool to join, if the token leaves it open.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="A label. Repeatable.")] = None,
+    members_as: Annotated[
+        str | None, typer.Option(help="users: each allocation under a user of its own (as root); self: as the agent.")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option("--ca", help="Authority of the master (PEM).", metavar="FILE")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where its key and its members' files lie.")] = None,
 ) -> int | None:
     """Without a command: run the agent of this machine, in the foreground.
@@ -58,7 +62,9 @@ def agent(
         "fake_slots": fake_slots,
         "pool": pool,
         "labels": pairs("--label", label) or None,
-        "state_dir": str(state_dir) if state_dir else None,
+        "members_as": members_as,
+        "ca_file": str(ca.resolve()) if ca else None,
+        "state_dir": str(state_dir.resolve()) if state_dir else None,
     }
     given = {key: value for key, value in given.items() if value is not None}
     if ctx.invoked_subcommand is not None:

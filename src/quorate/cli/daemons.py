@@ -7,10 +7,14 @@ import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quorate.cli.errors import CommandError
 from quorate.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from quorate.agent.config import AgentConfig
+    from quorate.model.yamlfile import FileProblems
 
 
 def run_master(config: Path | None, flags: Mapping[str, Any], *, ready_fd: int | None, verbose: bool) -> int:
@@ -22,12 +26,91 @@ def run_master(config: Path | None, flags: Mapping[str, Any], *, ready_fd: int |
     try:
         settings = master_config.load(flags, os.environ, config, ready_fd=_also_systemd(ready_fd), verbose=verbose)
     except FileProblems as error:
-        raise CommandError(
-            "the settings cannot be used", lines=tuple(map(str, error.problems)), code=Exit.USAGE
-        ) from None
+        raise _bad_settings(error, "master") from None
     except master_config.ConfigError as error:
         raise CommandError(str(error), hint="quorate master --help", code=Exit.USAGE) from None
     return server.run(settings)
+
+
+def restore_master(file: Path, state_dir: Path | None, *, force: bool) -> int:
+    """Puts a backup where a master will start."""
+    from quorate.cli.output import note
+    from quorate.master import backup
+    from quorate.master.config import default_state_directory
+
+    folder = state_dir or default_state_directory(os.environ)
+    try:
+        notes = backup.restore(file, folder, force=force)
+    except backup.BackupError as error:
+        raise CommandError(str(error)) from None
+    print(f"{file} is restored in {folder}")
+    for line in notes:
+        note(line)
+    note("start the master; its agents change nothing until: quorate master adopt")
+    return Exit.OK
+
+
+#: Variables of an agent besides QUORATE_AGENT_<KEY>: what users and agents call alike.
+_AGENT_VARIABLES = {"master": "QUORATE_MASTER", "token": "QUORATE_TOKEN", "ca_file": "QUORATE_CA"}
+AGENT_FILE = Path("/etc/quorate/agent.yaml")
+
+
+def run_agent(config: Path | None, flags: Mapping[str, Any]) -> int:
+    """Runs this machine's agent until it is told to stop; raises CommandError for settings that cannot be used."""
+    from quorate.agent import daemon
+
+    settings = agent_settings(config, flags, os.environ)
+    # Whatever this process starts must not carry the token in its environment.
+    os.environ.pop("QUORATE_TOKEN", None)
+    daemon.log_to_stderr()
+    return daemon.run(settings)
+
+
+def agent_settings(config: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str]) -> AgentConfig:
+    """Flag beats environment beats file beats default."""
+    from quorate.agent.config import AgentConfig
+    from quorate.model.yamlfile import Document, FileProblems, parse_yaml, validate
+
+    named = config or (Path(environment["QUORATE_CONFIG"]) if environment.get("QUORATE_CONFIG") else None)
+    file = named or AGENT_FILE
+    document = Document("the command line", {})
+    try:
+        document = parse_yaml(file.read_text(), str(file))
+    except FileNotFoundError:
+        if named:
+            raise CommandError(f"there is no file {named}", code=Exit.USAGE) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read: {error}", code=Exit.USAGE) from None
+    except FileProblems as error:
+        raise _bad_settings(error, "agent") from None
+    if isinstance(document.data, dict):
+        for key in AgentConfig.model_fields:
+            for variable in (_AGENT_VARIABLES.get(key, ""), f"QUORATE_AGENT_{key.upper()}"):
+                if variable and environment.get(variable):
+                    document.data[key] = environment[variable]
+        document.data |= flags
+        if not document.data.get("master"):
+            raise CommandError(
+                "which master? This would run the agent of this machine",
+                hint="quorate agent --master URL --token TOKEN, or quorate agent list for the cluster's agents",
+                code=Exit.USAGE,
+            )
+    try:
+        return validate(document, AgentConfig)
+    except FileProblems as error:
+        raise _bad_settings(error, "agent") from None
+
+
+def end_agent(state_dir: Path) -> bool:
+    """Ends the agent of a state folder with all its members; False if some are left."""
+    from quorate.agent import daemon
+
+    return daemon.end(state_dir)
+
+
+def _bad_settings(error: FileProblems, command: str) -> CommandError:
+    lines = tuple(str(problem) for problem in error.problems)
+    return CommandError("the settings cannot be used", lines=lines, hint=f"quorate {command} --help", code=Exit.USAGE)
 
 
 def _also_systemd(ready_fd: int | None) -> int | None:

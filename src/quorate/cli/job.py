@@ -73,7 +73,7 @@ def logs(
     job: Id,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
     member: Annotated[str, typer.Option(help="Only this member: its name (sub1), or its rank.")] = "",
-    attempt: Annotated[int | None, typer.Option(min=1, help="Only this attempt; else the newest.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Only this attempt; else all of them.")] = None,
     tail: Annotated[int | None, typer.Option(min=0, help="Begin with the last N lines of each member.")] = None,
     times: Annotated[bool, typer.Option("--times", "-t", help="The time (UTC) before each line.")] = False,
     as_json: Json = False,
@@ -92,7 +92,7 @@ def logs(
             for line in lines:
                 print(line.model_dump_json(), flush=follow)
             return
-        screen = Screen({} if member else names_of(detail))
+        screen = Screen({} if member else names_of(detail), faithful=True)
         batch = []
         try:
             for line in lines:

@@ -9,12 +9,13 @@ import shutil
 import socket
 import string
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from quorate.cli import daemons
 from quorate.cli.errors import CommandError
-from quorate.cli.processes import MARK, Daemon, end, spawn, sweep, wait_until
+from quorate.cli.processes import MARK, Daemon, end, spawn, sweep, wait_for_word, wait_until
 from quorate.client.api import Client
 from quorate.client.settings import Settings
 from quorate.model.problem import QuorateError
@@ -95,38 +96,31 @@ class LocalCluster:
         state = self.folder / "master"
         state.mkdir(mode=0o700, exist_ok=True)
         port = self.url.rsplit(":", 1)[1]
-        self._spawn(
-            "the master",
-            ["master", "--listen", "127.0.0.1", "--port", port, "--state-dir", str(state)],
-            {},
-        )
-        wait_until(self._master_answers, "the master's start", self.daemons[-1:])
-
-    def _master_answers(self) -> bool:
-        try:
-            with Client(self.settings()) as client:
-                client.master()
-        except (QuorateError, OSError):
-            return False
-        return True
+        reader, writer = os.pipe()
+        arguments = ["master", "--listen", "127.0.0.1", "--port", port, "--state-dir", str(state)]
+        daemon = self._spawn("the master", [*arguments, "--ready-fd", str(writer)], {}, keep=[writer])
+        os.close(writer)
+        wait_for_word(reader, daemon)
 
     def _start_agent(self, name: str, number: int, slots: int | None, token: str) -> None:
         state = self.folder / f"agent-{name}"
         state.mkdir(mode=0o700, exist_ok=True)
         arguments = ["agent", "--master", self.url, "--name", name, "--state-dir", str(state)]
-        arguments += ["--advertise-address", f"127.0.0.{FIRST_ADDRESS + number}"]
+        arguments += ["--advertise-address", f"127.0.0.{FIRST_ADDRESS + number}", "--members-as", "self"]
         if slots is not None:
             arguments += ["--slots", str(slots)]
         # In the environment, for the list of processes is open to everybody on the machine.
         self._spawn(f"agent {name}", arguments, {"QUORATE_TOKEN": token})
 
-    def _spawn(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
-        log = self.folder / f"{arguments[0] if name == 'the master' else name.replace(' ', '-')}.log"
+    def _spawn(self, name: str, arguments: list[str], environment: dict[str, str], keep: Sequence[int] = ()) -> Daemon:
+        log = self.folder / f"{name.removeprefix('the ').replace(' ', '-')}.log"
         # Members find the interpreter that Quorate runs with as `python`, whether its environment is active or not.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         environment = {MARK: self.mark, "PATH": path, **environment}
-        self.daemons.append(spawn(name, arguments, log, environment))
+        daemon = spawn(name, arguments, log, environment, keep)
+        self.daemons.append(daemon)
         self.save()
+        return daemon
 
     def _wait_for_agents(self, client: Client, names: set[str]) -> None:
         def ready() -> bool:
@@ -143,7 +137,8 @@ class LocalCluster:
         if self.running():
             members = self._cancel_jobs(told)
             told("stopping the agents")
-            end([daemon for daemon in self.daemons if daemon.name.startswith("agent")])
+            for folder in self.folder.glob("agent-*/"):
+                daemons.end_agent(folder)
             told("stopping the master")
             end(self.daemons)
         sweep(self.mark, members)

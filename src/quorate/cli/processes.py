@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import sys
 import time
@@ -42,8 +43,10 @@ class Daemon:
             return None
 
 
-def spawn(name: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> Daemon:
-    """Starts `quorate ARGUMENTS` in a session of its own; its output goes to `log`."""
+def spawn(
+    name: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str], keep: Sequence[int] = ()
+) -> Daemon:
+    """Starts `quorate ARGUMENTS` in a session of its own, its output in `log`; it inherits the descriptors `keep`."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "quorate", *arguments],
@@ -53,9 +56,20 @@ def spawn(name: str, arguments: Sequence[str], log: Path, environment: Mapping[s
             start_new_session=True,
             env={**os.environ, **environment},
             cwd=log.parent,
+            pass_fds=keep,
         )
     _children.append(process)
     return Daemon(name, process.pid, psutil.Process(process.pid).create_time(), str(log))
+
+
+def wait_for_word(reader: int, daemon: Daemon, within: float = 60.0) -> None:
+    """Returns once a line comes out of the pipe; raises CommandError with the log's end if the daemon ends instead."""
+    with os.fdopen(reader, "rb") as pipe:
+        ready, _, _ = select.select([pipe], [], [], within)
+        if ready and pipe.readline():
+            return
+    why = f"took longer than {within:g} s to start" if daemon.process() else "ended while it started"
+    raise CommandError(f"{daemon.name} {why}", lines=last_lines(Path(daemon.log)))
 
 
 #: Kept so that ended children are reaped and the interpreter does not warn of them.

@@ -26,12 +26,23 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Screen:
-    """Writes log lines with the member's name before each; one member alone gets no prefix."""
+    """Writes log lines with the member's name before each; one member alone gets no prefix.
 
-    def __init__(self, names: dict[int, str], out: TextIO | None = None, terminal: bool | None = None) -> None:
+    Off a terminal, a line that was drawn over is written as it stood at last, or, if `faithful`, byte for byte.
+    """
+
+    def __init__(
+        self,
+        names: dict[int, str],
+        out: TextIO | None = None,
+        terminal: bool | None = None,
+        *,
+        faithful: bool = False,
+    ) -> None:
         self.out = out or sys.stdout
         self.terminal = self.out.isatty() if terminal is None else terminal
         self.names = names
+        self.faithful = faithful
         self.pending: dict[tuple[str, str], str] = {}
         self.bars: dict[tuple[str, str], str] = {}
         self.state = ""
@@ -63,14 +74,16 @@ class Screen:
             self.bars.pop(key, None)
             yield self._line(line.member, text, line.rank)
         else:
-            self.pending[key] = text
+            # What was drawn over needs no memory.
+            self.pending[key] = text if self.faithful and not self.terminal else _last_drawn(text)
             if self.terminal:
-                # What was drawn over needs no memory.
-                self.pending[key] = self.bars[key] = _last_drawn(text)
+                self.bars[key] = self.pending[key]
 
     def _line(self, member: str, text: str, rank: int | None = None) -> str:
+        if not self.faithful or self.terminal:
+            text = _last_drawn(text)
         if self.terminal:
-            text = _CONTROL.sub("", _last_drawn(text))
+            text = _CONTROL.sub("", text)
             if "\x1b" in text:
                 text += "\x1b[0m"
         rank = int(member.split(".")[1]) if rank is None else rank

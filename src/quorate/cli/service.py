@@ -84,7 +84,7 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-Type=notify
+Type=exec
 ExecStart={command} agent{config}
 Restart=always
 RestartSec=2
@@ -100,7 +100,7 @@ LimitNOFILE=1048576
 LimitMEMLOCK=infinity
 StateDirectory=quorate/agent
 StateDirectoryMode=0711
-Environment=QUORATE_AGENT_STATE=%S/quorate/agent
+Environment=QUORATE_AGENT_STATE_DIR=%S/quorate/agent
 
 # Members inherit what is set here, and a training may need any device or folder; so only what harms none of them.
 ProtectClock=yes

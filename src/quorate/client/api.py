@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from quorate.client import streams
 from quorate.client.errors import ApiError, ClientError, NotAMaster, SettingsError, Unreachable, Untrusted
+from quorate.client.lean import load_httpx
 from quorate.client.settings import Settings
 from quorate.model.job import JobSpec
 from quorate.model.problem import Problem
@@ -168,6 +169,11 @@ class Client:
         """The master itself."""
         return self._ask(MasterView, "GET", "/api/v1/master")
 
+    def backup(self) -> Iterator[bytes]:
+        """The pieces of a tar with the store and the contexts, taken while the master runs."""
+        with self._stream("POST", "/api/v1/master/backup", {}) as pieces:
+            yield from pieces
+
     def request(self, method: str, path: str, body: Any = None, *, timeout: float = ANSWER_TIMEOUT) -> Any:
         """For what has no view: sends and returns plain JSON (none for an empty answer)."""
         answer = self._send(method, path, body=body, timeout=timeout)
@@ -247,14 +253,18 @@ class Client:
             self._check(answer)
         return answer
 
+    def _lines(self, path: str, parameters: dict[str, str]) -> contextlib.AbstractContextManager[Iterator[bytes]]:
+        return self._stream("GET", path, parameters)
+
     @contextlib.contextmanager
-    def _lines(self, path: str, parameters: dict[str, str]) -> Iterator[Iterator[bytes]]:
+    def _stream(self, method: str, path: str, parameters: dict[str, str]) -> Iterator[Iterator[bytes]]:
+        load_httpx()
         import httpx
 
         timeout = httpx.Timeout(STREAM_TIMEOUT, connect=CONNECT_TIMEOUT)
         with (
             self._problems(),
-            self._connection().stream("GET", path, params=parameters, timeout=timeout) as answer,
+            self._connection().stream(method, path, params=parameters, timeout=timeout) as answer,
         ):
             if answer.is_error:
                 answer.read()
@@ -290,6 +300,7 @@ class Client:
 
     @contextlib.contextmanager
     def _problems(self) -> Iterator[None]:
+        load_httpx()
         import httpx
 
         url, source = self.settings.master, self.settings.source

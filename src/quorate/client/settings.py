@@ -1,5 +1,6 @@
 """Which master the client talks to, and as whom: flag, else environment, else client.yaml."""
 
+import json
 import os
 import stat
 from dataclasses import dataclass
@@ -52,21 +53,22 @@ def check_url(url: str, source: str) -> str:
 
 
 def resolve(master: str | None = None, token: str | None = None, ca: Path | None = None) -> Settings:
-    """Flag beats environment beats client.yaml beats the default.
+    """Flag beats environment beats client.yaml beats the master on this machine.
 
     A token from client.yaml goes only to the master that stands beside it, never to a URL from elsewhere.
     """
-    saved = load()
+    known = load() or of_this_machine()
     if master:
         url, source = master, "--master"
     elif os.environ.get(MASTER_VARIABLE):
         url, source = os.environ[MASTER_VARIABLE], MASTER_VARIABLE
-    elif saved:
-        url, source = saved.master, str(settings_file())
+    elif known:
+        url, source = known.master, known.source
     else:
         url, source = DEFAULT_MASTER, "the default"
     url = check_url(url, source)
-    known = saved if saved and saved.master == url else None
+    if known and known.master != url:
+        known = None
     ca_variable = os.environ.get(CA_VARIABLE)
     return Settings(
         master=url,
@@ -100,6 +102,23 @@ def load() -> Settings | None:
         ca=Path(ca) if ca else None,
         source=str(path),
     )
+
+
+def of_this_machine() -> Settings | None:
+    """The master that runs on this machine as this user or, for root, as a service: it leaves its URL and a token.
+
+    Whoever can read its state folder holds the cluster anyway. None where there is no such master.
+    """
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "quorate"
+    folder = (Path("/var/lib/quorate") if os.geteuid() == 0 else home) / "master"
+    try:
+        urls = json.loads((folder / "master.ready").read_text())["urls"]
+        token = (folder / "admin.token").read_text().strip()
+        # Without TLS, for on this machine its own certificate is not known to the system.
+        url = next(url for url in urls if url.startswith("http://"))
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return None
+    return Settings(check_url(url, str(folder)), token, source="the master on this machine")
 
 
 def save(settings: Settings) -> Path:
