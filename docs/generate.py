@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.main import get_command
 from quorate.cli.app import COMMANDS, root
 from quorate.cli.exits import Exit
 from quorate.client import settings
+from quorate.model.duration import format_duration
 from quorate.model.job import JobSpec, Resources
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -78,8 +80,12 @@ def _type(key: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 
 def _default(key: dict[str, Any]) -> str:
-    value = key.get("default", "{}")
-    return {None: "none", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else "{}"
+    value = key.get("default", {})
+    if value is None:
+        return "none"
+    if isinstance(value, bool | dict):
+        return json.dumps(value)
+    return format_duration(value) if isinstance(value, float) else str(value)
 
 
 def exit_codes() -> str:

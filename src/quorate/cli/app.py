@@ -61,6 +61,7 @@ class Root(TyperGroup):
         module = importlib.import_module(f"quorate.cli.{COMMANDS[cmd_name].module or cmd_name}")
         command = get_command(module.app)
         command.name = cmd_name
+        _plain_help(command)
         return command  # type: ignore[return-value]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -80,6 +81,13 @@ class Root(TyperGroup):
         for heading in headings:
             with formatter.section(heading):
                 formatter.write_dl([(name.ljust(10), e.help) for name, e in COMMANDS.items() if e.heading == heading])
+
+
+def _plain_help(command: Any) -> None:
+    """All help looks alike, whatever a module's author has set, and none of it waits for Rich to be imported."""
+    command.rich_markup_mode = None
+    for inner in getattr(command, "commands", {}).values():
+        _plain_help(inner)
 
 
 root = typer.Typer(

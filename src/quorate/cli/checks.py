@@ -218,7 +218,7 @@ def docker(_: Subject) -> Result:
 def accelerators(_: Subject) -> Result:
     """What NVML sees."""
     try:
-        import pynvml
+        import pynvml  # type: ignore[import-untyped]
 
         pynvml.nvmlInit()
     except Exception as error:

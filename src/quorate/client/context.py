@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from quorate.client.errors import ContextRefused
+from quorate.model.contextlimits import MAX_BYTES, MAX_FILES, MAX_PACKED_BYTES
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-#: What a context may be at most: files, bytes before and bytes after compression. The master enforces the same.
-MAX_FILES = 20_000
-MAX_BYTES = 512 * 1024 * 1024
-MAX_PACKED_BYTES = 256 * 1024 * 1024
 IGNORE_FILE = ".quorateignore"
 #: Never useful to a job, often large: left out unless .quorateignore takes them in again with `!`.
 ALWAYS_IGNORED = (".git/", "__pycache__/", ".venv/", "*.pyc", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/")

@@ -73,8 +73,10 @@ class JobSpec(_Noun):
     kind: JobKind = Field(JobKind.COMMAND, description="train or command.")
     entrypoint: tuple[str, ...] = Field(description="The command of each member; a text is run by `sh -c`.")
     launcher: Launcher = Field(Launcher.NONE, description="torch wraps the entry point in torch.distributed.run.")
-    resources: Resources = Field(default_factory=Resources)
-    placement: Placement = Field(Placement.SPREAD)
+    resources: Resources = Field(default_factory=Resources, description="What it needs, and where.")
+    placement: Placement = Field(
+        Placement.SPREAD, description="Members over many agents, on few, or all on a single one."
+    )
     colocate: bool = Field(False, description="Lets GPU members of this job share an agent.")
     environment: dict[str, str] = Field(default_factory=dict, description="Variables of each member; never overridden.")
     secrets: dict[str, SecretStr] = Field(

@@ -1,0 +1,123 @@
+"""Following a job on a terminal: bars, the line of state, and what Ctrl-C asks."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.cli.conftest import Quorate
+
+
+class Terminal:
+    """A person at a terminal: types, and waits for what is shown."""
+
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+        self.process = process
+        self.descriptor = descriptor
+        self.shown = ""
+
+    def wait_for(self, text: str, within: float = 60.0) -> None:
+        """Returns once `text` has been shown."""
+        deadline = time.monotonic() + within
+        while text not in self.shown:
+            ready, _, _ = select.select([self.descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{text!r} was not shown within {within} s, but: {self.shown!r}"
+            try:
+                self.shown += os.read(self.descriptor, 65536).decode(errors="replace")
+            except OSError:
+                raise AssertionError(f"it ended before it showed {text!r}: {self.shown!r}") from None
+
+    def types(self, text: str) -> None:
+        """Types; \\x03 is Ctrl-C."""
+        os.write(self.descriptor, text.encode())
+
+    def code(self) -> int:
+        """The exit code, once it has ended; takes in what is shown until then."""
+        while True:
+            try:
+                data = os.read(self.descriptor, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            self.shown += data.decode(errors="replace")
+        return self.process.wait(60)
+
+
+@contextmanager
+def terminal(cluster: Quorate, *arguments: str) -> Iterator[Terminal]:
+    """Runs a command on a terminal of its own, as its session's leader, so that Ctrl-C reaches it."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        cluster.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, cwd=cluster.home,
+        env={**cluster.environment, "TERM": "xterm"}, start_new_session=True,
+        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield Terminal(process, ours)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+SLEEP = ("--grace", "1s", "--", "sh", "-c", "echo ready; exec sleep 300")
+
+
+def only_job(cluster: Quorate, state: str) -> str:
+    jobs = cluster("job", "list", "--state", state, "--json").json
+    return str(jobs[0]["id"])
+
+
+def test_a_bar_is_drawn_in_its_place_and_the_state_stands_below(cluster: Quorate) -> None:
+    script = "printf '\\r 10%%'; sleep 0.4; printf '\\r 60%%'; sleep 0.4; printf '\\r100%%\\n'; echo done"
+    with terminal(cluster, "run", "--", "sh", "-c", script) as person:
+        person.wait_for(" 60%")
+        person.wait_for("runs on")
+        assert person.code() == 0
+    last = person.shown.replace("\r", "").rpartition("\x1b[J")[2]
+    assert "completed" in person.shown and " 10%" not in last
+
+
+def test_ctrl_c_asks_and_c_cancels(cluster: Quorate) -> None:
+    with terminal(cluster, "run", *SLEEP) as person:
+        person.wait_for("ready")
+        person.types("\x03")
+        person.wait_for("Cancel the job")
+        person.types("c\n")
+        assert person.code() == 130
+    assert "was cancelled" in person.shown
+
+
+def test_ctrl_c_asks_and_enter_leaves_the_job_running(cluster: Quorate) -> None:
+    with terminal(cluster, "run", *SLEEP) as person:
+        person.wait_for("ready")
+        person.types("\x03")
+        person.wait_for("Cancel the job")
+        person.types("\n")
+        assert person.code() == 130
+    assert "the job runs on" in person.shown
+    cluster("job", "cancel", only_job(cluster, "running"), "--wait")
+
+
+def test_a_second_ctrl_c_leaves_the_job_running(cluster: Quorate) -> None:
+    with terminal(cluster, "run", *SLEEP) as person:
+        person.wait_for("ready")
+        person.types("\x03")
+        person.wait_for("Cancel the job")
+        person.types("\x03")
+        assert person.code() == 130
+    assert "the job runs on" in person.shown
+    cluster("job", "cancel", only_job(cluster, "running"), "--wait")
+
+
+def test_tables_fit_the_terminal(cluster: Quorate) -> None:
+    with terminal(cluster, "agent", "list") as person:
+        assert person.code() == 0
+    assert "AGENT" in person.shown and "ready" in person.shown
