@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from tests.agent.peer import DEADLINE_S
 
 from quorate.agent import daemon
+
+Value = TypeVar("Value")
 
 #: An agent that has joined already: what `quorate agent` runs, without the command line around it.
 _PROGRAM = """
@@ -40,13 +44,15 @@ class Agent:
         master = f"http://127.0.0.1:{port}"
         kept = {"agent": self.name, "key": "qa1.x", "master": master, "authority": "", "joined": True}
         (self.state / "membership.json").write_text(json.dumps(kept))
-        config = {
-            "name": self.name,
-            "master": master,
-            "state_dir": str(self.state),
-            "members_as": "self",
-            **self.settings,
-        }
+        self._run(master)
+
+    def join(self, master: str, token: str) -> None:
+        """Its first start, with a join token."""
+        self._run(master, token=token)
+
+    def _run(self, master: str, **more: str) -> None:
+        config = {"name": self.name, "master": master, "state_dir": str(self.state), "members_as": "self"}
+        config |= self.settings | more
         self.process = subprocess.Popen([sys.executable, "-c", _PROGRAM, json.dumps(config)])
 
     def kill(self) -> None:
@@ -58,6 +64,13 @@ class Agent:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
+
+    def remove(self) -> None:
+        """Ends it, all its members, and its folder."""
+        if self.process is not None:
+            self.kill()
+        assert daemon.end(self.state)
+        shutil.rmtree(self.state)
 
     def folder(self, member: str) -> Path:
         return self.state / "members" / member
@@ -73,19 +86,29 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.fixture
-def agent() -> Iterator[Agent]:
-    # Not pytest's own folder: nobody else may enter that, and members may be other users.
+def until(condition: Callable[[], Value]) -> Value:
+    """The same where nothing else goes on meanwhile; returns what the condition gave."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it has not come about"
+        time.sleep(0.01)
+    return value
+
+
+def new_agent(name: str = "alpha") -> Agent:
+    """With a folder that other users may pass through; pytest's own may be entered by nobody else."""
     state = Path(tempfile.mkdtemp(prefix="quorate-agent-"))
     state.chmod(0o711)
-    agent = Agent(state)
+    return Agent(state, name)
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    agent = new_agent()
     try:
         yield agent
     finally:
-        if agent.process is not None:
-            agent.kill()
-        assert daemon.end(state)
-        shutil.rmtree(state)
+        agent.remove()
 
 
 @dataclass
