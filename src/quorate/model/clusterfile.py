@@ -52,8 +52,12 @@ def _network(value: object) -> Network:
 
 
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise ValueError("is not a URL such as http://proxy.example.org")
     if parts.username or parts.password:
         raise ValueError("carries a password; a proxy's credentials belong in the agent's own file")

@@ -44,6 +44,7 @@ class _Builder:
     def __init__(self, cluster: ClusterFile) -> None:
         self.cluster = cluster
         self.findings: list[Finding] = []
+        self.names: dict[str, Party] = {}
         self.master = _party(Role.MASTER, "master", cluster.master.where, cluster.master.names)
         self.users = _party(Role.USER, "users", cluster.users.where)
         self.operators = _party(Role.OPERATOR, "operators", cluster.operators.where if cluster.operators else Where())
@@ -86,7 +87,7 @@ class _Builder:
                     yield self.planned(flow, inside[source], inside[destination], (port,))
                     return
                 for party, own_port in self.outside(destination, pool, settings):
-                    yield self.planned(flow, inside[source], party, (own_port or port,))
+                    yield self.planned(flow, inside[source], self.named(party), (own_port or port,))
 
     def forbidden(self) -> Iterator[PlannedFlow]:
         """Yield what must fail and what a firewall of machines can see: users and everybody to agents."""
@@ -96,7 +97,9 @@ class _Builder:
                 agents = self.agents[pool.name]
                 elsewhere = source
                 if source is self.users:
-                    elsewhere = replace(source, addresses=without(source.addresses, agents.addresses))
+                    left = without(source.addresses, agents.addresses)
+                    if left != source.addresses:
+                        elsewhere = replace(source, name=f"users outside {pool.name}", addresses=left)
                     if source.known and not elsewhere.known:
                         continue  # every user's machine is an agent
                 for transport in catalogue.FORBIDDEN[flow_id].transports:
@@ -120,6 +123,14 @@ class _Builder:
             providers=frozenset([pool.provider.type]) if pool.provider else frozenset(),
             features=frozenset(features),
         )
+
+    def named(self, party: Party) -> Party:
+        """Return the party under a name that no other party of the plan has."""
+        number, name = 1, party.name
+        while self.names.setdefault(party.key, party) != party:
+            number += 1
+            party = replace(party, name=f"{name} ({number})")
+        return party
 
     def planned(
         self, flow: Flow, source: Party, destination: Party, ports: tuple[PortRange, ...], because: str = ""
