@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import secrets
 import socket
 from typing import Any
@@ -13,10 +14,15 @@ PURPOSES = ("rendezvous", "watch", "torch", "main")
 
 
 def free_port(address: str) -> int:
-    """A port on which nobody listens at this moment."""
-    with socket.socket() as listener:
-        listener.bind((address, 0))
-        return int(listener.getsockname()[1])
+    """A port on which nobody listens at this moment, and from which the kernel connects nowhere by itself."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
+            try:
+                listener.bind((address, port))
+            except OSError:
+                continue
+            return port
 
 
 def gang(size: int, *, rank: int = 0, slots: int = 1, network: Network = Network.HOST, **fields: Any) -> Configuration:
