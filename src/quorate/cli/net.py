@@ -168,23 +168,32 @@ def ports(
     gpu: Annotated[bool, typer.Option("--gpu", help="With NCCL.")] = False,
     window: Annotated[str | None, typer.Option(metavar="A-B", help="A window to check instead of the pool's.")] = None,
     as_json: Json = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Also ask the master which ports are leased.")] = False,
+    master: Master = None,
+    token: Token = None,
 ) -> None:
     """The ports of a job, and how many it needs.
 
-    Also says which defaults of frameworks collide where jobs share the host's network.
+    Also says which defaults of frameworks collide where jobs share the host's network, and with --cluster which ports
+    members of running jobs hold there.
     """
     from quorate.cli import netinput, netview
     from quorate.network.findings import failing
     from quorate.network.portreport import report
 
-    source = netinput.cluster(config)
+    source = netinput.cluster(config, live=cluster, master=master, token=token)
     made = report(
         source.file,
         netinput.pool(source.file, pool),
         netinput.shape(launcher, nodes, ranks, groups, gpu),
         netinput.port_range(window) if window else None,
     )
-    netview.show_ports(made, as_json=as_json)
+    leases = None
+    if cluster:
+        from quorate.cli.netlive import live_leases
+
+        leases = live_leases(master, token)
+    netview.show_ports(made, leases, as_json=as_json)
     if failing(made.findings):
         raise typer.Exit(Exit.FAILED)
 

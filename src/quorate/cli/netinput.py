@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, get_args
+from typing import NoReturn, get_args
 
 from quorate.cli.errors import CommandError
 from quorate.cli.exits import Exit
-from quorate.model.clusterfile import ClusterFile, Launcher, PoolSection, Where
+from quorate.model.clusterfile import ClusterFile, Launcher, PoolSection
 from quorate.model.ports import InvalidPorts, PortRange
 from quorate.model.yamlfile import FileProblems, did_you_mean, load_yaml
 from quorate.network.budget import Shape
 from quorate.network.clusterplan import plan_cluster
 from quorate.network.noproxy import no_proxy
 from quorate.network.plan import Plan
-
-if TYPE_CHECKING:
-    from quorate.model.views import AgentView
 
 SYSTEM_FILE = Path("/etc/quorate/master.yaml")
 #: What is printed about firewalls of thousands of machines is a few MiB; more is a mistake.
@@ -72,7 +68,9 @@ def cluster(
     chosen = path or _found()
     file = _load(chosen) if chosen else ClusterFile()
     if live:
-        file = _with_live_agents(file, master, token)
+        from quorate.cli.netlive import live_cluster
+
+        file = live_cluster(file, master, token)
     made = plan_cluster(file)
     if chosen is None and not live:
         # A description of the ports: that no address is known then is no finding.
@@ -144,33 +142,3 @@ def _refuse_file(path: Path, error: FileProblems) -> NoReturn:
     count = len(error.problems)
     cause = f"{path} has {count} mistakes" if count > 1 else f"{path} has a mistake"
     refuse(cause, lines=tuple(map(str, error.problems)))
-
-
-def _with_live_agents(file: ClusterFile, master: str | None, token: str | None) -> ClusterFile:
-    from quorate.cli.session import connect
-
-    with connect(master, token) as client:
-        agents = list(client.agents())
-    by_pool: dict[str, list[AgentView]] = {}
-    for agent in agents:
-        by_pool.setdefault(agent.pool, []).append(agent)
-    pools = [
-        section.model_copy(update={"where": _where(section.where, by_pool.pop(section.name, []))})
-        for section in file.pools
-        if section.name in by_pool or "pools" in file.model_fields_set
-    ]
-    pools += [PoolSection(name=name, where=_where(Where(), found)) for name, found in sorted(by_pool.items())]
-    return file.model_copy(update={"pools": tuple(pools) or file.pools})
-
-
-def _where(where: Where, agents: list[AgentView]) -> Where:
-    """Return where a pool is: what the file says stands; the addresses of its agents where it says none."""
-    if where.addresses:
-        return where
-    found = []
-    for agent in agents:
-        try:
-            found.append(str(ip_address(agent.address)))
-        except ValueError:
-            continue  # a name: the file has to say its addresses
-    return Where.model_validate({**where.model_dump(), "addresses": sorted(set(found))})

@@ -16,6 +16,7 @@ from quorate.network.flows import Direction, Encryption, Role
 from quorate.network.plan import Party, Plan, PlannedFlow
 
 if TYPE_CHECKING:
+    from quorate.cli.netlive import LiveLease
     from quorate.network.audit import AuditReport
     from quorate.network.planfile import Change
     from quorate.network.portreport import PortReport
@@ -177,10 +178,11 @@ def show_changes(changes: Sequence[Change], *, as_json: bool) -> None:
         print("no change for any firewall")
 
 
-def show_ports(report: PortReport, *, as_json: bool) -> None:
-    """Print the ports of a job of some shape."""
+def show_ports(report: PortReport, leases: Sequence[LiveLease] | None, *, as_json: bool) -> None:
+    """Print the ports of a job of some shape, and the leases where a master was asked for them."""
     if as_json:
-        print_json(report.to_dict())
+        held = {} if leases is None else {"leases": [lease.to_dict() for lease in leases]}
+        print_json({**report.to_dict(), **held})
         return
     shape = report.shape
     print(
@@ -201,7 +203,12 @@ def show_ports(report: PortReport, *, as_json: bool) -> None:
     ]
     table(["LIBRARY", ">LISTENERS", ">TO ONE PEER", "FIGURES", "BECAUSE"], rows, empty="nothing in the window")
     print()
-    print(f"leases in `host` mode: {report.lease_range}")
+    print(bold(f"leases in `host` mode, out of {report.lease_range}"))
+    if leases is None:
+        print("--cluster shows those that are held")
+    else:
+        rows = [(lease.agent, lease.address, str(lease.port), lease.purpose, lease.member) for lease in leases]
+        table(["AGENT", "ADDRESS", ">PORT", "PURPOSE", "MEMBER"], rows, empty="no member holds a port")
     show_findings(report.findings)
 
 

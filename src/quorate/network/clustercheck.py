@@ -60,6 +60,8 @@ def _unresolved(flows: tuple[PlannedFlow, ...]) -> Iterator[Finding]:
             remedy = f"add `{keys[party.role]}` to master.yaml"
         elif party.role is Role.PROXY:
             remedy = "add `network.proxy.addresses` to master.yaml"
+        elif party.role in (Role.DNS, Role.NTP):
+            remedy = f"add the servers' addresses as `outside.{party.role.value}` to master.yaml"
         else:
             section = SERVICES.get(party.role, party.role.value)
             remedy = f"add addresses under `outside.{section}` to master.yaml, or a `network.proxy`"
