@@ -39,6 +39,11 @@ VARIABLE_MISPLACED = _code(
 LIST_DECLINED = _code(
     "IAM-LIST-DECLINED", _W, "List calls carry no name of one resource, so this condition declines every one of them."
 )
+TAG_CREATES = _code(
+    "IAM-TAG-CREATES",
+    _W,
+    "What is being made or listed has no tag yet, so a condition on the resource's tag declines creating and listing.",
+)
 NEVER_TRUE = _code("IAM-NEVER-TRUE", _E, "The condition contradicts itself and grants nothing.")
 ALWAYS_TRUE = _code("IAM-ALWAYS-TRUE", _W, "The condition is true of everything and restricts nothing.")
 SUBSUMED = _code("IAM-SUBSUMED", _W, "Another statement already grants all of this.")

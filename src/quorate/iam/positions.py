@@ -1,9 +1,11 @@
-"""Finds where each part of a JSON text stands, which the standard library's parser does not tell."""
+"""Finds where each part of a JSON or YAML text stands, which their parsers do not tell with the values."""
 
 from __future__ import annotations
 
 import json
 import re
+
+import yaml
 
 from quorate.iam.place import Place
 
@@ -46,4 +48,21 @@ def positions(text: str) -> dict[Path, Place]:
         found[path] = place
         if sign in "{[":
             stack.append((path, 0 if sign == "[" else None, None))
+    return found
+
+
+def yaml_positions(text: str) -> dict[Path, Place]:
+    """The same for YAML that has been parsed already, aliases left out: a role or a policy needs none."""
+    found: dict[Path, Place] = {}
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    waiting: list[tuple[Path, yaml.Node]] = [((), root)] if root is not None else []
+    while waiting:
+        path, node = waiting.pop()
+        if path in found:
+            continue
+        found[path] = Place(node.start_mark.line + 1, node.start_mark.column + 1)
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [((*path, index), item) for index, item in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            waiting += [((*path, str(key.value)), value) for key, value in node.value]
     return found

@@ -14,10 +14,13 @@ from quorate.iam.finding import UnreadableFile
 from quorate.iam.oci.lint import RuleText, StatementText
 from quorate.iam.oci.parser import START_WORDS
 from quorate.iam.place import START, Place, suggestion
-from quorate.iam.positions import Path, positions
+from quorate.iam.positions import Path, positions, yaml_positions
 
 # A policy is some kilobytes; what is larger is not one, and reading it would only cost memory.
 MAX_BYTES = 4 * 1024 * 1024
+# YAML is read far more slowly, and only single roles and policies are written in it.
+MAX_YAML_BYTES = 256 * 1024
+MAX_YAML_DEPTH = 64
 
 _RULE_START = re.compile(r"(any|all)\s*\{|(instance|resource|tag)\.[\w.-]+", re.IGNORECASE)
 _COMMENT = re.compile(r"\s*(#|//|--)")
@@ -59,13 +62,15 @@ def make_out(data: bytes) -> Input:
     if stripped[0] in "[{":
         return _structured(_json(text), positions(text))
     if re.search(r"^(title|includedPermissions|bindings|statements|Statement|Version)\s*:", text, re.MULTILINE):
-        return _structured(_yaml(text), {})
+        return _structured(_yaml(text), yaml_positions(text))
     return _plain(text)
 
 
 def _decoded(data: bytes) -> str:
     if len(data) > MAX_BYTES:
         raise UnreadableFile(f"the file has {len(data)} bytes; a policy has at most {MAX_BYTES}")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UnreadableFile("the file is UTF-16; save it as UTF-8")
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
         raise UnreadableFile("the file is binary", Place(line, 1))
@@ -91,36 +96,57 @@ def _json(text: str) -> object:
         raise UnreadableFile(f"{name} is not JSON")
 
     try:
-        return json.loads(text, object_pairs_hook=without_duplicates, parse_constant=no_constants)
+        document = json.loads(text, object_pairs_hook=without_duplicates, parse_constant=no_constants)
+        json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        reason = error.msg[0].lower() + error.msg[1:]
-        hint = ""
-        if re.search(r",\s*$", text[: error.pos]) or re.match(r",\s*[}\]]", text[error.pos :]):
-            hint = "; remove the comma before the closing bracket"
-        raise UnreadableFile(f"the JSON is malformed: {reason}{hint}", Place(error.lineno, error.colno)) from None
+        reason, offset, hint = error.msg[0].lower() + error.msg[1:], error.pos, ""
+        before = re.search(r",\s*$", text[: error.pos])
+        if before or re.match(r",\s*[}\]]", text[error.pos :]):
+            offset, hint = before.start() if before else offset, "; remove the comma before the closing bracket"
+        raise UnreadableFile(f"the JSON is malformed: {reason}{hint}", _place_at(text, offset)) from None
     except RecursionError:
         raise UnreadableFile("the JSON is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise UnreadableFile("the JSON escapes half of a character (a lone surrogate)") from None
     except ValueError as error:
         raise UnreadableFile(f"the JSON is malformed: {error}") from None
+    return document
 
 
 def _place_of_key(text: str, key: str) -> Place:
     written = json.dumps(key)
     first = text.find(written)
-    offset = max(text.find(written, first + 1), first, 0)
+    return _place_at(text, max(text.find(written, first + 1), first, 0))
+
+
+def _place_at(text: str, offset: int) -> Place:
     return Place(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
 
 
 def _yaml(text: str) -> object:
+    if len(text) > MAX_YAML_BYTES:
+        raise UnreadableFile(f"the YAML has {len(text)} characters; at most {MAX_YAML_BYTES} are read")
+    # Looked for beforehand, because the parser's time grows with the square of the depth.
+    depth = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        depth += line.count("[") + line.count("{") - line.count("]") - line.count("}")
+        if max(depth, line.count("[")) > MAX_YAML_DEPTH:
+            raise UnreadableFile("the YAML is nested too deeply", Place(number, 1))
     try:
-        return yaml.safe_load(text)
+        for event in yaml.parse(text):
+            if isinstance(event, yaml.AliasEvent) and event.start_mark is not None:
+                place = Place(event.start_mark.line + 1, event.start_mark.column + 1)
+                raise UnreadableFile("a policy in YAML must not use aliases; write it out", place)
+        # Everything stays a string: the policy's version is no date, and nobody's name is a truth value.
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506, which knows only the safe loader as safe
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else START
         raise UnreadableFile(f"the YAML is malformed: {error.problem}", place) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
-        raise UnreadableFile(f"the YAML is malformed: {reason}") from None
+    except RecursionError:
+        raise UnreadableFile("the YAML is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise UnreadableFile(f"the YAML is malformed: {str(error).splitlines()[0]}") from None
 
 
 def _structured(document: object, places: dict[Path, Place]) -> Input:
@@ -208,7 +234,7 @@ def _plain(text: str) -> Input:
 def _units(text: str) -> Iterator[tuple[str, Place]]:
     lines: list[str] = []
     place = START
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
         if not stripped or _COMMENT.match(line):
             if lines:

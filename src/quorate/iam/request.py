@@ -41,3 +41,14 @@ class Auth(StrEnum):
 
     GROUP = "group"
     DYNAMIC_GROUP = "dynamic-group"
+
+
+class Part(StrEnum):
+    """Which part of an answer to write. `native` is what the cloud's own tool takes first."""
+
+    NATIVE = "native"
+    STATEMENTS = "statements"
+    DYNAMIC_GROUP = "dynamic-group"
+    TRUST = "trust"
+    ROLES = "roles"
+    REASONS = "reasons"

@@ -53,7 +53,7 @@ def _role(judge: _Judge, role: dict[str, object]) -> None:
     judge.keys(role, _ROLE_KEYS, "a role", ())
     if not isinstance(role.get("title"), str) or not 1 <= len(str(role.get("title"))) <= 100:
         judge.report(("title",), "a role needs a title of 1 to 100 characters", "add a title")
-    if "stage" in role and role["stage"] not in STAGES:
+    if "stage" in role and str(role["stage"]) not in STAGES:
         judge.report(("stage",), f"the stage {role['stage']!r} is none of {', '.join(sorted(STAGES))}", "write GA")
     listed = role.get("includedPermissions")
     if not isinstance(listed, list) or not listed:
@@ -83,7 +83,7 @@ def _policy(judge: _Judge, policy: dict[str, object]) -> None:
         judge.report(("bindings",), "bindings must be a list", "write [{role, members}]")
         return
     conditioned = any(isinstance(each, dict) and "condition" in each for each in bindings)
-    if conditioned and policy.get("version") != 3:
+    if conditioned and str(policy.get("version")) != "3":
         judge.report(("version",), "a policy with conditions must have version 3", 'write "version": 3')
     for index, binding in enumerate(bindings):
         path: tuple[str | int, ...] = ("bindings", index)

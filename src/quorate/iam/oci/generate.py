@@ -127,7 +127,7 @@ def _dynamic_group(request: OciRequest) -> DynamicGroup:
 def _master_rule(request: OciRequest) -> Condition:
     if request.instance is None:
         raise RefusedRequest(
-            "missing --instance: the OCID of the master's own machine, so that no agent is taken for it"
+            "--instance is missing: the OCID of the master's own machine, so that no agent is taken for it"
         )
     return Compare("instance.id", Operator.EQUAL, (Value(ValueKind.STRING, plain(request.instance, "instance")),))
 

@@ -11,7 +11,7 @@ from quorate.iam.finding import Finding
 from quorate.iam.oci import render
 from quorate.iam.oci.lint_statement import lint_statement
 from quorate.iam.oci.matching import Case, alternatives, cases, read_rule, render_rule
-from quorate.iam.oci.subsume import covers
+from quorate.iam.oci.subsume import EVERYBODY, covers, members_of
 from quorate.iam.oci.syntax import (
     Condition,
     Operator,
@@ -72,20 +72,22 @@ _BROKEN = frozenset(
 
 def _compared(statements: Sequence[Statement]) -> Iterator[Finding]:
     """Statements that another one makes superfluous. Of two equal ones the later is reported."""
-    by_reach: dict[str, list[int]] = defaultdict(list)
-    for index, statement in enumerate(statements):
-        by_reach[_reach_key(statement)].append(index)
+    # Without the index, each statement would be held against every other one.
+    index: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for position, statement in enumerate(statements):
+        for member in members_of(statement.subject):
+            index[_reach(statement), member].append(position)
     seen: dict[Statement, Statement] = {}
-    for index, statement in enumerate(statements):
+    for position, statement in enumerate(statements):
         if (first := seen.setdefault(statement, statement)) is not statement:
             yield _duplicate(statement, first)
             continue
-        for other_index in _candidates(statement, by_reach):
-            other = statements[other_index]
-            if other_index == index or other == statement or not covers(other, statement):
+        for candidate in _candidates(statement, index):
+            other = statements[candidate]
+            if candidate == position or other == statement or not covers(other, statement):
                 continue
             if covers(statement, other):
-                if other_index < index:
+                if candidate < position:
                     yield _duplicate(statement, other)
                     break
             else:
@@ -107,21 +109,22 @@ def _duplicate(statement: Statement, first: Statement) -> Finding:
     )
 
 
-def _reach_key(statement: Statement) -> str:
-    if isinstance(statement.grant, VerbGrant):
-        return statement.grant.resource
-    return "{}"
+def _reach(statement: Statement) -> str:
+    return statement.grant.resource if isinstance(statement.grant, VerbGrant) else "{}"
 
 
-def _candidates(statement: Statement, by_reach: dict[str, list[int]]) -> Iterator[int]:
-    """Only a statement on the same type, a family of it, everything or a list of permissions can cover this one."""
+def _candidates(statement: Statement, index: dict[tuple[str, str], list[int]]) -> Iterator[int]:
+    """What can cover this one: a grant on its type, a family of it, everything or permissions, to its first member."""
     if isinstance(statement.grant, VerbGrant):
         resource = statement.grant.resource
-        keys = {resource, ALL_RESOURCES, "{}"} | {family for family, inside in FAMILIES.items() if resource in inside}
+        reaches = {resource, ALL_RESOURCES, "{}"} | {
+            family for family, inside in FAMILIES.items() if resource in inside
+        }
     else:
-        keys = set(by_reach)
-    for key in sorted(keys):
-        yield from by_reach.get(key, ())
+        reaches = {reach for reach, _ in index}
+    for reach in sorted(reaches):
+        for member in {members_of(statement.subject)[0], EVERYBODY}:
+            yield from index.get((reach, member), ())
 
 
 def _limits(statements: Sequence[StatementText]) -> Iterator[Finding]:

@@ -189,6 +189,7 @@ def _conditions(statement: Statement) -> Iterator[Finding]:
     reach = _reach(statement)
     for part in comparisons(statement.condition):
         yield from _comparison(statement, part, reach)
+    yield from _tagged(statement)
     if _never_true(statement.condition):
         yield _finding(
             statement,
@@ -266,6 +267,26 @@ def _comparison(statement: Statement, part: Compare, reach: frozenset[str] | Non
                 "check it in the vendor's reference",
                 at=part.place,
             )
+
+
+def _tagged(statement: Statement) -> Iterator[Finding]:
+    """https://docs.oracle.com/iaas/Content/Tagging/Tasks/managingaccesswithtags.htm, limitations."""
+    grant = statement.grant
+    creates = isinstance(grant, VerbGrant) and grant.verb is Verb.MANAGE
+    if isinstance(grant, PermissionGrant):
+        creates = any(each.endswith(("_CREATE", "_INSPECT")) for each in grant.permissions)
+    tag = next(
+        (each for each in comparisons(statement.condition) if each.variable.lower().startswith("target.resource.tag.")),
+        None,
+    )
+    if creates and tag is not None and not statement.effect.denies:
+        yield _finding(
+            statement,
+            codes.TAG_CREATES,
+            f"`{render.grant(grant)}` under {tag.variable}",
+            "grant creating and listing in a statement of their own, or use target.resource.compartment.tag",
+            at=tag.place,
+        )
 
 
 def _never_true(condition: Condition) -> bool:

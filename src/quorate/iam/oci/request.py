@@ -65,9 +65,9 @@ class OciRequest:
     @property
     def subject(self) -> Subject:
         if self.caller is Auth.GROUP:
-            name = self.group or _refuse("--group names the user group that the policy is for")
+            name = self.group or _refuse("--group", "it names the user group that the policy is for")
             return Subject(SubjectKind.GROUP, (principal(name),))
-        name = self.dynamic_group or _refuse("--dynamic-group names the dynamic group that the policy is for")
+        name = self.dynamic_group or _refuse("--dynamic-group", "it names the dynamic group that the policy is for")
         return Subject(SubjectKind.DYNAMIC_GROUP, (principal(name),))
 
     @property
@@ -86,14 +86,14 @@ class OciRequest:
                 return candidate
         if self.compartment_ocid:
             raise RefusedRequest(f'"{self.compartment_ocid}" is not an OCID (ocid1.compartment.<realm>..<id>)')
-        return _refuse("--compartment-ocid: a dynamic group's matching rule knows compartments by OCID only")
+        return _refuse("--compartment-ocid", "a dynamic group's matching rule knows compartments by OCID only")
 
     def needs_bucket(self) -> str:
-        return self.bucket or _refuse("--bucket: without it the policy would open every bucket")
+        return self.bucket or _refuse("--bucket", "without it the policy would open every bucket")
 
 
-def _refuse(message: str) -> str:
-    raise RefusedRequest(f"missing {message}")
+def _refuse(option: str, why: str) -> str:
+    raise RefusedRequest(f"{option} is missing: {why}")
 
 
 def principal(text: str) -> Principal:

@@ -22,6 +22,14 @@ from quorate.iam.oci.syntax import (
 from quorate.iam.oci.vocabulary import ALL_RESOURCES, contains, members, permissions
 
 DEFAULT_DOMAIN = "default"
+EVERYBODY = "*"
+
+
+def members_of(subject: Subject) -> tuple[str, ...]:
+    """Whom a subject names, each as one text, in a form in which equal principals are equal."""
+    if subject.kind.is_everybody:
+        return (EVERYBODY,)
+    return tuple("\0".join((subject.kind, *_identity(member))) for member in subject.members)
 
 
 def covers(wide: Statement, narrow: Statement) -> bool:

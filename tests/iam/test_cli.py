@@ -1,0 +1,198 @@
+"""`quorate iam` as people and pipelines use it: what it prints and how it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quorate.cli.app import run
+from quorate.iam import codes
+
+JOB = [
+    *("policy", "--cloud", "oci", "--for", "job", "--dynamic-group", "runs", "--compartment", "ml"),
+    *("--compartment-ocid", "ocid1.compartment.oc1..a", "--bucket", "b", "--repo", "r"),
+]
+AWS = ["policy", "--cloud", "aws", "--account", "123456789012", "--region", "eu-central-1"]
+GCP = [
+    *("policy", "--cloud", "gcp", "--project", "my-project"),
+    *("--master-account", "m@my-project.iam.gserviceaccount.com"),
+    *("--agent-account", "a@my-project.iam.gserviceaccount.com"),
+]
+
+
+class Ended:
+    """How one command ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def iam(capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    def call(*arguments: str) -> Ended:
+        capsys.readouterr()
+        code = run(["iam", *arguments])
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return call
+
+
+def test_a_generated_policy_passes_the_linter(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "runs.policy"
+    file.write_text(iam(*JOB).out)
+    ended = iam("lint", str(file))
+    assert (ended.code, ended.out) == (0, f"{file}: no findings (8 statements, 1 matching rule)\n")
+
+
+def test_findings_stand_at_file_line_and_column_and_end_with_1(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "page.policy"
+    file.write_text("# the page\nAllow group A to use read metrics in compartment C\n")
+    ended = iam("lint", str(file))
+    assert ended.code == 1
+    assert f"{file}:2:18: error IAM-TWO-VERBS: two verbs, use and read\n" in ended.out
+    assert "    => Allow group A to read metrics in compartment C\n" in ended.out
+
+
+def test_findings_are_json_for_programs(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "page.policy"
+    file.write_text("Allow group A to use read metrics in compartment C\n")
+    ended = iam("lint", "--json", str(file))
+    (finding,) = json.loads(ended.out)
+    assert ended.code == 1
+    assert finding == {
+        "code": "IAM-TWO-VERBS",
+        "severity": "error",
+        "file": str(file),
+        "line": 1,
+        "column": 18,
+        "evidence": "two verbs, use and read",
+        "mend": "keep the weaker one: `read`",
+        "replacement": "Allow group A to read metrics in compartment C",
+    }
+
+
+def test_what_only_informs_ends_with_0(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "deny.policy"
+    file.write_text("Deny group A to manage vcns in compartment C\n")
+    ended = iam("lint", str(file))
+    assert ended.code == 0
+    assert "info IAM-DENY-OPT-IN" in ended.out
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x01", b"{", b"prose", b"\xff"])
+def test_what_is_no_policy_ends_with_2_and_no_traceback(iam, tmp_path: Path, content: bytes) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "x"
+    file.write_bytes(content)
+    for command in ("lint", "explain"):
+        ended = iam(command, str(file))
+        assert ended.code == 2
+        assert f"{file}:1:" in ended.err
+        assert "Traceback" not in ended.err
+
+
+def test_a_good_file_is_reported_beside_a_bad_one(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text("Allow group A to read repos in tenancy")
+    bad.write_text("")
+    ended = iam("lint", str(good), str(bad))
+    assert (ended.code, "no findings" in ended.out, "empty" in ended.err) == (2, True, True)
+
+
+@pytest.mark.parametrize("name", ["missing", ".", "a\x00b"])
+def test_a_file_that_cannot_be_read_ends_with_2(iam, name: str) -> None:  # type: ignore[no-untyped-def]
+    for command in ("lint", "explain"):
+        ended = iam(command, name)
+        assert ended.code == 2
+        assert "error:" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        JOB[: JOB.index("--dynamic-group")],
+        [*JOB, "--auth", "group"],
+        [*AWS, "--for", "master", "--part", "roles"],
+        ["policy", "--cloud", "aws", "--for", "master"],
+        [*GCP, "--for", "master", "--host-project", "x"],
+        ["policy", "--cloud", "azure", "--for", "master"],
+        ["policy"],
+        ["explain", "IAM-NO-SUCH-CODE"],
+    ],
+)
+def test_a_command_line_that_makes_no_sense_ends_with_2_and_a_sentence(iam, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+    ended = iam(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("audience", ["master", "agent"])
+def test_an_aws_policy_is_json_that_the_vendors_tool_takes(iam, audience: str) -> None:  # type: ignore[no-untyped-def]
+    ended = iam(*AWS, "--for", audience, "--bucket", "b")
+    assert ended.code == 0
+    assert json.loads(ended.out).keys() == {"Version", "Statement"}
+    assert json.loads(iam(*AWS, "--for", audience, "--part", "trust").out)["Statement"][0]["Action"] == "sts:AssumeRole"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [JOB, [*AWS, "--for", "master"], [*AWS, "--for", "job"], [*GCP, "--for", "master"], [*GCP, "--for", "agent"]],
+)
+def test_json_has_everything_with_its_reasons(iam, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+    ended = iam(*arguments, "--json")
+    assert ended.code == 0
+    assert json.loads(ended.out)["cloud"] in ("oci", "aws", "gcp")
+    assert iam(*arguments, "--part", "reasons").code == 0
+
+
+def test_the_parts_of_an_oci_policy_go_into_the_vendors_tool(iam) -> None:  # type: ignore[no-untyped-def]
+    assert all(text.startswith("Allow ") for text in json.loads(iam(*JOB, "--part", "statements").out))
+    assert iam(*JOB, "--part", "dynamic-group").out.startswith("all {resource.type = 'datasciencejobrun'")
+
+
+def test_the_roles_of_a_gcp_policy_are_files_for_the_vendors_tool(iam) -> None:  # type: ignore[no-untyped-def]
+    roles = json.loads(iam(*GCP, "--for", "master", "--part", "roles").out)
+    assert roles["quorateActAsAgent"]["includedPermissions"] == ["iam.serviceAccounts.actAs"]
+
+
+def test_a_statement_a_file_and_a_code_are_explained(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    said = iam("explain", "Allow dynamic-group runs to read repos in compartment ml")
+    assert said.code == 0
+    assert "without it: The run cannot pull the image." in said.out
+    file = tmp_path / "master.json"
+    file.write_text(iam(*AWS, "--for", "master").out)
+    assert "Ends idle machines, and only those of this cluster." in iam("explain", str(file)).out
+    parts = json.loads(iam("explain", "--json", str(file)).out)["parts"]
+    assert all(part["uses"] for part in parts)
+    for code in codes.all_codes():
+        assert iam("explain", code.name.lower()).out == f"{code.name}: {code.meaning}\n"
+
+
+def test_a_file_cannot_command_the_terminal(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "x"
+    file.write_text("Allow group '\x1b[2J' to user repos in compartment '\x07'")
+    for command in ("lint", "explain"):
+        printed = iam(command, str(file)).out
+        assert "\x1b" not in printed
+        assert "\x07" not in printed
+        assert "\\x1b[2J" in printed
+
+
+def test_a_policy_comes_through_a_pipe() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "quorate", "iam", "lint", "-"],
+        input=b"Allow group A to user repos in compartment C",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert b"-:1:18: error IAM-VERB-UNKNOWN" in ended.stdout
+
+
+def test_the_help_of_the_command_line_does_not_load_the_parsers() -> None:
+    program = "import sys; from quorate.cli import iam; print('quorate.iam.oci' in sys.modules, 'yaml' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "False False\n"
