@@ -1,7 +1,7 @@
 """Each member is told who it is and where the others are, and keeps what the user has set."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from launch_vocabulary import gang, seen_by
 
@@ -47,6 +47,7 @@ def test_a_single_member_is_told_of_no_others() -> None:
     assert variables["QUORATE_SIZE"] == "1"
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(1, 5),
     network=st.sampled_from(Network),
