@@ -192,8 +192,13 @@ def _show(job: JobDetail) -> None:
     spec = job.spec
     print(f"{bold(job.id)}  {spec.name}  {coloured(job.state)}")
     if job.reason:
+        from quorate.cli.outcome import guilty_member, last_words
+
         for number, line in enumerate(job.reason.splitlines()):
             print(f"  {line}" if number == 0 else dim(f"    {line}"))
+        guilty = guilty_member(job) if job.state == "failed" else None
+        for line in last_words(guilty) if guilty else ():
+            print(dim(f"    {line}"))
     resources = spec.resources
     facts = {
         "owner": job.owner,

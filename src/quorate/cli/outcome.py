@@ -5,8 +5,12 @@ from __future__ import annotations
 from quorate.cli import errors
 from quorate.cli.exits import Exit
 from quorate.cli.output import note, span
+from quorate.cli.screen import printable
 from quorate.model.state import JobState
 from quorate.model.views import JobView, MemberView
+
+#: Lines of the member's output that stand below the reason; the log has the rest.
+LAST_LINES = 8
 
 
 def exit_code(job: JobView) -> int:
@@ -36,16 +40,22 @@ def show(job: JobView) -> int:
         note(f"job {job.id} was cancelled{f': {job.reason}' if job.reason else ''}")
     else:
         first, *rest = (job.reason or "no reason was given").splitlines()
-        errors.show(f"job {job.id} failed: {first}", tuple(rest), _next(job))
+        guilty = guilty_member(job)
+        words = last_words(guilty) if guilty else ()
+        errors.show(f"job {job.id} failed: {first}", (*rest, *words), _next(job, guilty))
     return exit_code(job)
 
 
-def _next(job: JobView) -> str:
-    guilty = next((member for member in job.members if first_failure(member)), None)
+def guilty_member(job: JobView) -> MemberView | None:
+    """The member whose end is the job's reason, which names it."""
+    return next((m for m in job.members if f"member {m.name} " in f"{job.reason} ".splitlines()[0]), None)
+
+
+def last_words(member: MemberView) -> tuple[str, ...]:
+    """The end of what the member wrote, without what would play tricks on a terminal."""
+    lines = [printable(line) for line in member.tail.splitlines()[-LAST_LINES:]]
+    return tuple(f"| {line}" for line in lines if line)
+
+
+def _next(job: JobView, guilty: MemberView | None) -> str:
     return f"quorate job logs {job.id}" + (f" --member {guilty.name}" if guilty and len(job.members) > 1 else "")
-
-
-def first_failure(member: MemberView) -> bool:
-    """Whether this member failed by itself, not because another one did."""
-    failed = member.exit_code not in (None, 0) or member.signal is not None
-    return failed and not member.reason.startswith("stopped")

@@ -83,7 +83,7 @@ class Screen:
         if not self.faithful or self.terminal:
             text = _last_drawn(text)
         if self.terminal:
-            text = _CONTROL.sub("", text)
+            text = _printable(text)
             if "\x1b" in text:
                 text += "\x1b[0m"
         rank = int(member.split(".")[1]) if rank is None else rank
@@ -105,7 +105,7 @@ class Screen:
             return
         width = shutil.get_terminal_size().columns
         below = [
-            self._prefix(int(key[0].split(".")[1])) + _fit(_CONTROL.sub("", bar), width - 12)
+            self._prefix(int(key[0].split(".")[1])) + _fit(_printable(bar), width - 12)
             for key, bar in list(self.bars.items())[-MAX_BARS:]
         ]
         if self.state:
@@ -114,6 +114,15 @@ class Screen:
         self.drawn = len(below)
         self.out.write(erase + text + "".join(f"{row}\n" for row in below))
         self.out.flush()
+
+
+def printable(text: str) -> str:
+    """A line of a member's output as it may be shown anywhere: as last drawn, without colour or control."""
+    return _COLOUR.sub("", _printable(_last_drawn(text)))
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub("", text)
 
 
 def _last_drawn(text: str) -> str:

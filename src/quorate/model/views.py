@@ -30,6 +30,8 @@ class MemberView(_View):
     exit_code: int | None = None
     signal: int | None = None
     reason: str = ""
+    #: Its last lines of output, once it has ended; at most 2 KiB.
+    tail: str = ""
 
 
 class JobView(_View):

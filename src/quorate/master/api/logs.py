@@ -121,9 +121,11 @@ class _Stream:
                     complete = self._complete()
                     news, grown.members = grown.members, set()
                     blob = await asyncio.to_thread(self._merge.step, news)
+                    if blob or (news and unfinished_at is None):
+                        # A progress bar may go on for an hour without a line of its own being complete.
+                        unfinished_at = now()
                     if blob:
                         yield blob
-                        unfinished_at = now()
                         continue
                     if complete or master.notices.stopping or (not follow and not self._will_be_complete()):
                         yield await asyncio.to_thread(self._merge.finish, ended=complete)

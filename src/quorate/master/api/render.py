@@ -130,6 +130,7 @@ def _member(planned: PlannedMember, record: MemberRecord) -> MemberView:
         exit_code=record.exit_code,
         signal=record.signal,
         reason=record.reason,
+        tail=record.tail,
     )
 
 

@@ -1,5 +1,7 @@
 """How an attempt ends: the first failure is the reason, the others are stopped, the job restarts or is final."""
 
+import signal
+
 from quorate.master.records import AllocationRecord, Ending, EndingKind, JobRecord, MemberRecord
 from quorate.master.transitions.draft import Draft
 from quorate.model.duration import format_duration
@@ -39,7 +41,7 @@ def ending_of(member: MemberRecord) -> Ending:
         # Its agent ended it on its own account, as when it was cut off: not the job's fault.
         kind, said = EndingKind.PLATFORM, f"{who} was ended"
     elif member.signal is not None:
-        said, code = f"{who} was ended by signal {member.signal}", 128 + member.signal
+        said, code = f"{who} was ended by {_signal_name(member.signal)}", 128 + member.signal
     else:
         said, code = f"{who} exited with {member.exit_code}", member.exit_code or PLATFORM_CODE
     if member.reason:
@@ -47,6 +49,13 @@ def ending_of(member: MemberRecord) -> Ending:
     if member.code:
         said += f" ({member.code})"
     return Ending(kind=kind, reason=said, exit_code=code, provisional=member.echo)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
 
 
 def will_restart(draft: Draft, job: JobRecord, ending: Ending) -> bool:
