@@ -75,7 +75,7 @@ def test_a_gang_of_two_meets_and_each_knows_where_the_other_is(cluster: Cluster)
 
 
 def test_a_failure_ends_the_others_at_once_and_is_the_reason(cluster: Cluster) -> None:
-    script = 'if [ $NODE_RANK = 1 ]; then exit 9; fi; sleep 1000'
+    script = "if [ $NODE_RANK = 1 ]; then exit 9; fi; sleep 1000"
     job = cluster.run("sh", "-c", script, resources={"nodes": 2})
     assert job.state is JobState.FAILED
     assert job.exit_code == 9

@@ -1,5 +1,6 @@
 """The agent's decisions, told as stories between a master's messages and what the machine reports."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,7 +28,7 @@ from quorate.agent.events import (
     Swept,
     Ticked,
 )
-from quorate.agent.journal import Journal, MemoryJournal
+from quorate.agent.journal import Journal, JournalFull, MemoryJournal
 from quorate.model.messages import (
     AllocationSpec,
     Desired,
@@ -399,3 +400,29 @@ def test_ticks_are_due_in_the_future_once_handled(life: Life) -> None:
         life.tell(Ticked())
         following = life.core.next_tick(life.now)
         assert following is None or following > life.now
+
+
+class FullJournal(MemoryJournal):
+    """A journal on a disk that may be full."""
+
+    full = True
+
+    def record_intents(self, members: Sequence[str], specs: Sequence[AllocationSpec]) -> None:
+        if self.full:
+            raise JournalFull("journal: No space left on device")
+        super().record_intents(members, specs)
+
+
+def test_without_room_for_an_intent_nothing_begins_until_there_is() -> None:
+    journal = FullJournal()
+    life = Life(journal)
+    life.tell(Recovered())
+    life.connect()
+    actions = life.hear(desired(A0, spec=allocation()))
+    assert not of(Start, actions)
+    assert [f.code for f in messages(Report, actions)[0].findings] == ["DISK-FULL"]
+    assert not of(Start, life.tell(Ticked(), after=1.1))
+    journal.full = False
+    actions = life.tell(Ticked(), after=1.1)
+    assert of(Start, actions)
+    assert messages(Report, actions)[0].findings == ()

@@ -1,11 +1,12 @@
 """The journal outlives crashes at any byte."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from quorate.agent.journal import FileJournal, JournalError, Lease
+from quorate.agent.journal import FileJournal, JournalError, JournalFull, Lease
 from quorate.model.messages import AllocationSpec, MemberStatus, Seen
 
 
@@ -56,3 +57,18 @@ def test_intents_are_synced_once_for_a_whole_gang(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "fdatasync", synced.append)
     journal.record_intents([f"job1-1.{rank}.1" for rank in range(8)], [spec("job1-1")] * 8)
     assert len(synced) == 1
+
+
+def test_a_record_that_found_no_room_is_as_if_it_had_never_been_tried(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    journal.record_intents(["job1-1.0.1"], [spec("job1-1")])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "journal").stat().st_size + 20, hard))
+    try:
+        with pytest.raises(JournalFull):
+            journal.record_intents(["job2-1.0.1"], [spec("job2-1")])
+        journal.save_seen(Seen("c", 1, "m", 7))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    journal.record_intents(["job3-1.0.1"], [spec("job3-1")])
+    assert list(FileJournal(tmp_path).load().intents) == ["job1-1.0.1", "job3-1.0.1"]

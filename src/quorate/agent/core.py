@@ -5,6 +5,7 @@ what has ended is told until the cluster no longer wants to know; nothing is cha
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -33,7 +34,7 @@ from quorate.agent.events import (
     Swept,
     Ticked,
 )
-from quorate.agent.journal import Journal, Lease
+from quorate.agent.journal import Journal, JournalFull, Lease
 from quorate.agent.member import Member
 from quorate.agent.reconcile import Begin, Decline, Drop, End, Wanted, allocation_of, reconcile
 from quorate.agent.trust import regression
@@ -64,6 +65,7 @@ from quorate.model.state import MemberState
 
 #: The master's code for an agent whose key was revoked: the one refusal after which members are ended.
 REVOKED = "AGENT-REVOKED"
+_MAKE_ROOM = "free space where the agent keeps its state; the members start by themselves"
 LOST_REASON = "its supervisor died, so how it ended is not known; what was left of it was killed"
 
 
@@ -90,6 +92,8 @@ class Settings:
     report_again_s: float = 5.0
     #: A link on which this many heartbeats in a row stay unanswered is given up.
     silent_heartbeats: int = 3
+    #: A journal without room is tried again after this.
+    full_again_s: float = 1.0
     #: A Hello without a Welcome, or a desired member without its spec, for this long: the link is given up.
     answer_s: float = 20.0
 
@@ -133,6 +137,8 @@ class Core:
                 outcome.echo,
                 log_bytes=outcome.log_bytes,
             )
+        #: When the journal last had no room for an intent.
+        self._full_at: float | None = None
         self._recovered = False
         self._ending = False
         self._link: _Link | None = None
@@ -189,6 +195,8 @@ class Core:
                     due.append(self._link.reported_at + self._settings.report_again_s)
                 if self._link.specless_since is not None:
                     due.append(self._link.specless_since + self._settings.answer_s)
+            if self._full_at is not None and self.connected:
+                due.append(self._full_at + self._settings.full_again_s)
         return max(now, min(due)) if due else None
 
     # --- the machine -------------------------------------------------------------------------------------------
@@ -232,7 +240,8 @@ class Core:
                     if m.state.final:
                         yield from self._reconcile(now)
             case FindingsChanged(findings):
-                self._findings, self._findings_report = findings, 0
+                own = tuple(f for f in self._findings if not f.member)
+                self._findings, self._findings_report = (*findings, *own), 0
             case EndAll(reason):
                 self._ending = True
                 yield from self._stop_all(reason)
@@ -338,8 +347,10 @@ class Core:
                 # None or less says that the maintenance is over.
                 planned = now + for_s if for_s > 0 else 0.0
                 self._lease = msgspec.structs.replace(self._lease, planned=planned)
-                self._journal.save_plan(self._lease)
-                yield Send(LeaseHeld(sequence))
+                # Without room it is not confirmed, and the master knows that this agent bears only the usual silence.
+                with suppress(JournalFull):
+                    self._journal.save_plan(self._lease)
+                    yield Send(LeaseHeld(sequence))
             case _:
                 pass
 
@@ -384,7 +395,8 @@ class Core:
     def _renew(self, sent: float) -> None:
         if sent > self._lease.renewed:
             self._lease = msgspec.structs.replace(self._lease, renewed=sent)
-            self._journal.renew_lease(self._lease)
+            with suppress(JournalFull):
+                self._journal.renew_lease(self._lease)
 
     # --- desired state -----------------------------------------------------------------------------------------
 
@@ -416,9 +428,8 @@ class Core:
         if self._ending:
             steps = [step for step in steps if not isinstance(step, Begin)]
         begin = [step.member for step in steps if isinstance(step, Begin)]
-        if begin:
-            specs = [self._specs[allocation_of(member)] for member in begin]
-            self._journal.record_intents(begin, specs)
+        if begin and not self._intend(begin, now):
+            steps = [step for step in steps if not isinstance(step, Begin)]
         for step in steps:
             match step:
                 case Begin(member):
@@ -436,6 +447,22 @@ class Core:
                     yield Forget(member)
         self._forget_specs()
         self._note_specless(now)
+
+    def _intend(self, members: list[str], now: float) -> bool:
+        """Makes the intents durable; False if there is no room for them: then nothing begins, and it is tried again."""
+        try:
+            self._journal.record_intents(members, [self._specs[allocation_of(member)] for member in members])
+        except JournalFull as error:
+            self._full_at = now
+            full = Finding("DISK-FULL", "error", "Members wait: their start cannot be recorded", str(error), _MAKE_ROOM)
+            if full not in self._findings:
+                self._findings, self._findings_report = (*self._findings, full), 0
+            return False
+        if self._full_at is not None:
+            self._full_at = None
+            self._findings = tuple(f for f in self._findings if f.member or f.code != "DISK-FULL")
+            self._findings_report = 0
+        return True
 
     def _begin(self, member: str, now: float) -> Iterator[Action]:
         allocation, rank, _ = split_member(MemberId(member))
@@ -485,6 +512,8 @@ class Core:
 
     def _tick(self, now: float) -> Iterator[Action]:
         yield from self._stop_where_cut_off(now)
+        if self._full_at is not None and now >= self._full_at + self._settings.full_again_s:
+            yield from self._reconcile(now)
         link = self._link
         if link is None:
             return

@@ -43,7 +43,7 @@ class AlreadyRunning(Exception):
 
 def run(config: AgentConfig) -> int:
     """Runs an agent until it is told to end; returns the exit code. Errors for people go to the log, without traces."""
-    from quorate.agent.journal import JournalError
+    from quorate.agent.journal import JournalError, JournalFull
     from quorate.agent.membership import JoinError
 
     try:
@@ -55,7 +55,7 @@ def run(config: AgentConfig) -> int:
     zygotes = _Zygotes(lock)
     try:
         return _serve(config, zygotes.get)
-    except (JoinError, JournalError) as error:
+    except (JoinError, JournalError, JournalFull) as error:
         log.error("%s", error)
         return 1
     finally:

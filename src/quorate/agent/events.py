@@ -93,7 +93,7 @@ class Shipped:
 
 @dataclass(frozen=True)
 class FindingsChanged:
-    """All findings of this agent as they now stand."""
+    """All findings about members as they now stand."""
 
     findings: tuple[Finding, ...]
 

@@ -7,6 +7,7 @@ memory for the simulation, where it outlives a simulated crash of the agent.
 import os
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import Final, Protocol
@@ -44,7 +45,7 @@ class Journal(Protocol):
         ...
 
     def record_intents(self, members: Sequence[str], specs: Sequence[AllocationSpec]) -> None:
-        """These members, each with its allocation's spec, are about to be started."""
+        """These members, each with its allocation's spec, are about to be started. Raises JournalFull."""
         ...
 
     def record_outcome(self, status: MemberStatus) -> None:
@@ -56,16 +57,20 @@ class Journal(Protocol):
         ...
 
     def renew_lease(self, lease: Lease) -> None:
-        """Survives the process but not the machine: another boot makes it void anyway."""
+        """Survives the process but not the machine: another boot makes it void anyway. Raises JournalFull."""
         ...
 
     def save_plan(self, lease: Lease) -> None:
-        """A lease with a planned end, durable on return."""
+        """A lease with a planned end, durable on return. Raises JournalFull."""
         ...
 
     def forget(self, members: Iterable[str]) -> None:
         """The cluster wants no record of these any more."""
         ...
+
+
+class JournalFull(Exception):
+    """Nothing could be recorded, and nothing was: the disk is full. The text says which."""
 
 
 class MemoryJournal:
@@ -148,11 +153,11 @@ class FileJournal:
         self._memory.intents.update(zip(members, specs, strict=True))
 
     def record_outcome(self, status: MemberStatus) -> None:
-        self._append(_Record(outcome=status))
+        self._try(_Record(outcome=status))
         self._memory.outcomes[status.member] = status
 
     def save_seen(self, seen: Seen) -> None:
-        self._append(_Record(seen=seen))
+        self._try(_Record(seen=seen))
         self._memory.seen = seen
 
     def renew_lease(self, lease: Lease) -> None:
@@ -163,25 +168,40 @@ class FileJournal:
 
     def forget(self, members: Iterable[str]) -> None:
         names = tuple(members)
-        self._append(_Record(forget=names))
+        self._try(_Record(forget=names))
         for member in names:
             self._memory.intents.pop(member, None)
             self._memory.outcomes.pop(member, None)
         if self._size - self._compact_size > _COMPACT_AFTER:
-            self._compact()
+            with suppress(JournalFull):
+                self._compact()
 
     def close(self) -> None:
         """Closes the file; nothing is lost without it."""
         os.close(self._fd)
 
     def _append(self, *records: _Record, durable: bool = False) -> None:
+        self._size += self._write(self._fd, self._size, records, durable)
+
+    def _try(self, record: _Record) -> None:
+        """For what may be lost: the outcome that is missing later is a failure, the member that is forgotten twice."""
+        with suppress(JournalFull):
+            self._append(record)
+
+    def _write(self, fd: int, size: int, records: Iterable[_Record], durable: bool) -> int:
+        """Writes all records behind `size` bytes, or none of them; returns how many bytes they have."""
         data = b"".join(self._frame(record) for record in records)
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        self._size += len(data)
-        if durable:
-            os.fdatasync(self._fd)
+        try:
+            while view:
+                view = view[os.write(fd, view) :]
+            if durable:
+                os.fdatasync(fd)
+        except OSError as error:
+            # A torn record in the middle would make all that follows unreadable.
+            os.ftruncate(fd, size)
+            raise JournalFull(f"{self._path}: {error.strerror}") from error
+        return len(data)
 
     def _frame(self, record: _Record) -> bytes:
         body = self._encode(record)
@@ -190,14 +210,16 @@ class FileJournal:
     def _write_lease(self, lease: Lease, durable: bool) -> None:
         # One block written at once: a crash of the process leaves the old or the new one, never a mixture.
         body = self._encode(lease)
+        self._memory.lease = lease
         fd = os.open(self._folder / "lease", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.pwrite(fd, _FRAME.pack(len(body), zlib.crc32(body)) + body, 0)
             if durable:
                 os.fdatasync(fd)
+        except OSError as error:
+            raise JournalFull(f"{self._folder / 'lease'}: {error.strerror}") from error
         finally:
             os.close(fd)
-        self._memory.lease = lease
 
     def _read(self) -> Memory:
         memory = Memory()
@@ -251,12 +273,15 @@ class FileJournal:
             records.append(_Record(seen=held.seen))
         fresh = self._path.with_suffix(".new")
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            size = self._write(fd, 0, records, durable=True)
+            fresh.rename(self._path)
+        except BaseException:
+            os.close(fd)
+            raise
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._size = fd, 0
-        self._append(*records, durable=True)
-        self._compact_size = self._size
-        fresh.rename(self._path)
+        self._fd, self._size, self._compact_size = fd, size, size
         folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)

@@ -116,8 +116,12 @@ class Members:
             held.link.write(order.to_json() + b"\n")
             if held.stop is not None:
                 held.link.send(held.stop)
-        except (PrepareError, OrderError, NoUserLeft) as error:
-            self._fail(member, str(error), getattr(error, "code", "START-FAILED"))
+        except PrepareError as error:
+            self._fail(member, str(error), error.code)
+        except NoUserLeft as error:
+            self._fail(member, str(error), "USERS-EXHAUSTED")
+        except OrderError as error:
+            self._fail(member, str(error), "START-FAILED")
         except OSError as error:
             self._fail(member, f"it could not be prepared: {error}", "START-FAILED")
 

@@ -4,6 +4,9 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
+#: Room for any outcome: its longest part is the tail, of which each byte may become six.
+OUTCOME_BYTES = 16 * 1024
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -24,28 +27,25 @@ class Outcome:
 
 
 def write_outcome(path: str, outcome: Outcome) -> None:
-    """Durable and whole when it returns: written beside, fsynced, renamed."""
+    """Durable and whole when it returns: written beside, synced, renamed.
+
+    The rename itself is not synced: what may undo it, a loss of power, is another boot, in which the member is lost.
+    """
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         data = json.dumps(asdict(outcome)).encode()
-        # Over the room that was taken for it, and only then cut: a file cut first would have to find room again.
+        # Over the room that was taken for it; to cut off the zeros that follow costs more than to ignore them.
         os.pwrite(fd, data, 0)
-        os.ftruncate(fd, len(data))
-        os.fsync(fd)
+        os.fdatasync(fd)
     finally:
         os.close(fd)
     os.rename(f"{path}.new", path)  # noqa: PTH104
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH120
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_outcome(path: str) -> Outcome | None:
-    """None if the member has none (yet)."""
+    """None if the member has none (yet), or a loss of power took it."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            return Outcome(**json.load(file))
-    except FileNotFoundError:
+            return Outcome(**json.loads(file.read().rstrip(b"\0")))
+    except (FileNotFoundError, ValueError):
         return None

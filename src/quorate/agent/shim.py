@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from quorate.agent import command, processes
-from quorate.agent.outcome import Outcome, write_outcome
+from quorate.agent.outcome import OUTCOME_BYTES, Outcome, write_outcome
 from quorate.agent.shimlog import FULL, ShimLog
 from quorate.launch import companion
 from quorate.model.logframes import Stream
@@ -155,7 +155,7 @@ class Shim:
         # Room for the outcome, taken now: a full disk must not hide how a member ended.
         with suppress(OSError):
             fd = os.open(f"{EXIT}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.posix_fallocate(fd, 0, 4 * 4096)
+            os.posix_fallocate(fd, 0, OUTCOME_BYTES)
             os.close(fd)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with suppress(FileNotFoundError):
@@ -337,11 +337,12 @@ class Shim:
             self._selector.register(pipe, selectors.EVENT_READ, lambda pipe=pipe: self._read(pipe))
 
     def _read(self, pipe: int) -> None:
-        now = time.monotonic()
-        if now - self._last_output < 2 * _GATHER_S:
+        if time.monotonic() - self._last_output < 2 * _GATHER_S and self._status is None:
             time.sleep(_GATHER_S)
-        self._last_output = now
-        if self._take(pipe) and self._log.blocked:
+        if not self._take(pipe):
+            return
+        self._last_output = time.monotonic()
+        if self._log.blocked:
             self._hold()
         self._poke()
 

@@ -65,7 +65,7 @@ class MemberStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     exit: ExitStatus | None = None
     #: Why, in words for people, when it did not end by itself: "stopped: member sub1 failed".
     reason: str = ""
-    #: A finding's code where the cause has one, such as DISK-FULL or PORT-IN-USE.
+    #: A finding's code where the cause has one, such as DISK-FULL or PORT-TAKEN.
     code: str = ""
     #: True where this member ended only because another one did; such an end is never the job's reason.
     echo: bool = False

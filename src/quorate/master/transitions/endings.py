@@ -11,7 +11,12 @@ PLATFORM_CODE = 125
 DEADLINE_CODE = 124
 
 #: What a machine lacks or loses: another placement may do better, and it says nothing about the job.
-_PLATFORM_FINDINGS = frozenset({"MEMBER-LOST", "PORT-IN-USE", "DISK-FULL", "MEMBER-MISPLACED", "CONTEXT-FETCH"})
+_PLATFORM_FINDINGS = frozenset(
+    {
+        "COMPANION-LOST", "CONTEXT-UNREACHABLE", "DISK-FULL", "MEMBER-LOST", "MEMBER-MISPLACED", "PORT-TAKEN",
+        "SECRETS-NO-MEMORY", "SECRETS-UNREACHABLE", "USERS-EXHAUSTED",
+    }
+)  # fmt: skip
 
 _FINAL_MEMBER = tuple(state for state in MemberState if state.final)
 _FINAL_STATES = {
