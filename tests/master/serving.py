@@ -21,6 +21,7 @@ from quorate.model.messages import (
     AgentMessage,
     Hello,
     MasterMessage,
+    MemberStatus,
     SlotInfo,
     decode_from_master,
     encode,
@@ -149,8 +150,15 @@ async def hear(link: ClientConnection) -> MasterMessage:
     return decode_from_master(data)
 
 
-def hello(agent: str, *, slots: int = 1, protocol: int = PROTOCOL, instance: str = "one") -> Hello:
-    """A hello of an agent that has nothing yet."""
+def hello(
+    agent: str,
+    *,
+    slots: int = 1,
+    protocol: int = PROTOCOL,
+    instance: str = "one",
+    members: tuple[MemberStatus, ...] = (),
+) -> Hello:
+    """A hello of an agent."""
     return Hello(
         protocol=protocol,
         version="0.1.0",
@@ -160,6 +168,7 @@ def hello(agent: str, *, slots: int = 1, protocol: int = PROTOCOL, instance: str
         address="127.0.0.11",
         slots=tuple(SlotInfo(index=index) for index in range(slots)),
         instance=instance,
+        members=members,
     )
 
 

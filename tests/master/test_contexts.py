@@ -1,0 +1,153 @@
+"""Uploads of contexts: what is taken, what is refused, and who gets it."""
+
+import asyncio
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from quorate.master import contexts
+from quorate.master.contexts import ContextError, ContextStore, ContextTooLarge, check_archive
+from quorate.model.messages import Desired
+
+from .serving import MasterProcess, hear, hello, say
+
+
+def archive(*entries: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
+    """A tar.gz of files (name and bytes) and whatever else a test makes up."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                tar.addfile(entry)
+            else:
+                name, data = entry
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def with_comment(text: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo("empty")
+    info.pax_headers = {"comment": text}
+    return info
+
+
+def of_kind(kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo("special")
+    info.type = kind
+    return info
+
+
+def test_an_upload_is_kept_and_can_be_named_by_a_job(master: MasterProcess) -> None:
+    data = archive(("train.py", b"print(1)\n"), ("data/x", b"1"))
+    sha = hashlib.sha256(data).hexdigest()
+    path = f"/api/v1/contexts/{sha}"
+    with master.client() as client:
+        unknown = client.post("/api/v1/jobs", json={"spec": {"entrypoint": "true", "context": sha}})
+        assert (unknown.status_code, unknown.json()["code"]) == (422, "CONTEXT-UNKNOWN")
+        assert client.head(path).status_code == 404
+        assert client.put(path, content=data).status_code == 201
+        assert client.put(path, content=data).status_code == 200
+        assert client.head(path).status_code == 200
+        assert client.post("/api/v1/jobs", json={"spec": {"entrypoint": "true", "context": sha}}).status_code == 201
+
+
+def test_an_upload_under_a_wrong_digest_leaves_nothing(master: MasterProcess) -> None:
+    with master.client() as client:
+        answer = client.put(f"/api/v1/contexts/{'0' * 64}", content=archive(("a", b"1")))
+        assert (answer.status_code, answer.json()["code"]) == (422, "CONTEXT-MISMATCH")
+        assert client.put("/api/v1/contexts/nonsense", content=b"").status_code == 422
+    assert not list((master.state / "contexts").glob(".upload-*"))
+
+
+def test_a_context_goes_to_the_agents_that_need_it_and_no_others(own_master: MasterProcess) -> None:
+    data = archive(("train.py", b"print(1)\n"))
+    sha = hashlib.sha256(data).hexdigest()
+    keys = {name: own_master.join(name) for name in "ab"}
+
+    async def story() -> None:
+        async with asyncio.timeout(20), own_master.link("/agent/v1/control", keys["a"]) as control:
+            await say(control, hello("a"))
+            await hear(control), await hear(control)
+            with own_master.client() as client:
+                client.put(f"/api/v1/contexts/{sha}", content=data)
+                client.post("/api/v1/jobs", json={"spec": {"entrypoint": "true", "context": sha}})
+            desired = await hear(control)
+            assert isinstance(desired, Desired)
+            assert desired.allocations[0].context == sha
+
+    asyncio.run(story())
+    with own_master.client(keys["a"]) as agent, own_master.client(keys["b"]) as other:
+        assert agent.get(f"/agent/v1/contexts/{sha}").content == data
+        assert other.get(f"/agent/v1/contexts/{sha}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: archive(("../outside", b"x")), "outside"),
+        (lambda: archive(("a/../../outside", b"x")), "outside"),
+        (lambda: archive(("/etc/passwd", b"x")), "outside"),
+        (lambda: archive(link("out", "/etc/passwd")), "leads outside"),
+        (lambda: archive(link("a/out", "../../x")), "leads outside"),
+        (lambda: archive(link("out", "../x", tarfile.LNKTYPE)), "leads outside"),
+        (lambda: archive(of_kind(tarfile.CHRTYPE)), "neither"),
+        (lambda: archive(of_kind(tarfile.FIFOTYPE)), "neither"),
+        (lambda: archive(("x" * 2000, b"")), "longer than"),
+        (lambda: b"no archive", "no tar.gz"),
+        (lambda: gzip.compress(b"no tar at all" * 100), "no tar.gz"),
+        (lambda: archive(("a", b"x" * 100_000))[:-60], "no tar.gz"),
+    ],
+)
+def test_what_could_write_outside_its_place_is_refused(tmp_path: Path, make: Callable[[], bytes], why: str) -> None:
+    path = tmp_path / "context.tar.gz"
+    path.write_bytes(make())
+    with pytest.raises(ContextError, match=why):
+        check_archive(path)
+
+
+def test_links_that_stay_inside_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "context.tar.gz"
+    path.write_bytes(archive(("a/b", b"x"), link("a/c", "b"), link("d", "a/b"), link("a/e", "../a/b")))
+    check_archive(path)
+
+
+def test_an_archive_that_grows_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(contexts, "_OVERHEAD_BYTES", 100_000)
+    monkeypatch.setattr(contexts, "MAX_FILES", 50)
+    path = tmp_path / "context.tar.gz"
+    for bomb in (
+        archive(("zeros", b"\0" * 2_000_000)),
+        # No file at all, but as much to decompress.
+        archive(with_comment("x" * 5_000_000)),
+        archive(*((f"file{number}", b"") for number in range(60))),
+    ):
+        path.write_bytes(bomb)
+        with pytest.raises(ContextTooLarge):
+            check_archive(path)
+
+
+def test_contexts_that_no_job_needs_go_after_a_while(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = ContextStore(tmp_path)
+        for name in ("a" * 64, "b" * 64):
+            store.path(name).write_bytes(b"x")
+        later = 4e9
+        assert await store.collect({"a" * 64}, now=0.0) == 0
+        assert await store.collect({"a" * 64}, now=later) == 1
+        assert (store.has("a" * 64), store.has("b" * 64)) == (True, False)
+
+    asyncio.run(story())
