@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: commands, job file, exit codes. `--check` only says what is stale."""
+"""Writes the pages that are made from the code, such as the commands. `--check` only says what is stale."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typer.main import get_command
 from quorate.cli.app import COMMANDS, root
 from quorate.cli.exits import Exit
 from quorate.client import settings
+from quorate.launch.environment import MEANINGS
 from quorate.model.duration import format_duration
 from quorate.model.job import JobSpec, Resources
 
@@ -107,7 +108,21 @@ def exit_codes() -> str:
     return "\n".join(page)
 
 
-PAGES = {"commands.md": commands, "job-file.md": job_file, "exit-codes.md": exit_codes}
+def environment() -> str:
+    """What a member finds in its environment."""
+    page = [MADE, "# Environment of a member\n"]
+    page += ["What a job sets itself is never overridden. `RANK`, `WORLD_SIZE` and `LOCAL_RANK` are left to launchers:"]
+    page += ["they belong to a process, and a member may have several.\n", "| variable | meaning |", "|---|---|"]
+    page += [f"| `{variable}` | {meaning} |" for variable, meaning in MEANINGS.items()]
+    return "\n".join(page) + "\n"
+
+
+PAGES = {
+    "commands.md": commands,
+    "job-file.md": job_file,
+    "exit-codes.md": exit_codes,
+    "environment.md": environment,
+}
 
 
 def main() -> int:

@@ -91,6 +91,14 @@ _CODES = (
     Code("NET-OVERLAP", _E, "Address ranges overlap", "The overlay's addresses are also used by the underlay."),
     Code("NO-INTERNET", _W, "No way out",
          "Machines have neither a public address nor NAT, and images come from outside."),
+    # Between the members of an allocation.
+    Code("MEMBERS-MISSING", _E, "Members did not come",
+         "Not every member came to the rendezvous before its deadline; the evidence names those who did not.",
+         ("NET-FILTERED", "NET-REFUSED", "NET-UNROUTABLE", "NET-WRONG-HOST")),
+    Code("WATCH-LOST", _W, "Two members lost each other",
+         "Their companions have no connection, so a failure reaches the others through the master only."),
+    Code("COMPANION-FAILED", _E, "The companion failed",
+         "Quorate's own process beside the member could not do its work; the evidence says why."),
     # While a job runs.
     Code("NET-DRIFT", _W, "Somebody changed the rules", "Rules that Quorate set are not as it set them."),
     Code("STORE-REGRESSED", _E, "The master's store went back in time",
