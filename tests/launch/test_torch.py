@@ -16,8 +16,42 @@ from quorate.launch import devices, launchers
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 
-def test_two_members_train_the_demo(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def torch() -> None:
     pytest.importorskip("torch", reason="needs the demo's extra")
+
+
+def started(program: str) -> subprocess.Popen[str]:
+    """A single member that runs a Python program under the launcher."""
+    launch = launchers.derive("torch", gang(1), (sys.executable, "-c", program), {})
+    return subprocess.Popen(
+        launch.argv, env={**os.environ, **launch.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("sys.exit(7)", 7), ("os.kill(os.getpid(), 9)", 137), ("raise ValueError('a bad day')", 1)]
+)
+def test_a_member_ends_as_its_script_ended_and_says_no_more(end: str, code: int) -> None:
+    member = started(f"import os, sys; print('hi', flush=True); {end}")
+    said, complained = member.communicate(timeout=120)
+    assert member.returncode == code
+    assert said == "hi\n"
+    assert "ChildFailedError" not in complained
+    assert complained.count("Traceback") == ("raise" in end)
+
+
+def test_a_stopped_member_ends_without_a_traceback() -> None:
+    member = started("import signal; print('hi', flush=True); signal.pause()")
+    assert member.stdout is not None
+    assert member.stdout.readline() == "hi\n"
+    member.terminate()
+    _, complained = member.communicate(timeout=120)
+    assert member.returncode == 143
+    assert "Traceback" not in complained
+
+
+def test_two_members_train_the_demo(tmp_path: Path) -> None:
     entrypoint = (sys.executable, *demo.ENTRYPOINT[1:])
     configuration = gang(2)
     members = []

@@ -15,6 +15,21 @@ from quorate.launch.launchers import Launch, LauncherError
 
 #: Where the entry point is no Python itself, torchrun needs one; Debian has it under this name only.
 _DEFAULT_PYTHON = "python3"
+#: `-m torch.distributed.run`, but its end is the entry point's own: torchrun would exit with 1 whatever happened, and
+#: hide the script's last words under a traceback of itself.
+_TORCHRUN = """
+import sys
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+try:
+    main()
+except ChildFailedError as error:
+    code = error.get_first_failure()[1].exitcode
+    sys.exit(code if code > 0 else 128 - code)
+except SignalException as error:
+    sys.exit(128 + error.sigval)
+"""
 _PYTHON = re.compile(r"python(\d+(\.\d+)*)?t?")
 #: torchrun starts its workers unbuffered by itself, so this option of Python is kept without any effort.
 _HARMLESS = frozenset({"-u"})
@@ -24,7 +39,7 @@ _LAUNCHES_ITSELF = frozenset({"torch.distributed.run", "torch.distributed.launch
 def derive(configuration: Configuration, entrypoint: Tuple[str, ...], environment: Mapping[str, str]) -> Launch:
     python, what = _split(entrypoint)
     processes = max(1, len(configuration.own.slots))
-    argv = [python, "-m", "torch.distributed.run"]
+    argv = [python, "-c", _TORCHRUN]
     argv += _rendezvous(configuration)
     argv += [f"--nproc-per-node={processes}", *what]
     added = {
