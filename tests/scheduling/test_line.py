@@ -160,3 +160,45 @@ def test_what_is_not_looked_at_stays_as_it_is():
     decisions = decide(view(agents, queue, held={"there": ("b",)}), POLICIES, pools=["default"])
     assert placed(decisions) == {"here": ("a",)}
     assert held(decisions) == {"there": ("b",)}
+
+
+def test_what_this_pass_has_placed_ahead_counts_as_running_until_its_limit():
+    queue = [
+        job("urgent", 1, priority=90, max_runtime_s=100),
+        job("wide", 2, slots=2, waited=AFTER),
+        job("short", 3, max_runtime_s=100),
+        job("long", 4, max_runtime_s=101),
+    ]
+    decisions = decided([agent("a", 2)], queue)
+    assert placed(decisions) == {"urgent": ("a",), "short": ("a",)}
+    assert held(decisions) == {"wide": ("a",)}
+
+
+def test_what_this_pass_has_placed_counts_once_however_many_hold_agents():
+    agents = [agent("a", 3, free=2), agent("b", free=0, labels={"x": "1"})]
+    queue = [
+        job("urgent", 1, priority=90, max_runtime_s=100),
+        job("other", 2, priority=80, labels={"x": "1"}, waited=AFTER),
+        job("wide", 3, slots=3, waited=AFTER),
+        job("short", 4, max_runtime_s=1),
+    ]
+    decisions = decided(agents, queue, [running("x", ("a", 1)), running("y", ("b", 1))], held={"wide": ("a",)})
+    assert placed(decisions) == {"urgent": ("a",)}
+    assert held(decisions) == {"other": ("b",), "wide": ("a",)}
+
+
+def test_agents_that_somebody_ahead_holds_are_held_only_if_there_are_no_others():
+    agents = [agent("a", free=0), agent("b", free=0)]
+    jobs = [running("x", ("a", 1), left=10), running("y", ("b", 1), left=20)]
+    queue = [job("urgent", 1, priority=90, waited=AFTER), job("one", 2, waited=AFTER)]
+    decisions = decided(agents, queue, jobs, held={"urgent": ("a",), "one": ("gone",)})
+    assert held(decisions) == {"urgent": ("a",), "one": ("b",)}
+
+
+def test_a_packed_gang_holds_the_fewest_agents_and_of_those_that_do_the_soonest():
+    small = [agent(name, free=0) for name in "abcd"]
+    jobs = [running(f"on-{name}", (name, 1), left=1) for name in "abcd"]
+    large = [agent("e", 8, free=0), agent("f", 4, free=0)]
+    jobs += [running("x", ("e", 8), left=900), running("y", ("f", 4), left=60)]
+    queue = [job("packed", nodes=4, placement="pack", waited=AFTER)]
+    assert held(decided(small + large, queue, jobs)) == {"packed": ("f",)}

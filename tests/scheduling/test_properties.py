@@ -9,7 +9,7 @@ from quorate.scheduling import decide, explain, free, gang, line, never_fits, re
 
 from .clusters import CHECKS, POLICIES, after, check_reservations_stick, room, shuffled, views, without
 
-EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 RANDOMS = st.randoms(use_true_random=False)
 
 

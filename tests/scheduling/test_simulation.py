@@ -14,7 +14,7 @@ from . import life as life_module
 from .clusters import agent, agents, job, requests
 from .life import LONGEST, PATIENCE, Life
 
-LIVES = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LIVES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 DISTURBED = 30
 COMES = 5.0
 
