@@ -24,6 +24,7 @@ def test_spread_takes_the_fullest_agents_that_fit_so_that_empty_ones_stay_whole(
 def test_spread_shares_agents_evenly_where_there_are_too_few():
     assert where([agent("a", 8), agent("b", 8)], nodes=5) == ("a", "a", "a", "b", "b")
     assert where([agent("a", 8, free=1), agent("b", 8)], nodes=4) == ("a", "b", "b", "b")
+    assert where([agent("a", 8, free=3), agent("b", 8)], nodes=3) == ("a", "b", "b")
 
 
 def test_members_on_gpus_never_share_an_agent_unless_the_job_says_so():
@@ -40,6 +41,7 @@ def test_pack_uses_the_fewest_agents_and_the_tightest_for_the_rest():
     agents = [agent("a", 8, free=2), agent("b", 8), agent("c", 8, free=4), agent("d", 8, free=3)]
     assert where(agents, nodes=3, placement="pack") == ("d", "d", "d")
     assert where(agents, nodes=10, placement="pack") == ("a",) * 2 + ("b",) * 8
+    assert where(agents, nodes=11, placement="pack") == ("b",) * 8 + ("d",) * 3
     assert where(agents, nodes=17, placement="pack") == ("a",) * 2 + ("b",) * 8 + ("c",) * 4 + ("d",) * 3
     assert where(agents, nodes=18, placement="pack") is None
 
@@ -60,6 +62,7 @@ def test_an_elastic_gang_takes_what_there_is_down_to_its_least():
 
 def test_an_agent_must_have_all_labels_that_the_job_asks_for():
     agents = [agent("a", labels={"gpu": "h100"}), agent("b", labels={"gpu": "h100", "zone": "1"}), agent("c")]
+    agents += [agent("d", labels={"zone": "1"}), agent("e", labels={"zone": "1"})]
     assert where(agents, labels={"gpu": "h100", "zone": "1"}) == ("b",)
     assert where(agents, nodes=2, labels={"gpu": "h100"}) == ("a", "b")
     assert where(agents, labels={"gpu": "a100"}) is None

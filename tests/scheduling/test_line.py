@@ -202,3 +202,21 @@ def test_a_packed_gang_holds_the_fewest_agents_and_of_those_that_do_the_soonest(
     jobs += [running("x", ("e", 8), left=900), running("y", ("f", 4), left=60)]
     queue = [job("packed", nodes=4, placement="pack", waited=AFTER)]
     assert held(decided(small + large, queue, jobs)) == {"packed": ("f",)}
+
+
+def test_a_packed_gang_lets_go_of_what_a_roomier_agent_makes_superfluous():
+    agents = [agent("a", 1, free=0), agent("b", 4, free=0)]
+    queue = [job("packed", nodes=3, placement="pack", waited=AFTER)]
+    assert held(decided(agents, queue, held={"packed": ("a", "gone")})) == {"packed": ("b",)}
+
+
+def test_a_gang_for_one_agent_holds_one_that_is_large_enough():
+    agents = [agent("a", 1, free=0), agent("b", 2, free=0)]
+    jobs = [running("x", ("a", 1), left=1), running("y", ("b", 2), left=900)]
+    assert held(decided(agents, [job("j", nodes=2, placement="single", waited=AFTER)], jobs)) == {"j": ("b",)}
+
+
+def test_only_the_first_who_has_waited_long_enough_holds_agents():
+    agents = [agent("a", free=0), agent("b", free=0)]
+    queue = [job("fresh", 1, priority=90), job("first", 2, waited=AFTER), job("second", 3, waited=9 * AFTER)]
+    assert list(held(decided(agents, queue))) == ["first"]

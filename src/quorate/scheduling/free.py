@@ -15,8 +15,8 @@ UNHELD = 0
 
 
 def level_of(slots: int, gpu: bool) -> Level:
-    """The level of an agent with so many free slots."""
-    return max(slots, 0) * 2 + gpu
+    """The level of an agent with so many free slots; below zero for one whose slots have shrunk under what runs."""
+    return slots * 2 + gpu
 
 
 def members_on(level: Level, slots: int, colocate: bool) -> int:
