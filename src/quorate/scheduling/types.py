@@ -130,5 +130,6 @@ class Decisions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     placements: tuple[Placed, ...]
     #: All reservations in force after this pass; they replace those of the view.
     reservations: tuple[Reservation, ...]
-    #: With no event at all, the next pass that could answer differently is due after so many seconds; None: none.
+    #: With no event at all, the next pass that could answer differently is due after so many seconds; None: none is.
+    #: Speaks of the pools that were looked at; what was said of the others before still holds.
     recheck_in_s: float | None = None
