@@ -22,7 +22,9 @@ from quorate.model.logframes import HEADER, Stream, decode_frames
 #: Longer lines are told in parts.
 MAX_LINE_BYTES: Final = 2 * 1024 * 1024
 #: How far before a cursor reading begins, for the beginnings of lines that were unfinished there.
-LOOK_BACK_BYTES: Final = 2 * MAX_LINE_BYTES
+LOOK_BACK_BYTES: Final = MAX_LINE_BYTES
+#: Where the last lines are looked for first.
+_TAIL_BYTES: Final = 256 * 1024
 #: Read from the disk at once.
 READ_BYTES: Final = 1024 * 1024
 
@@ -154,7 +156,7 @@ class LogReader:
 def last_lines(store: LogStore, member: MemberId, count: int) -> int:
     """The cursor after which the last `count` lines of the member's log come; blocks on the disk."""
     size = store.size(member)
-    step = LOOK_BACK_BYTES
+    step = _TAIL_BYTES
     while count > 0:
         start = store.boundary_before(member, max(0, size - step))
         reader = LogReader(store, member, begin=start)

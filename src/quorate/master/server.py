@@ -299,7 +299,7 @@ def _log_to_stderr(*, verbose: bool) -> None:
     handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("quorate").setLevel(logging.DEBUG if verbose else logging.INFO)
-    # One line for each connection of five thousand agents helps nobody.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("websockets").setLevel(logging.WARNING)
+    # What it would report, the API's handlers and the links have reported already; the rest is peers that went away.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)

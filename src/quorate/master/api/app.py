@@ -1,5 +1,6 @@
 """The application: every route under its path, agents' links beside the framework, limits around it all."""
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cache
 from typing import Any
@@ -14,6 +15,8 @@ from quorate.master.api.calls import Master, Operator, User
 from quorate.master.api.limits import BodyLimit
 from quorate.master.link import CONTROL_PATH, LOGS_PATH
 from quorate.master.services import Services
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -85,10 +88,20 @@ def make_app(services: Services) -> Asgi:
         if scope["type"] == "websocket":
             link = links.get(scope["path"])
             if link is not None:
-                await link(scope, receive, send)
+                await _guarded(link, scope, receive, send)
             else:
                 await send({"type": "websocket.close", "code": 1008})
             return
         await http(scope, receive, send)
 
     return serve
+
+
+async def _guarded(link: Asgi, scope: Scope, receive: Receive, send: Send) -> None:
+    """A link that fails ends alone; a peer that goes away in the middle is nothing to talk about."""
+    try:
+        await link(scope, receive, send)
+    except OSError:
+        return
+    except Exception:
+        log.exception("%s failed", scope["path"])
