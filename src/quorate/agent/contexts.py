@@ -26,6 +26,8 @@ def unpack(archive: Path, into: Path, user: User | None = None) -> None:
                     raise ContextError(f"the context holds more than {MAX_FILES} files")
                 if size > MAX_BYTES:
                     raise ContextError(f"the context is larger than {MAX_BYTES} bytes when it is unpacked")
+                if entry.name.startswith("/"):
+                    raise ContextError(f"the context holds an absolute path: {entry.name[:200]}")
                 if len(entry.name) > MAX_PATH:
                     raise ContextError(f"the context holds a path of more than {MAX_PATH} characters")
                 tar.extract(entry, into, filter="data")

@@ -32,7 +32,7 @@ def holder(port: int) -> str:
     """Who listens on a port, as well as this user may know."""
     inodes = set(_listening(port))
     if not inodes:
-        return "nobody listens there"
+        return "nobody listens there, so a connection holds it"
     for folder in _processes():
         with suppress(OSError):
             for descriptor in (folder / "fd").iterdir():

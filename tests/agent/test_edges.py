@@ -1,0 +1,245 @@
+"""The agent's small edges, one by one: contexts, memberships, settings, orders, users, ports, devices."""
+
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.agent.peer import spec
+
+from quorate.agent import hostports
+from quorate.agent.command import User
+from quorate.agent.config import AgentConfig, load_agent_file
+from quorate.agent.contexts import ContextError, unpack
+from quorate.agent.devices import find_slots, visible_devices
+from quorate.agent.membership import JoinError, JoinToken, MasterAway, establish
+from quorate.agent.orders import Machine, OrderError, Places, compose
+from quorate.agent.users import NoUserLeft, UserPool
+from quorate.model.messages import PlannedMember, SlotInfo
+from quorate.model.yamlfile import FileProblems
+from quorate.network import catalogue
+
+M = "job1-1.0.1"
+
+
+def archive(folder: Path, *entries: tuple[tarfile.TarInfo, bytes]) -> Path:
+    path = folder / "context.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for entry, data in entries:
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return path
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, mode
+    return info
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    (tmp_path / "outside").write_text("untouched")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [(entry("../outside"), b"x")],
+        [(entry("/etc/quorate-test"), b"x")],
+        [(entry("link", tarfile.SYMTYPE, "../outside"), b"")],
+        [(entry("link", tarfile.SYMTYPE, "/etc/passwd"), b"")],
+        [(entry("hard", tarfile.LNKTYPE, "../outside"), b"")],
+        [(entry("dir", tarfile.SYMTYPE, ".."), b""), (entry("dir/outside"), b"x")],
+        [(entry("null", tarfile.CHRTYPE), b"")],
+        [(entry("pipe", tarfile.FIFOTYPE), b"")],
+        [(entry("x" * 2000), b"x")],
+    ],
+)
+def test_a_context_cannot_write_outside_its_place(into: Path, bad: list) -> None:
+    with pytest.raises(ContextError):
+        unpack(archive(into.parent, *bad), into)
+    assert (into.parent / "outside").read_text() == "untouched"
+    assert not Path("/etc/quorate-test").exists()
+
+
+def test_a_damaged_context_is_refused(into: Path) -> None:
+    path = archive(into.parent, (entry("a"), b"x" * 100_000))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ContextError, match="cannot be unpacked"):
+        unpack(path, into)
+
+
+def test_a_context_keeps_modes_and_inner_links_but_no_set_uid_bits(into: Path) -> None:
+    path = archive(
+        into.parent,
+        (entry("bin/run", mode=0o4755), b"#!/bin/sh\n"),
+        (entry("run", tarfile.SYMTYPE, "bin/run"), b""),
+    )
+    unpack(path, into)
+    assert (into / "run").read_bytes() == b"#!/bin/sh\n"
+    assert (into / "bin" / "run").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_context_belongs_to_the_members_user(into: Path) -> None:
+    unpack(archive(into.parent, (entry("a/b/c"), b"x")), into, User(4321, 4321))
+    assert {path.lstat().st_uid for path in into.rglob("*")} == {4321}
+
+
+# --- membership ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "qj1.a.b", "qu1.a.b.-", "qj1..b.-", "hello"])
+def test_what_is_no_join_token_is_refused_with_the_command_that_makes_one(text: str) -> None:
+    with pytest.raises(JoinError, match="quorate token create"):
+        JoinToken.parse(text)
+
+
+def test_a_token_carries_the_authoritys_fingerprint_or_none() -> None:
+    assert JoinToken.parse("qj1.id.secret.AB12\n").fingerprint == "ab12"
+    assert JoinToken.parse("qj1.id.secret.-").fingerprint is None
+
+
+def test_an_agent_without_token_and_membership_is_told_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(JoinError, match="give it a token"):
+        establish(AgentConfig(name="a", master="http://127.0.0.1:1", state_dir=tmp_path))
+
+
+def test_a_key_is_made_once_and_kept_private_even_if_the_master_is_away(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        config = AgentConfig(name="a", master=url, token="qj1.id.secret.-", state_dir=tmp_path)
+        keys = set()
+        for _ in range(2):
+            with pytest.raises(MasterAway):
+                establish(config)
+            keys.add((tmp_path / "membership.json").read_text())
+    assert len(keys) == 1
+    assert (tmp_path / "membership.json").stat().st_mode & 0o777 == 0o600
+
+
+# --- settings --------------------------------------------------------------------------------------------------
+
+
+def test_a_mistake_in_agent_yaml_is_named_with_its_line_and_what_was_meant() -> None:
+    with pytest.raises(FileProblems) as caught:
+        load_agent_file("master: https://10.0.0.2:8443\nslotz: 3\nusers: {first: 5}\n", "agent.yaml")
+    text = str(caught.value)
+    assert "agent.yaml:2" in text
+    assert "slots" in text
+    assert "agent.yaml:3" in text
+
+
+@pytest.mark.parametrize("url", ["10.0.0.2:8443", "ftp://x", "https://", "https://h/path"])
+def test_a_master_is_a_url_without_a_path(url: str) -> None:
+    with pytest.raises(ValueError, match="write https://HOST:PORT"):
+        AgentConfig(name="a", master=url)
+
+
+def test_leasable_ports_are_the_catalogues_unless_the_operator_says_so() -> None:
+    default = AgentConfig(name="a", master="http://h:1")
+    assert default.leasable == (catalogue.ports("leased").first, catalogue.ports("leased").last)
+    assert AgentConfig(name="a", master="http://h:1", lease_ports=(30000, 30010)).leasable == (30000, 30010)
+
+
+# --- slots -----------------------------------------------------------------------------------------------------
+
+
+def test_slots_are_what_the_operator_says() -> None:
+    assert [slot.kind for slot in find_slots(slots=2)] == ["cpu", "cpu"]
+    assert [slot.kind for slot in find_slots(fake_slots=3)] == ["fake"] * 3
+    assert find_slots(slots=0) == ()
+
+
+def test_a_member_sees_its_own_gpus_by_their_uuid_and_no_others() -> None:
+    slots = tuple(SlotInfo(i, "gpu", f"GPU-{i}") for i in range(4))
+    assert visible_devices(slots, (1, 3)) == {"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-3"}
+    assert visible_devices(slots, ()) == {"CUDA_VISIBLE_DEVICES": ""}
+    assert visible_devices((SlotInfo(0),), (0,)) == {}
+
+
+# --- orders ----------------------------------------------------------------------------------------------------
+
+
+PLACES = Places("/state/m", "/state/m/work", "/dev/shm/q/m")
+
+
+def test_a_member_that_is_alone_pays_for_no_companion() -> None:
+    assert compose(M, spec(("true",)), Machine(), PLACES, None, {}).companion == ""
+    ports = {"rendezvous": 30000, "watch": 30001}
+    members = tuple(
+        PlannedMember(rank, "main", rank + 1, f"main{rank + 1}", "alpha", "127.0.0.1", (), ports) for rank in range(2)
+    )
+    pair = spec(("true",), members=members)
+    order = compose(M, pair, Machine(), PLACES, None, {})
+    assert '"rendezvous_s":54' in order.companion
+    assert pair.nonce not in str(order.environment)
+    assert pair.nonce not in repr(order)
+
+
+def test_an_order_does_not_show_its_secrets() -> None:
+    order = compose(M, spec(("true",)), Machine(), PLACES, None, {"key": "hunter2"})
+    assert "hunter2" not in repr(order)
+    assert order.environment["QUORATE_SECRETS"] == "/dev/shm/q/m"
+
+
+def test_a_member_under_a_user_of_its_own_has_its_folder_as_home() -> None:
+    machine = Machine(inherited={"HOME": "/root", "PATH": "/bin", "AWS_SECRET": "x", "LC_ALL": "C.UTF-8"})
+    order = compose(M, spec(("true",)), machine, PLACES, User(5, 5), {})
+    assert order.environment["HOME"] == "/state/m/work"
+    assert order.environment["LC_ALL"] == "C.UTF-8"
+    assert "AWS_SECRET" not in order.environment
+    assert compose(M, spec(("true",)), machine, PLACES, None, {}).environment["HOME"] == "/root"
+
+
+def test_a_launcher_that_does_not_exist_is_a_sentence() -> None:
+    import msgspec
+
+    odd = msgspec.structs.replace(spec(("true",)), launcher="horovod2")
+    with pytest.raises(OrderError, match="no launcher 'horovod2'"):
+        compose(M, odd, Machine(), PLACES, None, {})
+
+
+# --- users -----------------------------------------------------------------------------------------------------
+
+
+def test_each_allocation_has_a_user_of_its_own_until_it_is_released() -> None:
+    users = UserPool(100_000, 100_001, {"ann": User(1001, 1002)})
+    assert users.user("job1-1", "ann") == User(1001, 1002)
+    first, second = users.user("job2-1", "bob"), users.user("job3-1", "bob")
+    assert first != second
+    assert users.user("job2-1", "bob") == first
+    with pytest.raises(NoUserLeft, match="100000 to 100001"):
+        users.user("job4-1", "bob")
+    users.release("job2-1")
+    assert users.user("job4-1", "bob") == first
+
+
+def test_a_restored_user_is_not_given_to_another_allocation() -> None:
+    users = UserPool(100_000, 100_005, {})
+    users.restore("job1-1", 100_000)
+    assert users.user("job2-1", "bob").uid == 100_001
+
+
+# --- ports -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.5", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_a_port_that_is_taken_on_one_address_is_taken(listener: int) -> None:
+    assert hostports.taken({"main": listener}) is not None
+    assert f"pid {os.getpid()}" in hostports.holder(listener)
