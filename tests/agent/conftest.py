@@ -39,6 +39,8 @@ class Agent:
     name: str = "alpha"
     settings: dict = field(default_factory=dict)
     process: subprocess.Popen | None = None
+    #: A command that runs the agent, such as one that takes something away from it.
+    within: tuple[str, ...] = ()
 
     def start(self, port: int) -> None:
         master = f"http://127.0.0.1:{port}"
@@ -53,7 +55,7 @@ class Agent:
     def _run(self, master: str, **more: str) -> None:
         config = {"name": self.name, "master": master, "state_dir": str(self.state), "members_as": "self"}
         config |= self.settings | more
-        self.process = subprocess.Popen([sys.executable, "-c", _PROGRAM, json.dumps(config)])
+        self.process = subprocess.Popen([*self.within, sys.executable, "-c", _PROGRAM, json.dumps(config)])
 
     def kill(self) -> None:
         assert self.process is not None
@@ -100,6 +102,17 @@ def new_agent(name: str = "alpha") -> Agent:
     state = Path(tempfile.mkdtemp(prefix="quorate-agent-"))
     state.chmod(0o711)
     return Agent(state, name)
+
+
+#: No control groups, as on a machine where the agent has no rights to any.
+WITHOUT_CGROUPS = ("unshare", "--mount", "sh", "-c", 'umount -R /sys/fs/cgroup && exec "$@"', "sh")
+
+
+@pytest.fixture(params=[(), WITHOUT_CGROUPS], ids=["groups", "no-groups"])
+def any_agent(agent: "Agent", request: pytest.FixtureRequest) -> "Agent":
+    """An agent with control groups, and one that has to go by the tree of processes."""
+    agent.within = request.param
+    return agent
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ class Peer:
     logs: dict[str, bytearray] = field(default_factory=dict)
     hellos: list[Hello] = field(default_factory=list)
     generation: int = 0
+    heartbeat_s: float = 10.0
     port: int = 0
     #: Acknowledge logs; a test may stop that.
     ack_logs: bool = True
@@ -138,7 +139,7 @@ class Peer:
                 self.control = connection
                 self.generation += 1
                 history = (EpochMark(1, "m1", 1),)
-                await self.send(Welcome(1, "0", "cluster", 1, "m1", self.generation, history, 10.0))
+                await self.send(Welcome(1, "0", "cluster", 1, "m1", self.generation, history, self.heartbeat_s))
                 if self._members:
                     await self._send_desired()
             elif isinstance(message, Report):

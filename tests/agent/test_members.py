@@ -1,12 +1,13 @@
 """Members are started, watched, stopped and ended without a trace: real processes on this machine."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 from tests.agent.conftest import Agent, eventually
-from tests.agent.peer import master, spec
+from tests.agent.peer import Peer, master, spec
 
 from quorate.agent import processes
 from quorate.model.logframes import Stream
@@ -96,8 +97,9 @@ async def test_standard_input_is_empty_and_broken_pipes_end_a_program(agent: Age
         assert peer.output(M, Stream.STDERR) == b""
 
 
-async def test_stopping_reaches_processes_that_left_their_session(agent: Agent) -> None:
+async def test_stopping_reaches_processes_that_left_their_session(any_agent: Agent) -> None:
     """Workers of torchrun have sessions of their own."""
+    agent = any_agent
     async with master() as peer:
         agent.start(peer.port)
         script = "setsid sh -c 'echo $$ > worker; trap \"\" TERM; while :; do sleep 1; done' & echo $$ > main; wait"
@@ -130,7 +132,8 @@ async def test_a_member_that_takes_its_leave_in_time_is_not_killed(agent: Agent)
         assert peer.output(M).endswith(b"saving\nsaved\n")
 
 
-async def test_what_a_command_leaves_running_is_ended_with_it(agent: Agent) -> None:
+async def test_what_a_command_leaves_running_is_ended_with_it(any_agent: Agent) -> None:
+    agent = any_agent
     async with master() as peer:
         agent.start(peer.port)
         await peer.run(M, spec(shell("setsid sleep 1000 & echo $! > left; exit 0")))
@@ -225,3 +228,47 @@ async def test_a_command_inherits_no_descriptor_of_ours(agent: Agent) -> None:
         await peer.whole_log(M)
         # The last one is that of ls itself.
         assert peer.output(M).split() == [b"0", b"1", b"2", b"3"]
+
+
+async def test_a_member_that_is_stopped_while_it_is_prepared_never_runs(agent: Agent) -> None:
+    """Its context never comes, for this master has none."""
+    async with master() as peer:
+        agent.start(peer.port)
+        await peer.run(M, spec(("touch", str(agent.state / "ran")), context="ab" * 32))
+        await peer.state(M, "starting")
+        await peer.want((M,), stop={M: "cancelled"})
+        status = await peer.state(M, "failed")
+        assert status.reason == "cancelled"
+        assert not (agent.state / "ran").exists()
+
+
+async def test_an_agent_that_was_stopped_beyond_its_lease_ends_what_may_run_elsewhere(agent: Agent) -> None:
+    async with master(Peer(heartbeat_s=0.5)) as peer:
+        agent.start(peer.port)
+        await peer.want((M, "job2-1.0.1"), spec(("sleep", "1000"), stop_after_s=3.0), spec(("sleep", "1000"), "job2-1"))
+        await peer.state(M, "running")
+        await peer.state("job2-1.0.1", "running")
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGSTOP)
+        paused = time.clock_gettime(time.CLOCK_BOOTTIME)
+        await eventually(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > paused + 3.2)
+        assert processes.marked(M)
+        agent.process.send_signal(signal.SIGCONT)
+        status = await peer.state(M, "exited")
+        assert "heard nothing from the master" in status.reason
+        assert not status.echo
+        assert peer.statuses["job2-1.0.1"].state == "running"
+
+
+@pytest.mark.parametrize("grace", [0.0, 0.2])
+async def test_a_member_that_ignores_everything_is_killed_after_its_grace(any_agent: Agent, grace: float) -> None:
+    agent = any_agent
+    async with master() as peer:
+        agent.start(peer.port)
+        await peer.run(M, spec(shell("trap '' TERM INT HUP; echo up; while :; do sleep 0.1; done"), grace_s=grace))
+        await peer.until(lambda: b"up" in peer.output(M))
+        await peer.want((M,), stop={M: "cancelled"})
+        status = await peer.state(M, "exited")
+        assert status.exit is not None
+        assert status.exit.signal == 9
+        assert not processes.marked(M)

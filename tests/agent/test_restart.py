@@ -75,7 +75,8 @@ async def test_a_terminated_agent_leaves_its_members_running(agent: Agent) -> No
         assert peer.hellos[-1].members[0].state == "running"
 
 
-async def test_a_killed_shim_is_a_failed_member_without_orphans(agent: Agent) -> None:
+async def test_a_killed_shim_is_a_failed_member_without_orphans(any_agent: Agent) -> None:
+    agent = any_agent
     async with master() as peer:
         agent.start(peer.port)
         await peer.run(M, spec(shell("setsid sleep 1000 & sleep 1000")))
@@ -87,7 +88,8 @@ async def test_a_killed_shim_is_a_failed_member_without_orphans(agent: Agent) ->
         assert not processes.Cgroup.find(M)
 
 
-async def test_shim_and_agent_killed_together_leave_a_failed_member_without_orphans(agent: Agent) -> None:
+async def test_shim_and_agent_killed_together_leave_a_failed_member_without_orphans(any_agent: Agent) -> None:
+    agent = any_agent
     async with master() as peer:
         agent.start(peer.port)
         await peer.run(M, spec(shell("setsid sleep 1000 & sleep 1000")))

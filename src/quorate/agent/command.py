@@ -14,6 +14,7 @@ from quorate.agent.processes import Cgroup
 _MAX_OPEN_FILES = 1 << 20
 #: The same on every architecture.
 _SYS_CLONE3 = 435
+_PR_SET_NO_NEW_PRIVS = 38
 _CLONE_INTO_CGROUP = 0x200000000
 
 
@@ -93,7 +94,8 @@ def _fork_into(cgroup: Cgroup | None) -> tuple[int, bool]:
 
 
 def become(user: User) -> None:
-    """Gives up every right of the present user for good."""
+    """Gives up every right of the present user for good; no set-uid program gives one back."""
+    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     os.setgroups([])
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
