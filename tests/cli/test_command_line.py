@@ -1,0 +1,146 @@
+"""The command line itself: help without imports, errors without tracebacks, completion, services, doctor."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Quorate
+
+from quorate.cli.app import COMMANDS
+
+
+def test_help_names_every_command_and_imports_none_of_them(quorate: Quorate) -> None:
+    script = (
+        "import sys\nfrom quorate.cli.app import run\nrun(['--help'])\n"
+        "heavy = ['pydantic', 'httpx', 'rich', 'yaml', 'asyncio', 'quorate.master', 'quorate.cli.run']\n"
+        "print('IMPORTED', [name for name in heavy if name in sys.modules])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=quorate.environment)
+    assert "IMPORTED []" in ran.stdout, ran
+    assert all(f"\n  {name} " in ran.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(quorate: Quorate, name: str) -> None:
+    assert quorate(name, "--help").out.startswith(f"Usage: quorate {name}")
+
+
+def test_a_mistyped_command_is_answered_with_the_right_one(quorate: Quorate) -> None:
+    assert "try:   quorate job" in quorate("jop", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "a job file or a command is needed"),
+        (["run", "python", "train.py"], "quorate run -- python train.py"),
+        (["run", "gone.yaml"], "there is no file gone.yaml"),
+        (["run", "--", ""], "the entry point is empty"),
+        (["run", "--env", "A", "--label", "x", "--", "true"], "--label 'x' is not K=V"),
+        (["job", "show"], "Missing argument 'JOB'"),
+        (["job", "wait", "x", "--timeout", "soon"], "--timeout: 'soon' is not a duration"),
+        (["job", "list", "--limit", "0"], "'--limit'"),
+        (["token", "create"], "say whom the token is for"),
+        (["agent", "--slots", "1", "list"], "quorate agent list --help"),
+        (["agent"], "which master?"),
+        (["agent", "--master", "nonsense"], "is no URL of a master"),
+        (["master", "--config", "gone.yaml"], "gone.yaml"),
+        (["login"], "which master?"),
+        (["login", "host:8443"], "which is no URL"),
+        (["completion", "tcsh"], "tcsh"),
+    ],
+)
+def test_a_wrong_command_line_is_said_and_ends_with_2(quorate: Quorate, arguments: list[str], said: str) -> None:
+    done = quorate(*arguments, code=2)
+    assert said in done.err and "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_without_a_master_the_next_command_is_said(quorate: Quorate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    done = quorate("job", "list", QUORATE_MASTER=url, code=3)
+    assert f"nothing answers at {url} (from QUORATE_MASTER)" in done.err and "quorate up" in done.err
+    assert quorate("run", "--master", url, "--", "true", code=125)
+
+
+def test_the_output_for_a_reader_who_leaves_is_no_error(quorate: Quorate) -> None:
+    command = subprocess.list2cmdline(quorate.command("doctor"))
+    ran = subprocess.run(
+        ["bash", "-c", f"{command} | head -c 1"], capture_output=True, text=True, env=quorate.environment
+    )
+    assert "Traceback" not in ran.stderr and "Exception" not in ran.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_takes_its_completion_script(quorate: Quorate, shell: str) -> None:
+    script = quorate("completion", shell).out
+    assert "_QUORATE_COMPLETE" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+def test_bash_completes_commands_and_options(quorate: Quorate) -> None:
+    def complete(words: str) -> list[str]:
+        count = str(len(words.split(" ")) - 1)
+        variables = {"_QUORATE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
+        return quorate(code=None, **variables).out.split()
+
+    assert complete("quorate jo") == ["job"]
+    assert complete("quorate job c") == ["cancel"]
+    assert "--nodes" in complete("quorate run --n")
+
+
+@pytest.mark.parametrize("role", ["master", "agent"])
+def test_systemd_accepts_the_unit_files(quorate: Quorate, role: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze here")
+    config = quorate.home / "it's 100% mine.yaml"
+    config.write_text("")
+    quorate("service", "install", role, "--dir", quorate.home, "--config", config)
+    unit = quorate.home / f"quorate-{role}.service"
+    ran = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert unit.read_text() == quorate("service", "install", role, "--print", "--config", config).out
+
+
+def test_stopping_an_agents_service_ends_no_member(quorate: Quorate) -> None:
+    unit = quorate("service", "install", "agent", "--print").out
+    assert "KillMode=process\n" in unit and "SendSIGKILL=no\n" in unit
+
+
+def test_the_masters_service_is_shut_in(quorate: Quorate) -> None:
+    unit = quorate("service", "install", "master", "--print").out
+    for line in ("DynamicUser=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet="):
+        assert f"{line}\n" in unit
+
+
+def test_doctor_looks_and_changes_nothing(quorate: Quorate) -> None:
+    before = sorted(quorate.home.rglob("*"))
+    found = quorate("doctor", "--json", "--state-dir", quorate.home / "state", code=None).json
+    assert {"CPU", "MEMORY", "DISK", "CLOCK", "PORTS"} <= {result["code"] for result in found["master"]}
+    assert {"CGROUP", "DOCKER", "GPU", "TOOLS"} <= {result["code"] for result in found["agent"]}
+    assert sorted(quorate.home.rglob("*")) == before
+
+
+def test_doctor_says_when_the_master_does_not_answer(quorate: Quorate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    done = quorate("doctor", "agent", "--master", url, code=1)
+    assert "MASTER" in done.out and url in done.out
+
+
+def test_the_version_is_one(quorate: Quorate) -> None:
+    from quorate import __version__
+
+    assert quorate("version").out == quorate("--version").out == f"quorate {__version__}\n"
+
+
+def test_python_m_quorate_is_the_command_line(quorate: Quorate) -> None:
+    assert Path(quorate.command()[0]).exists()
+    assert quorate("--help").out.startswith("Usage: quorate [OPTIONS] COMMAND")
