@@ -43,6 +43,9 @@ def demo(
         from quorate.cli.up import remember, warn_of_one_trust_domain
 
         cluster = create(folder, None if keep else _any_port())
+        if not keep:
+            # Torch leaves files in the folder for temporary ones; here they go with everything else.
+            cluster.environment["TMPDIR"] = str(folder)
         warn_of_one_trust_domain()
         with Steps() as told:
             kept = False

@@ -46,6 +46,8 @@ class LocalCluster:
     #: Random; every process of the cluster has it in its environment.
     mark: str
     daemons: list[Daemon] = field(default_factory=list)
+    #: What daemons and members find in their environment besides the user's own.
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def token_file(self) -> Path:
@@ -116,7 +118,7 @@ class LocalCluster:
         log = self.folder / f"{name.removeprefix('the ').replace(' ', '-')}.log"
         # Members find the interpreter that Quorate runs with as `python`, whether its environment is active or not.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        environment = {MARK: self.mark, "PATH": path, **environment}
+        environment = {MARK: self.mark, "PATH": path, **self.environment, **environment}
         daemon = spawn(name, arguments, log, environment, keep)
         self.daemons.append(daemon)
         self.save()
@@ -183,6 +185,8 @@ def free_port(wanted: int) -> int:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind(("127.0.0.1", port))
+                # Two sockets may be bound to one port; only one of them can listen.
+                listener.listen()
             except OSError:
                 continue
             return int(listener.getsockname()[1])

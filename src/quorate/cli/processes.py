@@ -65,10 +65,10 @@ def spawn(
 def wait_for_word(reader: int, daemon: Daemon, within: float = 60.0) -> None:
     """Returns once a line comes out of the pipe; raises CommandError with the log's end if the daemon ends instead."""
     with os.fdopen(reader, "rb") as pipe:
-        ready, _, _ = select.select([pipe], [], [], within)
-        if ready and pipe.readline():
+        answered, _, _ = select.select([pipe], [], [], within)
+        if answered and pipe.readline():
             return
-    why = f"took longer than {within:g} s to start" if daemon.process() else "ended while it started"
+    why = "ended while it started" if answered else f"took longer than {within:g} s to start"
     raise CommandError(f"{daemon.name} {why}", lines=last_lines(Path(daemon.log)))
 
 
