@@ -109,6 +109,51 @@ def test_nobody_goes_while_one_is_missing_and_all_learn_who() -> None:
             )
 
 
+def test_whoever_reads_the_logs_is_told_who_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.01)
+    configuration = gang(4)
+    reactor = Reactor()
+    notices: list[tuple[str, str]] = []
+
+    def told(code: str, sentence: str) -> None:
+        notices.append((code, sentence))
+        if "3 of 4" in sentence:
+            reactor.stop()
+
+    barriers = [
+        (rendezvous.Arrival if rank else rendezvous.Gathering)(
+            reactor, seen_by(configuration, rank), reactor.stop, lambda _: reactor.stop(), told
+        )
+        for rank in (0, 1, 3)
+    ]
+    reactor.run()
+    for barrier in barriers:
+        barrier.close()
+    reactor.close()
+    assert notices[-1] == (
+        "MEMBERS-MISSING",
+        "3 of 4 members are here; still waiting for sub2 (agent agent-2, 127.0.0.13)",
+    )
+
+
+def test_who_cannot_reach_the_first_member_says_so_while_it_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.01)
+    reactor = Reactor()
+    notices: list[tuple[str, str]] = []
+
+    def told(code: str, sentence: str) -> None:
+        notices.append((code, sentence))
+        if code == "NET-REFUSED":
+            reactor.stop()
+
+    arrival = rendezvous.Arrival(reactor, gang(2, rank=1), reactor.stop, lambda _: reactor.stop(), told)
+    reactor.run()
+    arrival.close()
+    reactor.close()
+    assert "sub1 could not reach main1 (agent agent-0, 127.0.0.11)" in notices[-1][1]
+    assert notices[-1][1].endswith("still trying")
+
+
 def test_a_long_list_of_missing_members_stays_readable() -> None:
     with companions(impatient(100)) as (first,):
         _, sentence = first.fails()

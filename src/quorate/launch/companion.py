@@ -81,7 +81,7 @@ class _Companion:
         barrier = Gathering if configuration.rank == configuration.first.rank else Arrival
         try:
             self._watch = Watch(self._reactor, configuration, self._stop, self._notice, self._end)
-            self._barrier = barrier(self._reactor, configuration, self._go, self._failed)
+            self._barrier = barrier(self._reactor, configuration, self._go, self._failed, self._notice)
         except PortTaken as error:
             self._failed(Failure("PORT-TAKEN", str(error.strerror)))
         except ConfigurationError as error:

@@ -20,6 +20,8 @@ MEMBERS_MISSING = "MEMBERS-MISSING"
 FIRST_SPEAKS_S = 2.0
 #: A port may be leased again while its former holder still ends; an answer from elsewhere that lasts is a mistake.
 FOREIGN_S = 10.0
+#: After these seconds, then after twice as many, and so on, whoever reads the logs is told what is waited for.
+PATIENCE_S = 10.0
 #: As many missing members as a sentence bears.
 _NAMED = 8
 
@@ -33,6 +35,24 @@ class Failure:
     sentence: str
 
 
+class _Reminder:
+    """Says now and then what is waited for, until it is stopped."""
+
+    def __init__(self, reactor: Reactor, say: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._say = say
+        self._pause_s = PATIENCE_S
+        self._timer = reactor.after(self._pause_s, self._remind)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _remind(self) -> None:
+        self._pause_s *= 2
+        self._timer = self._reactor.after(self._pause_s, self._remind)
+        self._say()
+
+
 class Gathering:
     """The barrier at the first member. Raises PortTaken."""
 
@@ -42,14 +62,17 @@ class Gathering:
         configuration: Configuration,
         on_go: Callable[[], None],
         on_failed: Callable[[Failure], None],
+        on_notice: Callable[[str, str], None] = lambda code, sentence: None,
     ) -> None:
         self._configuration = configuration
         self._on_go = on_go
         self._on_failed = on_failed
+        self._on_notice = on_notice
         self._links = Links()
         self._verdict: Object | None = None
         self._door = Door(reactor, configuration, Purpose.RENDEZVOUS, self._arrived)
         self._deadline = reactor.after(configuration.timeouts.rendezvous_s, self._too_late)
+        self._reminder = _Reminder(reactor, self._remind)
         # Not at once: whoever makes a Gathering wants to hold it before it calls back.
         reactor.after(0, self._go_if_complete)
 
@@ -60,6 +83,7 @@ class Gathering:
 
     def close(self) -> None:
         self._deadline.cancel()
+        self._reminder.stop()
         self._door.close()
         self._links.close_all_when_sent()
 
@@ -78,11 +102,19 @@ class Gathering:
     def _go_if_complete(self) -> None:
         if self._verdict is None and len(self._links) == self._configuration.size - 1:
             self._deadline.cancel()
+            self._reminder.stop()
             self._verdict = {"go": True}
             self._links.send_to_all(self._verdict)
             self._on_go()
 
+    def _remind(self) -> None:
+        missing = self.missing()
+        came = self._configuration.size - len(missing)
+        sentence = f"{came} of {self._configuration.size} members are here; still waiting for {_named(missing)}"
+        self._on_notice(MEMBERS_MISSING, sentence)
+
     def _too_late(self) -> None:
+        self._reminder.stop()
         failure = Failure(MEMBERS_MISSING, _who_is_missing(self._configuration, self.missing()))
         self._verdict = {"failed": dataclasses.asdict(failure)}
         self._links.send_to_all(self._verdict)
@@ -98,18 +130,22 @@ class Arrival:
         configuration: Configuration,
         on_go: Callable[[], None],
         on_failed: Callable[[Failure], None],
+        on_notice: Callable[[str, str], None] = lambda code, sentence: None,
     ) -> None:
         self._reactor = reactor
         self._configuration = configuration
         self._on_go = on_go
         self._on_failed = on_failed
+        self._on_notice = on_notice
         self._link: Lines | None = None
         self._foreign: Timer | None = None
         self._deadline = reactor.after(configuration.timeouts.rendezvous_s + FIRST_SPEAKS_S, self._too_late)
+        self._reminder = _Reminder(reactor, self._remind)
         self._caller = self._call()
 
     def close(self) -> None:
         self._deadline.cancel()
+        self._reminder.stop()
         self._all_is_well()
         self._caller.stop()
         if self._link is not None:
@@ -163,11 +199,19 @@ class Arrival:
                 )
             )
             return
-        caller = self._caller
-        whom = f"{self._configuration.own.name} could not reach {first.described()} at {caller.where}"
+        self._fail(self._trouble())
+
+    def _remind(self) -> None:
+        if self._link is None:
+            trouble = self._trouble()
+            self._on_notice(trouble.code, f"{trouble.sentence}; still trying")
+
+    def _trouble(self) -> Failure:
+        caller, own, first = self._caller, self._configuration.own, self._configuration.first
+        whom = f"{own.name} could not reach {first.described()} at {caller.where}"
         if caller.trouble is Trouble.WRONG_HOST:
-            whom = f"{self._configuration.own.name} reached {caller.where} but not {first.described()}"
-        self._fail(Failure(caller.trouble.value, f"{whom} for the rendezvous: {caller.evidence}"))
+            whom = f"{own.name} reached {caller.where} but not {first.described()}"
+        return Failure(caller.trouble.value, f"{whom} for the rendezvous: {caller.evidence}")
 
     def _fail(self, failure: Failure) -> None:
         self.close()
@@ -175,9 +219,11 @@ class Arrival:
 
 
 def _who_is_missing(configuration: Configuration, missing: Sequence[Member]) -> str:
-    named = ", ".join(member.described() for member in missing[:_NAMED])
-    if len(missing) > _NAMED:
-        named += f" and {len(missing) - _NAMED} more"
     size, timeout = configuration.size, configuration.timeouts.rendezvous_s
     came = f"{size - len(missing)} of {size} members came to the rendezvous within {timeout:g} s"
-    return f"{came}; missing: {named}"
+    return f"{came}; missing: {_named(missing)}"
+
+
+def _named(members: Sequence[Member]) -> str:
+    named = ", ".join(member.described() for member in members[:_NAMED])
+    return named if len(members) <= _NAMED else f"{named} and {len(members) - _NAMED} more"
