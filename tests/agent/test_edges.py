@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.agent.peer import spec
 
-from quorate.agent import hostports
+from quorate.agent import daemon, hostports
 from quorate.agent.command import User
 from quorate.agent.config import AgentConfig, load_agent_file
 from quorate.agent.contexts import ContextError, unpack
@@ -243,3 +243,15 @@ def listener() -> Iterator[int]:
 def test_a_port_that_is_taken_on_one_address_is_taken(listener: int) -> None:
     assert hostports.taken({"main": listener}) is not None
     assert f"pid {os.getpid()}" in hostports.holder(listener)
+
+
+# --- starting --------------------------------------------------------------------------------------------------
+
+
+def test_a_state_folder_that_members_cannot_reach_is_refused_with_the_folder_in_the_way(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    state = closed / "agent"
+    state.mkdir(mode=0o711)
+    with pytest.raises(daemon.CannotStart, match=f"{closed} lets none of them through"):
+        daemon._check_passable(state)

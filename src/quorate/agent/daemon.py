@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -34,11 +35,12 @@ log = logging.getLogger(__name__)
 _LOCK = "agent.lock"
 #: The previous agent is gone before its zygote is; longer than that takes.
 _LOCK_WAIT_S = 5.0
+_OPEN_FILES = 65536
 _JOIN_PAUSE_S, _JOIN_LONGEST_PAUSE_S = 0.2, 10.0
 
 
-class AlreadyRunning(Exception):
-    """Another agent has this state folder."""
+class CannotStart(Exception):
+    """The agent cannot start here; the text says why and what to do."""
 
 
 def run(config: AgentConfig) -> int:
@@ -48,8 +50,11 @@ def run(config: AgentConfig) -> int:
 
     try:
         config.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if config.own_users:
+            _check_passable(config.state_dir)
+        _raise_file_limit()
         lock = _lock(config.state_dir)
-    except (AlreadyRunning, OSError) as error:
+    except (CannotStart, OSError) as error:
         log.error("%s", error)
         return 1
     zygotes = _Zygotes(lock)
@@ -159,6 +164,23 @@ def _join(config: AgentConfig) -> "Membership":
             pause = min(2 * pause, _JOIN_LONGEST_PAUSE_S)
 
 
+def _check_passable(state_dir: Path) -> None:
+    """Members under users of their own have to reach their folders. Raises CannotStart."""
+    for folder in (state_dir, *state_dir.resolve().parents):
+        if not folder.stat().st_mode & 0o001:
+            raise CannotStart(
+                f"members run as users of their own, and {folder} lets none of them through on the way to {state_dir}: "
+                f"choose another state folder, chmod o+x {folder}, or let members run as this agent (--members-as self)"
+            )
+
+
+def _raise_file_limit() -> None:
+    """Each member costs a few descriptors, and the usual limit of 1024 is for programs that use select."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def _address_towards(master: str) -> str:
     """Our address on the way to the master: a sensible default where the operator did not say."""
     parts = urlsplit(master)
@@ -188,7 +210,7 @@ def _lock(state_dir: Path) -> int:
             if (holder is not None and holder.alive) or time.monotonic() > deadline:
                 os.close(lock)
                 who = f"agent with pid {holder.pid}" if holder else "agent"
-                raise AlreadyRunning(f"another {who} uses {state_dir}") from None
+                raise CannotStart(f"another {who} uses {state_dir}") from None
             time.sleep(0.02)
     own = process(os.getpid())
     assert own is not None

@@ -124,6 +124,9 @@ class Members:
             self._fail(member, str(error), "START-FAILED")
         except OSError as error:
             self._fail(member, f"it could not be prepared: {error}", "START-FAILED")
+        except Exception as error:  # a bug must not leave a member that waits for ever
+            log.exception("member %s", member)
+            self._fail(member, f"the agent failed: {type(error).__name__}: {error}", "START-FAILED")
 
     async def _prepare(self, member: str, spec: AllocationSpec) -> shim.Order:
         folder = self.folder(member)

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from quorate.agent.config import AgentConfig
 
+#: In the state folder.
+MEMBERSHIP: Final = "membership.json"
 JOIN_PATH: Final = "/agent/v1/join"
 AUTHORITY_PATH: Final = "/ca.pem"
 _TIMEOUT_S: Final = 15.0
@@ -69,7 +71,7 @@ class Membership:
 
 def establish(config: AgentConfig) -> Membership:
     """The membership in the state folder, or a new one by the join token. Raises JoinError."""
-    path = config.state_dir / "membership.json"
+    path = config.state_dir / MEMBERSHIP
     kept = _read(path)
     authority = config.ca_file.read_text() if config.ca_file else ""
     if kept is not None and kept.joined and kept.agent == config.name:

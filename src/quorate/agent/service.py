@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
@@ -34,6 +35,7 @@ from quorate.agent.events import (
 from quorate.agent.journal import FileJournal
 from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, Refused, keep
 from quorate.agent.members import Members, Supplies
+from quorate.agent.membership import MEMBERSHIP
 from quorate.agent.orders import Machine
 from quorate.agent.shim import boottime
 from quorate.agent.shipments import OutOfStep, Shipments
@@ -47,6 +49,8 @@ log = logging.getLogger(__name__)
 END_ALL_SIGNAL = signal.SIGUSR2
 #: A timer runs on a clock that stands still while the machine sleeps, so it is set for this long at most.
 _LONGEST_TIMER_S = 5.0
+#: Exit code after a failure of the agent itself (EX_SOFTWARE).
+_FAILED = 70
 #: How long an agent that ends with its members waits for the master to hear of it.
 _LAST_WORD_S = 2.0
 #: A master that refuses this agent's key is asked again, for as long as members live, at this pace.
@@ -66,6 +70,7 @@ class Service:
         users: UserPool | None,
     ) -> None:
         self._endpoint = endpoint
+        self._membership = config.state_dir / MEMBERSHIP
         self._core = Core(identity, FileJournal(config.state_dir))
         self._shipments = Shipments()
         self._members = Members(
@@ -107,7 +112,13 @@ class Service:
             asyncio.create_task(self._keep(LOGS_PATH, self._use_logs)),
         ]
         try:
-            return await self._over
+            ends: set[asyncio.Future[Any]] = {self._over, *links}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in links:
+                if task.done() and not self._over.done():
+                    log.critical("a link failed and the agent ends; its members run on", exc_info=task.exception())
+                    self._end(_FAILED)
+            return self._over.result()
         finally:
             for task in links:
                 task.cancel()
@@ -125,6 +136,10 @@ class Service:
             while self._events:
                 for action in self._core.handle(self._events.popleft(), boottime()):
                     self._do(action)
+        except Exception:
+            # What the core holds may be wrong now. Members outlive this process, and the next one looks at them anew.
+            log.critical("the agent failed and ends; its members run on", exc_info=True)
+            self._end(_FAILED)
         finally:
             self._handling = False
         self._set_timer()
@@ -194,9 +209,9 @@ class Service:
                 await keep(self._endpoint, path, use)
             except Refused as refused:
                 if not self._core.live:
-                    self._gave_up = str(refused)
+                    self._gave_up = f"{refused}; to join anew, remove {self._membership} and give a token"
                     self._end_if_nothing_is_left()
-                    return
+                    await asyncio.get_running_loop().create_future()
                 log.error("%s; members run on, and it is tried again", refused)
                 await asyncio.sleep(_REFUSED_PAUSE_S)
 

@@ -38,8 +38,8 @@ _LEFTOVER_GRACE_S = 5.0
 _KILL_AGAIN_S = 0.05
 #: How often a full disk is tried again.
 _FULL_RETRY_S = 0.5
-#: How long the companion has to tell the others of the end.
-_COMPANION_GRACE_S = 5.0
+#: The companion ends by itself once it has told the others; twice the time that it takes for that at most.
+_COMPANION_GRACE_S = 10.0
 #: Output that comes in a rush is gathered this long, so that a line at a time costs no wake-up each.
 _GATHER_S = 0.002
 
