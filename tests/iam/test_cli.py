@@ -29,6 +29,12 @@ class Ended:
         self.code, self.out, self.err = code, out, err
 
 
+@pytest.fixture(autouse=True)
+def no_configuration_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("quorate.cli.netinput.SYSTEM_FILE", tmp_path / "none.yaml")
+    monkeypatch.delenv("QUORATE_CONFIG", raising=False)
+
+
 @pytest.fixture
 def iam(capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
     def call(*arguments: str) -> Ended:
@@ -145,6 +151,40 @@ def test_json_has_everything_with_its_reasons(iam, arguments: list[str]) -> None
     assert ended.code == 0
     assert json.loads(ended.out)["cloud"] in ("oci", "aws", "gcp")
     assert iam(*arguments, "--part", "reasons").code == 0
+
+
+CLUSTER = """\
+name: one
+master: {where: {service_accounts: [m@my-project.iam.gserviceaccount.com]}}
+pools:
+  - {name: a, provider: {type: gcp}, where: {service_accounts: [a@my-project.iam.gserviceaccount.com]}}
+"""
+
+
+def test_what_master_yaml_says_need_not_be_said_again(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "master.yaml"
+    file.write_text(CLUSTER)
+    from_file = iam("policy", "--for", "master", "--config", str(file), "--project", "my-project")
+    assert (from_file.code, from_file.err) == (0, "")
+    assert from_file.out == iam(*GCP, "--for", "master", "--cluster", "one").out
+    assert (
+        '.startsWith("two-")'
+        in iam("policy", "--for", "master", "--config", str(file), "--project", "my-project", "--cluster", "two").out
+    )
+
+
+def test_a_master_yaml_with_a_mistake_is_refused_with_its_line(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "master.yaml"
+    file.write_text("name: one\npols: []\n")
+    ended = iam("policy", "--for", "master", "--config", str(file))
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{file}:2" in ended.err
+
+
+def test_without_a_cloud_the_command_says_how_to_name_one(iam) -> None:  # type: ignore[no-untyped-def]
+    ended = iam("policy", "--for", "master")
+    assert ended.code == 2
+    assert "--cloud is missing" in ended.err
 
 
 def test_the_parts_of_an_oci_policy_go_into_the_vendors_tool(iam) -> None:  # type: ignore[no-untyped-def]

@@ -14,7 +14,7 @@ from quorate.iam.oci.generate import as_json, as_text, generate
 from quorate.iam.oci.matching import parse_rule
 from quorate.iam.oci.parser import parse
 from quorate.iam.oci.request import OciRequest, Tag
-from quorate.iam.oci.syntax import Statement
+from quorate.iam.oci.syntax import Statement, VerbGrant
 from quorate.iam.pages import example_oci
 from quorate.iam.policy import write
 from quorate.iam.request import Audience, Auth, Part, Profile, Target
@@ -42,6 +42,29 @@ def test_what_is_written_is_read_back_by_the_strict_parser(request_: OciRequest,
         group.rule for group in policy.dynamic_groups
     ]
     assert json.loads(json.dumps(as_json(policy)))["statements"] == [each.text for each in policy.statements]
+
+
+@every_request
+@pytest.mark.parametrize("profile", list(Profile))
+@pytest.mark.parametrize(
+    "change", [{}, {"compartment": None}, {"compartment": "ml:my training"}, {"tag": None}, {"may_delete": True}]
+)
+def test_a_parser_that_is_not_ours_reads_it_as_well(
+    request_: OciRequest, profile: Profile, change: dict[str, object]
+) -> None:
+    theirs = pytest.importorskip("oci_lexer_parser")
+    policy = generate(replace(request_, profile=profile, **change))  # type: ignore[arg-type]
+    for each in policy.statements:
+        (read,) = theirs.parse_policy_statements(each.text)["statements"]
+        grant = each.statement.grant
+        if isinstance(grant, VerbGrant):
+            assert (read["actions"]["values"], read["resources"]["values"]) == ([grant.verb], [grant.resource])
+        else:
+            assert [each.upper() for each in read["actions"]["values"]] == list(grant.permissions)  # type: ignore[union-attr]
+        assert read["subject"]["type"] == each.statement.subject.kind
+        assert ("conditions" in read) is (each.statement.condition is not None)
+    for group in policy.dynamic_groups:
+        assert theirs.parse_dynamic_group_matching_rules(group.rule_text)
 
 
 @every_request

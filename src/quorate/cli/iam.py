@@ -29,8 +29,13 @@ Text = str | None
 
 @app.command()
 def policy(
-    cloud: Annotated[Cloud, typer.Option("--cloud", help="Which cloud.")],
     audience: Annotated[Audience, typer.Option("--for", help="Whose permissions.")],
+    cloud: Annotated[
+        Cloud | None, typer.Option("--cloud", help="Which cloud; master.yaml's provider.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="master.yaml: cluster, provider, accounts, security groups.")
+    ] = None,
     profile: Annotated[Profile, typer.Option(help="The least that works, or what the vendor's pages ask for.")] = (
         Profile.STRICT
     ),
@@ -40,9 +45,7 @@ def policy(
     ] = Part.NATIVE,
     as_json: Json = False,
     bare: Annotated[bool, typer.Option("--bare", help="Leave the reasons out of the text.")] = False,
-    cluster: Annotated[
-        str, typer.Option(help="The cluster's name: a tag on AWS, machines' prefix on GCP.")
-    ] = "cluster",
+    cluster: Annotated[Text, typer.Option(help="The cluster's name: a tag on AWS, machines' prefix on GCP.")] = None,
     bucket: Annotated[Text, typer.Option(help="The bucket of checkpoints and data.")] = None,
     repo: Annotated[Text, typer.Option(help="The repository of images.")] = None,
     may_delete: Annotated[bool, typer.Option("--may-delete", help="Old checkpoints may be deleted.")] = False,
@@ -79,6 +82,7 @@ def policy(
     spot: Annotated[bool, typer.Option("--spot", help="AWS: agents may be spot machines.")] = False,
 ) -> None:
     """Write the permissions that one audience needs: valid as it stands, and the same on every run."""
+    from quorate.cli.iaminput import chosen_cloud, known
     from quorate.iam.aws.generate import AwsRequest
     from quorate.iam.finding import RefusedRequest
     from quorate.iam.gcp.generate import GcpRequest
@@ -86,9 +90,10 @@ def policy(
     from quorate.iam.policy import write
 
     images, subnets = tuple(image or ()), tuple(subnet or ())
+    given = known(config)
     try:
         request: Request
-        match cloud:
+        match chosen_cloud(cloud, given.cloud):
             case Cloud.OCI:
                 request = OciRequest(
                     audience,
@@ -114,9 +119,9 @@ def policy(
                     audience,
                     profile,
                     project=project,
-                    cluster=cluster,
-                    master_account=master_account,
-                    agent_account=agent_account,
+                    cluster=cluster or given.cluster,
+                    master_account=master_account or given.master_account,
+                    agent_account=agent_account or given.agent_account,
                     host_project=host_project,
                     region=region,
                     subnet=subnets[0] if subnets else None,
@@ -134,10 +139,10 @@ def policy(
                     profile,
                     account=account,
                     region=region,
-                    cluster=cluster,
+                    cluster=cluster or given.cluster,
                     agent_role=agent_role,
                     subnets=subnets,
-                    security_groups=tuple(security_group or ()),
+                    security_groups=tuple(security_group or given.security_groups),
                     images=images,
                     bucket=bucket,
                     repo=repo,

@@ -170,7 +170,9 @@ def _notes(request: OciRequest) -> list[str]:
     notes = []
     if request.compartment is None:
         notes.append("The policy holds in the whole tenancy; --compartment narrows it.")
-    if request.repo is None and request.audience is Audience.USER:
+    if request.target is Target.INSTANCES and request.audience is Audience.USER:
+        notes.append("People talk to the master alone and need nothing here. --bucket and --repo add some.")
+    elif request.repo is None and request.audience is Audience.USER:
         notes.append("No --repo: images may be pulled, and pushing is left to others.")
     if request.repo is not None and request.audience is Audience.USER:
         notes.append(

@@ -1,0 +1,52 @@
+"""What `quorate iam policy` takes from `master.yaml`, so that it need not be said again on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quorate.cli.errors import usage
+from quorate.cli.netinput import cluster
+from quorate.iam.request import Cloud
+
+if TYPE_CHECKING:
+    from quorate.model.clusterfile import ClusterFile
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the cluster's file says about the cloud; None and empty where it says nothing."""
+
+    cluster: str
+    cloud: Cloud | None
+    master_account: str | None
+    agent_account: str | None
+    security_groups: tuple[str, ...]
+
+
+def known(path: Path | None) -> Known:
+    """Read the file that is named, or the one that `quorate net` would read; with none, nothing but a name is known."""
+    file = cluster(path).file
+    accounts = {account for pool in file.pools for account in pool.where.service_accounts}
+    return Known(
+        cluster=file.name,
+        cloud=_cloud(file),
+        master_account=next(iter(file.master.where.service_accounts), None),
+        agent_account=accounts.pop() if len(accounts) == 1 else None,
+        security_groups=tuple(dict.fromkeys(group for pool in file.pools for group in pool.where.security_groups)),
+    )
+
+
+def _cloud(file: ClusterFile) -> Cloud | None:
+    """The one cloud in which the pools are; None where there is none or several."""
+    types = {pool.provider.type for pool in file.pools if pool.provider is not None}
+    return Cloud(types.pop()) if len(types) == 1 else None
+
+
+def chosen_cloud(asked: Cloud | None, from_file: Cloud | None) -> Cloud:
+    """The cloud that was asked for, else that of the file."""
+    cloud = asked or from_file
+    if cloud is None:
+        usage("--cloud is missing, and master.yaml does not name one provider", "add --cloud oci, gcp or aws")
+    return cloud
