@@ -158,6 +158,11 @@ def test_a_defect_has_its_code(body: dict[str, object], code: str) -> None:
     assert code in codes_of(body)
 
 
+def test_a_condition_makes_a_changing_action_on_every_resource_sound() -> None:
+    bound = {"StringEquals": {"ec2:ResourceTag/quorate-cluster": "one"}}
+    assert codes_of(policy(Action="ec2:TerminateInstances", Resource="*", Condition=bound)) == set()
+
+
 def test_an_agents_policy_with_the_masters_rights_is_found() -> None:
     body = policy(Action="ec2:Run*", Resource="arn:aws:ec2:*:*:instance/*")
     assert "IAM-AWS-REACHES" in codes_of(body, for_agents=True)

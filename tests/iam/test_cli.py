@@ -80,6 +80,14 @@ def test_findings_are_json_for_programs(iam, tmp_path: Path) -> None:  # type: i
     }
 
 
+def test_a_warning_ends_with_1(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "wide.policy"
+    file.write_text("Allow group A to use logging-family in compartment C\n")
+    ended = iam("lint", str(file))
+    assert ended.code == 1
+    assert "warning IAM-WIDER" in ended.out
+
+
 def test_what_only_informs_ends_with_0(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "deny.policy"
     file.write_text("Deny group A to manage vcns in compartment C\n")

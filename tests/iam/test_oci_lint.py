@@ -200,6 +200,12 @@ def test_of_two_equal_statements_the_later_is_reported_once() -> None:
     [
         ("group A to manage repos in tenancy", "group A to read repos in compartment C", True),
         ("group A to read repos in compartment C", "group A to read repos in tenancy", False),
+        ("group A to read repos in tenancy", "group A to manage repos in tenancy", False),
+        (
+            "group A to {SUBNET_READ, VNIC_READ, NETWORK_SECURITY_GROUP_INSPECT} in tenancy",
+            "group A to inspect virtual-network-family in tenancy",
+            False,
+        ),
         ("group A to use logging-family in compartment C", "group A to use log-content in compartment C", True),
         ("group A to use log-content in compartment C", "group A to use logging-family in compartment C", False),
         ("group A to manage objects in tenancy", "group A to {OBJECT_CREATE} in tenancy", True),
@@ -315,6 +321,7 @@ def rule_codes(text: str, *, grants_to_runs: bool = False) -> set[str]:
             f"all {{resource.type='datasciencejobrun', instance.compartment.id='{OCID}'}}",
             {"IAM-DG-INSTANCE-VARIABLE"},
         ),
+        ("all {resource.type='datasciencejobrun', instance.id != 'x'}", {"IAM-DG-INSTANCE-VARIABLE"}),
         (
             f"all {{resource.type='datasciencejobruns', resource.compartment.id='{OCID}'}}",
             {"IAM-DG-TYPE-UNKNOWN"},
