@@ -10,6 +10,7 @@ from quorate.model.clusterfile import ClusterFile, load_cluster_file
 from quorate.model.ports import PortRange
 from quorate.model.yamlfile import FileProblems
 from quorate.network.clusterplan import plan_cluster
+from quorate.network.findings import Severity
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Plan, PlannedFlow
 
@@ -165,6 +166,15 @@ def test_what_is_not_known_is_a_finding_and_never_everybody() -> None:
 def test_what_is_wrong_with_a_cluster_is_found(change: tuple[str, str], code: str) -> None:
     found = {finding.code for finding in plan(BASE.replace(*change)).findings}
     assert found == {code}
+
+
+@pytest.mark.parametrize(
+    ("provider", "needs"), [("gcp", "Cloud NAT"), ("aws", "Internet gateway"), ("oci", "service gateway")]
+)
+def test_what_a_cloud_needs_besides_rules_is_said_and_is_no_failure(provider: str, needs: str) -> None:
+    (finding,) = plan(BASE + f"  provider: {{type: {provider}}}\noperators: {{}}\n").findings[-1:]
+    assert (finding.code, finding.severity) == ("CLOUD-NEEDS", Severity.INFO)
+    assert needs in finding.evidence
 
 
 def test_master_and_agents_in_two_networks_are_told() -> None:

@@ -194,6 +194,17 @@ def test_ports_of_an_unknown_launcher_are_refused() -> None:
     assert "did you mean 'torch'?" in done.stderr
 
 
+def test_the_plan_of_a_job_has_the_window_of_its_pool_and_says_when_it_is_too_small(file: Path, tmp_path: Path) -> None:
+    file.write_text(FILE + "  network: {window: 50000-50005}\n")
+    job = tmp_path / "job.yaml"
+    job.write_text("launcher: torch\nentrypoint: [python, x.py]\nresources: {nodes: 2, pool: gpu}\n")
+    done = net("plan", "-c", file, "--job", job, "--json")
+    assert done.returncode == 1
+    gloo = next(flow for flow in parsed(done)["flows"] if flow["flow"] == "gloo")
+    assert gloo["ports"] == ["50000-50005"]
+    assert [finding["code"] for finding in parsed(done)["findings"]] == ["PORT-BUDGET"]
+
+
 def test_the_plan_of_a_job_names_its_members(tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(

@@ -101,23 +101,6 @@ def merge(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
     return tuple(merged)
 
 
-def subtract(ranges: Iterable[PortRange], taken: Iterable[PortRange]) -> tuple[PortRange, ...]:
-    """Return the ports of `ranges` that are in none of `taken`, as the fewest ranges."""
-    left = list(merge(ranges))
-    for hole in merge(taken):
-        pieces: list[PortRange] = []
-        for item in left:
-            if not item.overlaps(hole):
-                pieces.append(item)
-                continue
-            if item.first < hole.first:
-                pieces.append(PortRange(item.first, hole.first - 1))
-            if hole.last < item.last:
-                pieces.append(PortRange(hole.last + 1, item.last))
-        left = pieces
-    return tuple(left)
-
-
 def _read(value: object) -> object:
     return PortRange.parse(value) if isinstance(value, str | int) and not isinstance(value, bool) else value
 

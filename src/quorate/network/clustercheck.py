@@ -68,16 +68,27 @@ def _unresolved(flows: tuple[PlannedFlow, ...]) -> Iterator[Finding]:
         yield Finding("PLAN-UNRESOLVED", party.key, evidence, remedy=remedy)
 
 
+#: What gives machines of a cloud a way out, as the vendors' documents have it.
+_WAYS_OUT: dict[str, str] = {
+    "gcp": "give the instances an external IP address, or configure Cloud NAT for the VPC",
+    "aws": "give the instances a public IP address and the VPC an Internet gateway, or use a NAT gateway",
+    "oci": "keep the subnet private and add a NAT gateway, or a service gateway and images in the region's registry",
+}
+
+
 def _way_out(cluster: ClusterFile, pool: PoolSection) -> Iterator[Finding]:
-    if cluster.settings(pool).proxy or pool.where.internet is None:
+    if cluster.settings(pool).proxy:
         return
-    provider = pool.provider.type if pool.provider else None
-    remedies = {
-        "gcp": "give the instances an external IP address, or configure Cloud NAT for the VPC",
-        "aws": "give the instances a public IP address and the VPC an internet gateway, or use a NAT gateway",
-        "oci": "keep the subnet private and add a NAT gateway, or mirror the images in the region's own registry",
-    }
-    remedy = remedies.get(provider or "", "add NAT or a `network.proxy`, or mirror the images inside")
+    provider = pool.provider.type if pool.provider else ""
+    if pool.where.internet is None:
+        if provider:
+            evidence = (
+                f"pool {pool.name} is on {provider}: {_WAYS_OUT[provider]}; keep master and agents in one network"
+            )
+            remedy = f"set `where.internet` of pool {pool.name}: {', '.join(Internet)}"
+            yield Finding("CLOUD-NEEDS", f"agent/{pool.name}", evidence, remedy=remedy)
+        return
+    remedy = _WAYS_OUT.get(provider, "add NAT or a `network.proxy`, or mirror the images inside")
     if pool.where.internet is Internet.NONE:
         evidence = f"pool {pool.name} has no way out, but images come from outside"
         yield Finding("NO-INTERNET", f"agent/{pool.name}", evidence, remedy=remedy)

@@ -91,6 +91,8 @@ _CODES = (
     Code("NET-OVERLAP", _E, "Address ranges overlap", "The overlay's addresses are also used by the underlay."),
     Code("NO-INTERNET", _W, "No way out",
          "Machines have neither a public address nor NAT, and images come from outside."),
+    Code("CLOUD-NEEDS", _I, "The cloud needs something besides rules",
+         "Rules alone do not give machines a way out; `where.internet` says what does."),
     # Between the members of an allocation.
     Code("MEMBERS-MISSING", _E, "Members did not come",
          "Not every member came to the rendezvous before its deadline; the evidence names those who did not.",

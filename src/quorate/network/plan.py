@@ -195,7 +195,7 @@ def _gaps(first: int, last: int, holes: list[tuple[int, int]]) -> Iterator[tuple
             continue
         if first < start:
             yield first, start - 1
-        first = max(first, end + 1)
+        first = end + 1
     if first <= last:
         yield first, last
 

@@ -124,27 +124,6 @@ def lease(
     return Leases({**leases.by_host, **changed}), granted
 
 
-def release(leases: Leases, holders: Iterable[str], now: float) -> Leases:
-    """Return the leases after the holders gave all of theirs back; their ports rest from `now` on."""
-    leaving = frozenset(holders)
-    changed: dict[str, dict[int, Lease]] = {}
-    for host, ports in leases.by_host.items():
-        given_back = {
-            port: Lease(host, port, lease.holder, lease.purpose, now)
-            for port, lease in ports.items()
-            if lease.holder in leaving and lease.released_at is None
-        }
-        if given_back:
-            changed[host] = {**ports, **given_back}
-    return Leases({**leases.by_host, **changed}) if changed else leases
-
-
-def forget_rested(leases: Leases, now: float, *, rest_s: float = REST_S) -> Leases:
-    """Return the leases without those that have rested long enough, and without hosts that have none left."""
-    kept = (lease for lease in leases if not _rested(lease, now, rest_s))
-    return Leases.of(kept)
-
-
 def _rested(lease: Lease, now: float, rest_s: float) -> bool:
     return lease.released_at is not None and now >= lease.released_at + rest_s
 
