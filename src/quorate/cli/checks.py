@@ -125,8 +125,11 @@ def open_files(_: Subject) -> Result:
 
 def ports(subject: Subject) -> Result:
     """The master's ports are free, or it is Quorate that holds them."""
+    from quorate.network import catalogue
+
+    wanted = (catalogue.port("api"), catalogue.port("api-tls"))
     taken = []
-    for port in (8080, 8443):
+    for port in wanted:
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -136,7 +139,7 @@ def ports(subject: Subject) -> Result:
     if taken:
         seen = f"somebody listens on {' and '.join(taken)}; that is fine if it is the master"
         return Result("PORTS", Level.INFO, seen, f"ss -ltnp 'sport = :{taken[0]}'; quorate master --port takes another")
-    return Result("PORTS", Level.OK, "8080 and 8443 are free")
+    return Result("PORTS", Level.OK, f"{wanted[0]} and {wanted[1]} are free")
 
 
 def shared_memory(_: Subject) -> Result:

@@ -20,6 +20,7 @@ from quorate.client.api import Client
 from quorate.client.settings import Settings
 from quorate.model.problem import QuorateError
 from quorate.model.state import AgentState
+from quorate.network import catalogue
 
 #: Hears what is being done, such as "starting the master".
 Told = Callable[[str], None]
@@ -175,7 +176,7 @@ def create(folder: Path, port: int | None = None) -> LocalCluster:
     mark = known.mark if known else secrets.token_hex(8)
     if known:
         sweep(mark)
-    return LocalCluster(folder, f"http://127.0.0.1:{port or free_port(8080)}", mark)
+    return LocalCluster(folder, f"http://127.0.0.1:{port or free_port(catalogue.port('api'))}", mark)
 
 
 def free_port(wanted: int) -> int:
