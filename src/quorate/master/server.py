@@ -149,8 +149,7 @@ async def _leave_admin_token(services: Services) -> None:
 
 
 def _say_ready(services: Services) -> None:
-    # What was made up to here stays for good: the collector need not look at it again, and may have been off until now.
-    gc.collect()
+    # What was made up to here stays for good: the collector, which may have been off until now, need not look at it.
     gc.freeze()
     gc.enable()
     config = services.config
