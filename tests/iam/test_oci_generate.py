@@ -222,6 +222,12 @@ def test_each_generated_statement_is_explained_by_its_own_need(request_: OciRequ
         assert each.reasons in uses
 
 
+@every_request
+def test_each_generated_dynamic_group_is_explained_by_its_own_reasons(request_: OciRequest) -> None:
+    for group in generate(request_).dynamic_groups:
+        assert group.reasons in [use.reasons for use in explain_rule(group.rule).uses]
+
+
 def test_a_statement_is_put_into_plain_words() -> None:
     statement = parse(
         "Allow dynamic-group runs to use objects in compartment ml:training "

@@ -81,7 +81,7 @@ def policy(
     log_group: Annotated[Text, typer.Option(help="AWS: agents' logs go there.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="AWS: agents may be spot machines.")] = False,
 ) -> None:
-    """Write the permissions that one audience needs: valid as it stands, and the same on every run."""
+    """Write the permissions that one audience needs."""
     from quorate.cli.iaminput import chosen_cloud, known
     from quorate.iam.aws.generate import AwsRequest
     from quorate.iam.finding import RefusedRequest
@@ -166,7 +166,10 @@ def lint(
         bool, typer.Option("--for-agents", help="AWS: the policy is that of machines that run users' code.")
     ] = False,
 ) -> None:
-    """Check policies offline. Exit code 0: clean, 1: findings, 2: not a policy."""
+    """Check policies offline.
+
+    Exit code 0: clean, 1: findings, 2: not a policy.
+    """
     from quorate.iam.finding import UnreadableFile
     from quorate.iam.lint import is_clean, lint_file
 
@@ -197,7 +200,10 @@ def explain(
     ],
     as_json: Json = False,
 ) -> None:
-    """Say in plain words what a policy grants, what it is needed for, and what breaks without it."""
+    """Say what a policy grants, and why.
+
+    In plain words, with what each statement is needed for and what breaks without it.
+    """
     from quorate.iam.explain import explain as explain_parts
     from quorate.iam.explain import explain_code
     from quorate.iam.finding import UnreadableFile

@@ -28,7 +28,7 @@ def command(binding: Binding) -> str:
 
 
 def as_commands(policy: GcpPolicy, project: str, *, reasons: bool = True) -> str:
-    """A shell script of gcloud commands; the role files that it names are those of `--part role`."""
+    """A shell script of gcloud commands that makes the roles first and then binds them."""
     lines: list[str] = [f"# Note: {note}" for note in policy.notes]
     for role in policy.roles:
         lines.append("")

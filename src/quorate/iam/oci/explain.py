@@ -9,11 +9,12 @@ from itertools import product
 
 from quorate.iam.explained import Reasons
 from quorate.iam.oci import render
-from quorate.iam.oci.generate import generate
+from quorate.iam.oci.generate import OciPolicy, generate
 from quorate.iam.oci.request import OciRequest, Tag
 from quorate.iam.oci.syntax import (
     AssociateGrant,
     Combination,
+    Compare,
     Condition,
     Define,
     Effect,
@@ -27,9 +28,10 @@ from quorate.iam.oci.syntax import (
     SubjectKind,
     Verb,
     VerbGrant,
+    comparisons,
 )
 from quorate.iam.oci.vocabulary import ALL_RESOURCES, FAMILIES, members, permissions
-from quorate.iam.request import Audience, Profile, Target
+from quorate.iam.request import Audience, Auth, Profile, Target
 
 _EFFECTS = {
     Effect.ALLOW: "may",
@@ -88,7 +90,20 @@ def explain(said: Statement | Define) -> Explanation:
 
 def explain_rule(rule: Condition) -> Explanation:
     """A dynamic group's matching rule in plain words."""
-    return Explanation(render.condition(rule), f"Every resource of the tenancy for which {_when(rule)}.", (), ())
+    uses = tuple(dict.fromkeys(use for shape, use in _known_rules() if shape == _shape(rule)))
+    return Explanation(render.condition(rule), f"Every resource of the tenancy for which {_when(rule)}.", (), uses)
+
+
+def _shape(rule: Condition) -> frozenset[tuple[str, str]]:
+    """What a rule asks, apart from names that are the reader's own."""
+    return frozenset(
+        (part.variable.lower() if not part.variable.startswith("tag.") else "tag", _type(part))
+        for part in comparisons(rule)
+    )
+
+
+def _type(part: Compare) -> str:
+    return part.values[0].text.lower() if part.variable.lower() == "resource.type" and part.values else ""
 
 
 def _who(subject: Subject) -> str:
@@ -185,11 +200,26 @@ def _uses(statement: Statement) -> tuple[Use, ...]:
 
 
 @cache
+def _known_rules() -> tuple[tuple[frozenset[tuple[str, str]], Use], ...]:
+    return tuple(
+        (_shape(group.rule), Use(whose, group.reasons))
+        for whose, policy in _every_policy()
+        for group in policy.dynamic_groups
+    )
+
+
+@cache
 def _known() -> tuple[tuple[SubjectKind, Grant, Use], ...]:
     return tuple(dict.fromkeys(_every_need()))
 
 
 def _every_need() -> Iterator[tuple[SubjectKind, Grant, Use]]:
+    for whose, policy in _every_policy():
+        for each in policy.statements:
+            yield each.statement.subject.kind, each.statement.grant, Use(whose, each.reasons)
+
+
+def _every_policy() -> Iterator[tuple[str, OciPolicy]]:
     sample = OciRequest(
         Audience.USER,
         group="g",
@@ -202,19 +232,21 @@ def _every_need() -> Iterator[tuple[SubjectKind, Grant, Use]]:
         instance="ocid1.instance.oc1..x",
     )
     asked = (
-        (Target.DATA_SCIENCE, Audience.USER),
-        (Target.DATA_SCIENCE, Audience.JOB),
-        (Target.INSTANCES, Audience.MASTER),
-        (Target.INSTANCES, Audience.AGENT),
-        (Target.INSTANCES, Audience.USER),
+        (Target.DATA_SCIENCE, Audience.USER, Auth.GROUP),
+        (Target.DATA_SCIENCE, Audience.USER, Auth.DYNAMIC_GROUP),
+        (Target.DATA_SCIENCE, Audience.JOB, Auth.DYNAMIC_GROUP),
+        (Target.INSTANCES, Audience.MASTER, Auth.DYNAMIC_GROUP),
+        (Target.INSTANCES, Audience.AGENT, Auth.DYNAMIC_GROUP),
+        (Target.INSTANCES, Audience.USER, Auth.GROUP),
     )
     options = product(asked, Profile, (None, Tag("n", "k", "v")), (None, "i"), (True, False), (True, False))
-    for (target, audience), profile, tag, image, volumes, may_delete in options:
+    for (target, audience, auth), profile, tag, image, volumes, may_delete in options:
         policy = generate(
             replace(
                 sample,
                 target=target,
                 audience=audience,
+                auth=auth,
                 profile=profile,
                 tag=tag,
                 image=image,
@@ -223,5 +255,4 @@ def _every_need() -> Iterator[tuple[SubjectKind, Grant, Use]]:
             )
         )
         where = "Data Science jobs" if target is Target.DATA_SCIENCE else "agents on OCI instances"
-        for each in policy.statements:
-            yield each.statement.subject.kind, each.statement.grant, Use(f"{audience}, {where}", each.reasons)
+        yield f"{audience}, {where}", policy

@@ -174,6 +174,11 @@ def permissions(verb: Verb, resource: str) -> frozenset[str] | None:
 
 PERMISSIONS: dict[str, str] = {
     permission: resource for resource, adds in _ADDS.items() for more in adds.values() for permission in more.split()
+} | {
+    # Named by Data Science's page on schedulers; the service publishes no table by verb that could be trusted whole.
+    "DATA_SCIENCE_PROJECT_READ": "data-science-projects",
+    "DATA_SCIENCE_JOB_READ": "data-science-jobs",
+    "DATA_SCIENCE_JOB_RUN_CREATE": "data-science-job-runs",
 }
 
 # https://docs.oracle.com/en-us/iaas/Content/Identity/policysyntax/conditions.htm and the general variables' page
@@ -220,6 +225,8 @@ SERVICE_VARIABLES: dict[str, frozenset[str]] = {
         "target.group.member": "users groups",
         "target.dynamic-group.id": "dynamic-groups",
         "target.dynamic-group.name": "dynamic-groups",
+        "target.dynamicgroup.id": "dynamic-groups",
+        "target.dynamicgroup.name": "dynamic-groups",
         "target.policy.id": "policies",
         "target.policy.name": "policies",
         "target.policy.type": "policies",
