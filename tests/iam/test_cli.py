@@ -123,6 +123,11 @@ def test_a_file_that_cannot_be_read_ends_with_2(iam, name: str) -> None:  # type
         assert "error:" in ended.err
 
 
+def test_a_file_without_end_is_not_read_to_its_end(iam) -> None:  # type: ignore[no-untyped-def]
+    ended = iam("lint", "/dev/zero")
+    assert (ended.code, "larger than" in ended.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -39,7 +39,7 @@ from quorate.iam.wordlist import words
         (b"title: &a x\nincludedPermissions: [*a]\n", "2:23", "aliases"),
         (b"title: x\nstage: *x\nincludedPermissions: []\n", "2:8", "alias"),
         (b"title: x\nincludedPermissions: " + b"[" * 5000, "2:1", "nested too deeply"),
-        (b"Allow " * (MAX_BYTES // 6 + 1), "1:1", "at most"),
+        (b"Allow " * (MAX_BYTES // 6 + 1), "1:1", "larger than"),
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,
 )

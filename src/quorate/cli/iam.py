@@ -254,9 +254,14 @@ def _statement_or_file(what: str) -> tuple[str, bytes]:
 
 
 def _bytes(file: str) -> bytes:
-    """The file's content; `-` is standard input."""
+    """The file's content, cut off where it is too large to be a policy; `-` is standard input."""
+    from quorate.iam.reading import MAX_BYTES
+
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        if file == "-":
+            return sys.stdin.buffer.read(MAX_BYTES + 1)
+        with Path(file).open("rb") as content:
+            return content.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         usage(f"{file}: {reason}", "name a file that can be read, or - for standard input")

@@ -68,7 +68,7 @@ def make_out(data: bytes) -> Input:
 
 def _decoded(data: bytes) -> str:
     if len(data) > MAX_BYTES:
-        raise UnreadableFile(f"the file has {len(data)} bytes; a policy has at most {MAX_BYTES}")
+        raise UnreadableFile(f"the file is larger than {MAX_BYTES >> 20} MiB; no policy is")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnreadableFile("the file is UTF-16; save it as UTF-8")
     if b"\0" in data:

@@ -189,12 +189,9 @@ def _uses(statement: Statement) -> tuple[Use, ...]:
     """The needs that a grant of the same shape meets; names and conditions are the reader's own."""
     if statement.effect is not Effect.ALLOW:
         return ()
-    wanted = (statement.subject.kind, statement.grant)
-    people_or_programs = {SubjectKind.GROUP, SubjectKind.DYNAMIC_GROUP}
     found: dict[Reasons, dict[str, None]] = {}
     for kind, grant, use in _known():
-        same_kind = kind is wanted[0] or ({kind, wanted[0]} <= people_or_programs and use.whose.startswith("user"))
-        if grant == wanted[1] and same_kind:
+        if (kind, grant) == (statement.subject.kind, statement.grant):
             found.setdefault(use.reasons, {})[use.whose] = None
     return tuple(Use("; ".join(whose), reasons) for reasons, whose in found.items())
 
