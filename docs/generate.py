@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import enum
+import inspect
 import json
+import re
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer._click.core import Context
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -17,8 +23,10 @@ from quorate.cli.app import COMMANDS, root
 from quorate.cli.exits import Exit
 from quorate.client import settings
 from quorate.launch.environment import MEANINGS
+from quorate.model.clusterfile import ClusterFile
 from quorate.model.duration import format_duration
 from quorate.model.job import JobSpec, Resources
+from quorate.network import docs as network_docs
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by docs/generate.py; do not edit. -->\n"
@@ -89,6 +97,87 @@ def _default(key: dict[str, Any]) -> str:
     return format_duration(value) if isinstance(value, float) else str(value)
 
 
+def master_file() -> str:
+    """Every key of master.yaml, section by section."""
+    page = [MADE, "# master.yaml\n"]
+    page += [
+        "The master reads it, and so do `quorate net` and `quorate iam`, with no master running. It is `--config`,"
+    ]
+    page += ["else `$QUORATE_CONFIG`, else `/etc/quorate/master.yaml`; every key may be left out. Unknown keys are"]
+    page += ["refused, with file, line, and what was probably meant.\n"]
+    page += _sections("", ClusterFile, set())
+    return "\n".join(page) + "\n"
+
+
+def _sections(path: str, model: type[BaseModel], written: set[type[BaseModel]]) -> Iterator[str]:
+    """A table of the model's keys, then the models inside it, each of them once."""
+    written.add(model)
+    if path:
+        yield f"\n## {path}\n\n{inspect.getdoc(model)}\n"
+    yield "| key | values | default | meaning |\n|---|---|---|---|"
+    meanings, inner = _comments(model), []
+    for name, field in model.model_fields.items():
+        models = [found for found in _inside(field.annotation) if issubclass(found, BaseModel)]
+        many = typing.get_origin(field.annotation) is tuple
+        inner += [(f"{path}.{name}".lstrip(".") + ("[]" if many else ""), found) for found in models]
+        default = field.get_default(call_default_factory=True)
+        empty = models or default in (None, (), {})
+        shown = "required" if field.is_required() else "" if empty else f"`{_written(default)}`"
+        meaning = meanings.get(name) or " ".join((inspect.getdoc(one) or "").split("\n")[0] for one in models)
+        yield f"| `{name}` | {_values(field, models)} | {shown} | {meaning.replace('|', chr(92) + '|')} |"
+    for where, found in inner:
+        if found not in written:
+            yield from _sections(where, found, written)
+        elif path:
+            continue
+        else:
+            yield f"\n## {where}\n\n{inspect.getdoc(found)} Keys as above.\n"
+
+
+def _inside(annotation: Any) -> Iterator[type]:
+    if inspect.isclass(annotation) and not typing.get_args(annotation):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _inside(argument)
+
+
+def _written(default: Any) -> str:
+    if isinstance(default, bool):
+        return json.dumps(default)
+    return format_duration(default) if isinstance(default, float) else str(default)
+
+
+def _values(field: FieldInfo, models: list[type]) -> str:
+    if models:
+        return "see below"
+    words = [word for option in _literals(field.annotation) for word in option]
+    return ", ".join(f"`{word}`" for word in dict.fromkeys(words))
+
+
+def _literals(annotation: Any) -> Iterator[list[str]]:
+    if typing.get_origin(annotation) is typing.Literal:
+        yield [str(word) for word in typing.get_args(annotation)]
+    elif inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
+        yield [str(member.value) for member in annotation]
+    else:
+        for argument in typing.get_args(annotation):
+            yield from _literals(argument)
+
+
+def _comments(model: type[BaseModel]) -> dict[str, str]:
+    """What the `#:` comments above the model's fields say."""
+    found: dict[str, str] = {}
+    said: list[str] = []
+    for line in inspect.getsource(model).splitlines():
+        if comment := re.match(r"\s+#: ?(.*)", line):
+            said.append(comment[1])
+        else:
+            if said and (name := re.match(r"\s+(\w+):", line)):
+                found[name[1]] = " ".join(said)
+            said = []
+    return found
+
+
 def exit_codes() -> str:
     """Exit codes, and where the client's settings come from."""
     page = [MADE, "# Exit codes and settings\n", "## Exit codes\n", "| code | meaning |", "|---|---|"]
@@ -122,6 +211,7 @@ PAGES = {
     "job-file.md": job_file,
     "exit-codes.md": exit_codes,
     "environment.md": environment,
+    "master-file.md": master_file,
 }
 
 
@@ -130,10 +220,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = []
-    for name, make in PAGES.items():
-        path, text = REFERENCE / name, make()
+    made = {REFERENCE / name: make() for name, make in PAGES.items()}
+    made |= {REFERENCE.parent / name: text for name, text in network_docs.pages().items()}
+    for path, text in made.items():
         if not path.exists() or path.read_text() != text:
-            stale.append(name)
+            stale.append(path.name)
             if not check:
                 path.write_text(text)
     if check and stale:

@@ -81,7 +81,9 @@ def rules(
         netinput.refuse(str(error.args[0]), "quorate net rules --for list")
     except RoleNeeded as error:
         netinput.refuse(str(error), f"quorate net rules --for {form} --role agent")
-    findings = settle([*source.plan.findings, *rendered.findings])
+    # What has no place is told by the renderer for each rule that is missing; the plan would only repeat it.
+    others = [finding for finding in source.plan.findings if finding.code != "PLAN-UNRESOLVED"]
+    findings = settle([*others, *rendered.findings])
     netview.show_rules(rendered.text, findings, output, as_json=as_json)
     if failing(findings):
         raise typer.Exit(Exit.FAILED)

@@ -86,6 +86,7 @@ class Where(_Section):
     security_groups: tuple[str, ...] = ()
     #: Kubernetes pod labels.
     labels: dict[str, str] = {}
+    #: The Kubernetes namespace of the pods, where it is not the policy's own.
     namespace: str | None = None
     #: The VPC, VCN or network by its name or id; master and agents belong in one.
     vpc: str | None = None
@@ -96,8 +97,11 @@ class Where(_Section):
 class Service(_Section):
     """Something outside that agents connect to; written as `host`, `host:port`, or with addresses."""
 
+    #: Its DNS names.
     hosts: tuple[str, ...] = ()
+    #: Its addresses and CIDRs; without them no rule can name it, for firewalls know no names.
     addresses: tuple[NetworkField, ...] = ()
+    #: Its port, where it is not the one of HTTPS.
     port: Port | None = None
 
     @model_validator(mode="before")
@@ -118,18 +122,26 @@ class Service(_Section):
 class Outside(_Section):
     """What workloads and the platform reach outside the cluster."""
 
+    #: Container images; Docker Hub where none is named.
     registries: tuple[Service, ...] = ()
+    #: Packages that workloads install.
     packages: tuple[Service, ...] = ()
+    #: Object stores with data, checkpoints and artifacts.
     stores: tuple[Service, ...] = ()
+    #: The cloud's API, for agents with an identity of their own, and for the master instead of the provider's names.
     cloud_apis: tuple[Service, ...] = ()
+    #: Name servers; the cloud's own where a pool has a provider.
     dns: tuple[NetworkField, ...] = ()
+    #: Time servers; the cloud's own where a pool has a provider.
     ntp: tuple[NetworkField, ...] = ()
 
 
 class Proxy(_Section):
     """The HTTP proxy through which agents and members reach the outside."""
 
+    #: Such as `http://proxy.example.org:3128`, without a password.
     url: HttpUrl
+    #: Where the proxy is, if its name does not say it.
     addresses: tuple[NetworkField, ...] = ()
     #: Names and addresses besides those of the plan that are reached directly.
     no_proxy: tuple[str, ...] = ()
@@ -144,17 +156,21 @@ class NetworkSettings(_Section):
     launchers: tuple[Launcher, ...] | None = None
     #: Members of the largest job: bounds the flows that have a port for each rank.
     largest_job: int | None = Field(default=None, ge=1, le=10_000)
+    #: The UDP port of overlays, the same on all agents of a pool.
     vxlan_port: Port | None = None
     #: Out of these networks each allocation gets its subnet.
     overlays: tuple[NetworkField, ...] | None = None
     #: Ephemeral ports of members, or of the host in `host` mode.
     window: PortRangeField | None = None
+    #: Another way to say `window`: the kernel has one range, the hull of this and of `nccl_port_range`.
     gloo_port_range: PortRangeField | None = None
+    #: See `gloo_port_range`; ranges that do not touch are an error.
     nccl_port_range: PortRangeField | None = None
     #: Where set, Horovod's ports are planned within it instead of as every port.
     horovod_port_range: PortRangeField | None = None
     #: Ports that the master leases to allocations in `host` mode.
     lease_range: PortRangeField | None = None
+    #: What the packet filter of an allocation does with what is not planned.
     enforcement: Enforcement | None = None
     proxy: Proxy | None = None
 
@@ -188,15 +204,20 @@ class NetworkSettings(_Section):
 class TaskContainerDefaults(_Section):
     """Determined's section of that name, as far as it concerns the network."""
 
+    #: As `network.gloo_port_range`.
     gloo_port_range: PortRangeField | None = None
+    #: As `network.nccl_port_range`.
     nccl_port_range: PortRangeField | None = None
 
 
 class MasterSection(_Section):
     """The master's listeners and place."""
 
+    #: The address to listen on.
     listen: str = "0.0.0.0"
+    #: The port of the API, the web UI and the agents; by default the one for TLS, or the one without.
     port: Port | None = None
+    #: The port of proxied apps, an origin of their own; by default as above.
     apps_port: Port | None = None
     #: Whether the listeners speak TLS; by default wherever they listen beyond loopback.
     tls: bool | None = None
@@ -208,6 +229,7 @@ class MasterSection(_Section):
     state: str | None = None
     #: A certificate of the operator's own (PEM, with its chain) and its key; else the cluster makes one.
     certificate: str | None = None
+    #: The key of `certificate`; the two come together.
     certificate_key: str | None = None
     #: The authority that vouches for it, where machines do not trust it already.
     certificate_authority: str | None = None
@@ -239,13 +261,16 @@ class LogsSection(_Section):
 class JobsSection(_Section):
     """How long jobs that have ended are remembered: until they are too old or too many."""
 
+    #: Since a job has ended.
     keep: Duration = 30 * 86_400.0
+    #: Of the jobs that have ended.
     keep_count: int = Field(default=10_000, ge=0, le=1_000_000)
 
 
 class TimersSection(_Section):
     """When a silent agent is taken for what."""
 
+    #: How often an agent gives a sign of life.
     heartbeat: Annotated[Duration, Field(ge=0.1, le=60)] = 10.0
     #: No new placement on it; its members run on.
     unreachable: Annotated[Duration, Field(ge=1)] = 60.0
@@ -263,19 +288,23 @@ class OperatorsSection(_Section):
     """Machines from which operators log in to the master's and the agents' machines by SSH."""
 
     where: Where = Where()
+    #: Where sshd listens on the machines, if not on its usual port.
     ssh_port: Port | None = None
 
 
 class ProviderSection(_Section):
     """The cloud in which a pool's machines are."""
 
+    #: Brings the cloud's API, name servers and clocks into the plan.
     type: ProviderName
+    #: The region, which stands in the names of the API.
     region: str | None = None
 
 
 class PoolSection(_Section):
     """A named set of agents with one scheduling policy."""
 
+    #: Its name; a job asks for it as `resources.pool`.
     name: Name
     where: Where = Where()
     network: NetworkSettings = NetworkSettings()
@@ -287,6 +316,7 @@ class PoolSection(_Section):
 class ClusterFile(_Section):
     """All of `master.yaml`."""
 
+    #: What plans and rules are called by.
     name: Name = "cluster"
     master: MasterSection = MasterSection()
     users: UsersSection = UsersSection()
