@@ -255,7 +255,7 @@ class LiveRecord(Record, frozen=True, kw_only=True):
     instance: str = ""
     #: When it was last heard, or was given a full lease (seconds of CLOCK_BOOTTIME).
     heard: float
-    #: Has been welcomed by this process at least once.
+    #: Has told this process what it has, and was found to be of this store.
     seen: bool = False
     unreachable: bool = False
     #: End of a planned maintenance by the latest possible count of the agent; 0 without one.

@@ -219,7 +219,8 @@ class State:
         """All agents as the scheduler sees them; only those that changed are made anew."""
         for agent in self._stale_views:
             record = self.agents.get(agent)
-            if record is None:
+            if record is None or not record.boot:
+                # One that joined and has never said hello: nobody knows what it has.
                 self._agent_views.pop(agent, None)
             else:
                 self._agent_views[agent] = self._view(record)

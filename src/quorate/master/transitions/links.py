@@ -27,6 +27,8 @@ def connect(draft: Draft, event: AgentConnected) -> None:
     """Welcomes the agent with all that it should have, or refuses the link and says why."""
     state, hello = draft.state, event.hello
     record, live = state.agents.get(event.agent), state.live.get(event.agent)
+    if live is not None and live.link == event.link:
+        return  # A second hello on a link is older than what this link has said and heard since.
     refuse = _refusal(draft, event)
     if refuse is not None or record is None or live is None:
         draft.effects.append(CloseLink(event.link, event.agent, refuse))
@@ -52,7 +54,7 @@ def connect(draft: Draft, event: AgentConnected) -> None:
         link=event.link,
         instance=hello.instance,
         heard=draft.now,
-        seen=True,
+        seen=not evidence,
         unreachable=False,
         duplicate_until=0.0,
         regressed=evidence,
@@ -107,9 +109,11 @@ def _refusal(draft: Draft, event: AgentConnected) -> Refuse | None:
     # Two machines with one name: the second must not pass for the first one after a reboot.
     stranger = live.duplicate_until > draft.now and hello.boot != record.boot
     if fresh or stranger:
-        until = draft.now + state.settings.duplicate_hold_s
-        draft.change(live, duplicate_until=until)
-        state.due(until, "duplicate", agent)
+        if fresh:
+            # Only a link that lives beside it proves a second machine: a refused one must not refuse itself for ever.
+            until = draft.now + state.settings.duplicate_hold_s
+            draft.change(live, duplicate_until=until)
+            state.due(until, "duplicate", agent)
         return Refuse(
             "AGENT-DUPLICATE",
             f"agent {agent} is connected from another process or machine; stop one of them, or join under another name",

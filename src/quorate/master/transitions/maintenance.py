@@ -2,9 +2,11 @@
 
 from quorate.master.effects import Answer, Done, StopReady, StopStarted
 from quorate.master.events import Adopted, AgentHeldLease, BackupTaken, PlannedStop
-from quorate.master.records import AgentRecord, SettingRecord
+from quorate.master.records import AgentRecord, Ending, EndingKind, SettingRecord
+from quorate.master.transitions import endings
 from quorate.master.transitions.draft import Draft
 from quorate.model.messages import Lease, Refuse
+from quorate.model.state import JobState
 
 #: After an adoption attempts are numbered from so much higher that none of the lost time's numbers comes again.
 ADOPTED_ATTEMPTS = 100
@@ -89,7 +91,11 @@ def adopt(draft: Draft, event: Adopted) -> Answer:
     state.schedule_due = True
     for key in list(state.unfinished):
         job = draft.job(key)
-        draft.tell(job, f"the store was adopted by {event.by}", next_attempt=job.next_attempt + ADOPTED_ATTEMPTS)
+        job = draft.tell(job, f"the store was adopted by {event.by}", next_attempt=job.next_attempt + ADOPTED_ATTEMPTS)
+        if job.state is JobState.STARTING:
+            # Nobody knows how this start went on after the backup: what is not running yet must not be started now.
+            reason = "the store went back to a time when the attempt was just starting"
+            endings.end(draft, job, Ending(kind=EndingKind.PLATFORM, reason=reason, exit_code=endings.PLATFORM_CODE))
     for agent in sorted(state.regressed):
         live = draft.live(agent)
         if live.link is not None:

@@ -40,11 +40,14 @@ def hold_on_placing(state: State, now: float) -> tuple[str, float | None] | None
         return None
     if not state.adopted:
         return "the store was restored from a backup and waits to be accepted; quorate master adopt", None
-    # What ran when the old store was lost is only known once its agent has said so.
+    # What ran when the old store was lost is only known once its agent has said so, and must end first.
+    ending = [agent for agent in state.counted if state.live[agent].strays]
+    if ending:
+        return f"agent {min(ending)} still ends members that the adopted store does not know", None
     missing = [agent for agent in state.counted if not state.live[agent].seen]
     until = state.opened.now + state.settings.replace_after_s
     if missing and now < until:
-        return f"after a restore all agents are waited for; {missing[0]} is not back", until
+        return f"after a restore all agents are waited for; {min(missing)} is not back", until
     return None
 
 

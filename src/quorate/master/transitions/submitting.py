@@ -45,8 +45,11 @@ def _refusal(draft: Draft, event: JobSubmitted) -> Refused | None:
     state = draft.state
     if len(state.queue) >= state.settings.queue_limit:
         return Refused(429, "QUEUE-FULL", f"{len(state.queue)} jobs wait already", "quorate job list --state pending")
+    # Of a pool without agents, or with one that has not said hello, nothing can be said yet: there the job waits.
+    pool = state.agents_by_pool.get(event.spec.resources.pool, ())
+    if any(not state.agents[agent].boot for agent in pool):
+        return None
     probe = JobRecord(id=JobId("new"), owner=event.owner, seq=0, submitted=draft.stamp, queued=draft.stamp)
-    # Of a pool that is configured and has no agent yet nothing can be said: there the job waits, and says for what.
     sentence = never_fits(state.request(probe, event.spec), state.agent_views(), state.settings.pools)
     if sentence is not None:
         return Refused(422, "JOB-NEVER-FITS", sentence, "quorate agent list")
