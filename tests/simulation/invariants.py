@@ -75,7 +75,9 @@ class Invariants:
                 if same_host and (ports := set(planned.ports.values()) & set(theirs.ports.values())):
                     raise Broken(PORT_TWICE, f"ports {ports} of {machine.host}: {member} and {other.member}")
                 if other.spec.job == spec.job and other.spec.allocation != spec.allocation and not elsewhere.excused:
-                    raise Broken(TWO_GANGS, f"{member} starts on {machine.name}, {other.member} lives on {elsewhere.name}")
+                    raise Broken(
+                        TWO_GANGS, f"{member} starts on {machine.name}, {other.member} lives on {elsewhere.name}"
+                    )
 
     def ended(self, process: "Process") -> None:
         """A process ended and its shim wrote down how."""

@@ -218,7 +218,9 @@ class Machine:
             if self.world.chance(0.5):
                 self.wire.silent = False
             else:
-                self.wire.cut(agent_notices=self.world.random.random() * 5, master_notices=self.world.random.random() * 5)
+                self.wire.cut(
+                    agent_notices=self.world.random.random() * 5, master_notices=self.world.random.random() * 5
+                )
 
     @property
     def host(self) -> str:

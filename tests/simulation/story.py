@@ -120,7 +120,11 @@ class Story:
 
     def _unsettled(self) -> str:
         state = self.master.core.state if self.master else None
-        left = [f"{j.id} {j.state} {j.reason}" for j in state.jobs.values() if not j.state.final] if state else ["no master"]
+        left = (
+            [f"{j.id} {j.state} {j.reason}" for j in state.jobs.values() if not j.state.final]
+            if state
+            else ["no master"]
+        )
         held = [f"{m.id} {m.state} on {m.agent}" for m in state.members.values() if not m.released] if state else []
         machines = [
             f"{m.name}: {sorted({*m.journal.load().intents, *m.journal.load().outcomes, *m.processes})}"
@@ -237,7 +241,12 @@ class Story:
 
             self._feed(
                 lambda now, wall: ev.JobSubmitted(
-                    now=now, wall=wall, owner="ann", spec=order.spec, idempotency=order.key, entropy=self.world.entropy()
+                    now=now,
+                    wall=wall,
+                    owner="ann",
+                    spec=order.spec,
+                    idempotency=order.key,
+                    entropy=self.world.entropy(),
                 ),
                 answered,
             )
@@ -310,7 +319,8 @@ class Story:
             wire = machine.wire
             if wire is not None:
                 self.world.after(
-                    self.world.random.random() * 60, lambda wire=wire: wire.cut(master_notices=self.world.random.random())
+                    self.world.random.random() * 60,
+                    lambda wire=wire: wire.cut(master_notices=self.world.random.random()),
                 )
 
     def _drain(self, machine: Machine, length: float) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import StaticPool
 
 from quorate.master import migrations
@@ -54,6 +54,27 @@ epochs: Final = sa.Table(
 )
 
 
+def _sql(statement: sa.sql.expression.ClauseElement) -> str:
+    return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
+
+
+def _upsert(table: sa.Table) -> str:
+    statement = sqlite.insert(table)
+    return _sql(statement.on_conflict_do_update(index_elements=["key"], set_={"body": statement.excluded.body}))
+
+
+# What every commit runs is compiled once.
+_EPOCH: Final = _sql(sa.select(cluster.c.epoch))
+_ADVANCE: Final = _sql(
+    sa.update(cluster).where(cluster.c.epoch == sa.bindparam("fence")).values(generation=sa.bindparam("to"))
+)
+_SELECTS: Final = {kind: _sql(sa.select(table.c.key, table.c.body)) for kind, table in tables.items()}
+_UPSERTS: Final = {kind: _upsert(table) for kind, table in tables.items()}
+_DELETES: Final = {
+    kind: _sql(sa.delete(table).where(table.c.key == sa.bindparam("k"))) for kind, table in tables.items()
+}
+
+
 class StoreError(Exception):
     """The store cannot be used; the text says why and what to do."""
 
@@ -86,18 +107,6 @@ class Store:
         self._where = where
         self._epoch = 0
         self._connection = self._guarded(engine.connect)
-        self._upserts = {
-            kind: (statement := insert(table)).on_conflict_do_update(
-                index_elements=[table.c.key], set_={"body": statement.excluded.body}
-            )
-            for kind, table in tables.items()
-        }
-        self._deletes = {
-            kind: sa.delete(table).where(table.c.key == sa.bindparam("k")) for kind, table in tables.items()
-        }
-        self._advance = (
-            sa.update(cluster).where(cluster.c.epoch == sa.bindparam("fence")).values(generation=sa.bindparam("to"))
-        )
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
@@ -130,7 +139,7 @@ class Store:
 
     def _load(self, connection: sa.Connection, kind: type[Record]) -> list[Record]:
         records = []
-        for key, body in connection.execute(sa.select(tables[kind].c.key, tables[kind].c.body)):
+        for key, body in connection.exec_driver_sql(_SELECTS[kind]):
             try:
                 records.append(decode_record(kind, body))
             except (msgspec.MsgspecError, ValueError) as error:
@@ -149,19 +158,19 @@ class Store:
 
         def write(connection: sa.Connection) -> None:
             if not changes and restored is None:
-                if connection.execute(sa.select(cluster.c.epoch)).scalar_one() != self._epoch:
+                if connection.exec_driver_sql(_EPOCH).scalar_one() != self._epoch:
                     raise self._fenced()
                 return
-            done = connection.execute(self._advance, {"fence": self._epoch, "to": generation})
+            done = connection.exec_driver_sql(_ADVANCE, {"fence": self._epoch, "to": generation})
             if done.rowcount != 1:
                 raise self._fenced()
             if restored is not None:
                 connection.execute(sa.update(cluster).values(restored=restored))
             for kind, (puts, drops) in _by_kind(changes).items():
                 if puts:
-                    connection.execute(self._upserts[kind], puts)
+                    connection.exec_driver_sql(_UPSERTS[kind], puts)
                 if drops:
-                    connection.execute(self._deletes[kind], drops)
+                    connection.exec_driver_sql(_DELETES[kind], drops)
 
         self._transact(write)
 

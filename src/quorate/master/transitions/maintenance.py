@@ -11,6 +11,9 @@ from quorate.model.state import JobState
 #: After an adoption attempts are numbered from so much higher that none of the lost time's numbers comes again.
 ADOPTED_ATTEMPTS = 100
 
+#: Kept while agents may still have what only the lost time knows.
+ADOPTED = "adopted"
+
 
 def _next_sequence(draft: Draft) -> int:
     sequence = draft.setting("lease", 0) + 1
@@ -101,7 +104,7 @@ def adopt(draft: Draft, event: Adopted) -> Answer:
         if live.link is not None:
             draft.close(agent, live.link, Refuse("STORE-ADOPTED", "the operator accepted the store; connect again"))
         draft.change(live, link=None, regressed="")
-    draft.put(SettingRecord(name="adopted", value=state.identity.epoch))
+    draft.put(SettingRecord(name=ADOPTED, value=state.identity.epoch))
     return Done()
 
 

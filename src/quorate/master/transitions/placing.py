@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Sequence
 
 from quorate.master.events import ScheduleDue
-from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, Stamp
+from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, SettingRecord, Stamp
 from quorate.master.state import State
 from quorate.master.transitions.draft import Draft
 from quorate.master.transitions.leases import lease_ports
+from quorate.master.transitions.maintenance import ADOPTED
 from quorate.model.ids import AgentId, JobId, allocation_id, member_id, member_name
 from quorate.model.job import JobSpec
 from quorate.model.messages import PlannedMember
@@ -63,6 +64,8 @@ def schedule(draft: Draft, event: ScheduleDue) -> None:
     if hold is not None:
         state.schedule_at = hold[1]
         return
+    if ADOPTED in state.settings_kept:
+        draft.drop(SettingRecord, ADOPTED)
     state.pools_touched.clear()
     if not state.queue:
         state.reservations = ()

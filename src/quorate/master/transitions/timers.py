@@ -11,6 +11,7 @@ from quorate.model.state import JobState, MemberState
 def opened(draft: Draft, event: Opened) -> None:
     """A master has started: all that waits has its full time before it."""
     state = draft.state
+    state.adopted = maintenance.ADOPTED in state.settings_kept and not state.identity.restored
     for agent in state.agents:
         state.watch(agent, draft.now + state.settings.unreachable_s)
     for key in list(state.unfinished):
