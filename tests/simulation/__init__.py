@@ -1,1 +1,1 @@
-"""A whole cluster in one process under one seed: shipped master core, agent core, codec and store; clock and network are not."""
+"""A whole cluster in one process under one seed: the shipped cores, codec and store, a simulated clock and network."""

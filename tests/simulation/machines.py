@@ -1,4 +1,4 @@
-"""A machine with an agent: the shipped agent core, a journal that may lose what was not synced, and members' processes."""
+"""A machine with an agent: the shipped agent core, a journal that may lose what was not synced, and processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from .world import Token, World
 
 
 class DiskJournal(MemoryJournal):
-    """Survives the agent's process; a machine that goes down keeps only what the shipped journal promises is durable."""
+    """Survives the agent's process; a machine that goes down keeps only what the journal promises is durable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,6 +108,7 @@ class Machine:
         self.paused = False
         self.quality = Quality()
         self.failure_rate = 0.0
+        self.mean_run_s = 30.0
         #: Until then two gangs of one job may overlap here: the documented case of a pause beyond every timer.
         self.excused_until = 0.0
         self._invariants = invariants
@@ -347,7 +348,7 @@ class Machine:
             return
         process.since = self._clock()
         self._told(process)
-        duration = self.world.random.expovariate(1 / 30)
+        duration = self.world.random.expovariate(1 / self.mean_run_s)
         code = 0 if not self.world.chance(self.failure_rate) else self.world.random.randint(1, 255)
         self.world.after(duration, self._finish, process, ExitStatus(code=code), "", False)
 

@@ -52,6 +52,7 @@ class Wire:
         self._agent = agent
         self._master = master
         self._last = {"up": 0.0, "down": 0.0}
+        self._first: dict[str, float] = {}
 
     def to_master(self, message: AgentMessage) -> None:
         """Sends from the agent's side."""
@@ -78,7 +79,12 @@ class Wire:
             return
         world, quality = self._world, self._quality
         arrives = world.now + world.random.expovariate(1 / quality.latency_s)
-        if not world.chance(quality.overtake):
+        # The greeting is what makes it a link: nothing can overtake that.
+        first = way not in self._first
+        self._first.setdefault(way, arrives)
+        if world.chance(quality.overtake) and not first:
+            arrives = max(arrives, self._first[way])
+        else:
             arrives = max(arrives, self._last[way])
             self._last[way] = arrives
         world.after(arrives - world.now, self._arrive, deliver)

@@ -146,6 +146,8 @@ class Core:
         #: Allocations that a member, present or desired, has belonged to on this link.
         self._used: set[str] = set()
         self._desired: Desired | None = None
+        #: A desired member is held back until a heartbeat is answered.
+        self._waits_for_word = False
         self._findings: tuple[Finding, ...] = ()
         self._report_sequence = 0
         #: What the master has not acknowledged, by the sequence of the report that carried it last (0: none yet).
@@ -339,6 +341,8 @@ class Core:
                     link.answered = sequence
                     if self.connected and sent <= now:
                         self._renew(sent)
+                        if self._waits_for_word:
+                            yield from self._reconcile(now)
             case ReportAck(sequence=sequence):
                 self._unreported = {m: at for m, at in self._unreported.items() if at == 0 or at > sequence}
                 if self._findings_report and self._findings_report <= sequence:
@@ -427,6 +431,11 @@ class Core:
         steps = list(reconcile(wanted, {m: have.held() for m, have in self._members.items()}, self._specs))
         if self._ending:
             steps = [step for step in steps if not isinstance(step, Begin)]
+        late = {step for step in steps if isinstance(step, Begin) and self._is_late(step.member, now)}
+        if late:
+            # An agent that was stopped for long reads its old orders first: only a fresh word shows that they hold.
+            steps = [step for step in steps if step not in late]
+        self._waits_for_word = bool(late)
         begin = [step.member for step in steps if isinstance(step, Begin)]
         if begin and not self._intend(begin, now):
             steps = [step for step in steps if not isinstance(step, Begin)]
@@ -501,6 +510,12 @@ class Core:
         if m.spec is None or m.spec.stop_after_s is None or m.state.final or m.state is MemberState.STOPPING:
             return None
         return max(self._lease.renewed, self._lease.planned) + m.spec.stop_after_s
+
+    def _is_late(self, member: str, now: float) -> bool:
+        """Whether the master may have given the member up, or even started it elsewhere, by now."""
+        spec = self._specs[allocation_of(member)]
+        patience = spec.start_timeout_s if spec.stop_after_s is None else spec.stop_after_s
+        return now >= max(self._lease.renewed, self._lease.planned) + patience
 
     def _stop_where_cut_off(self, now: float) -> Iterator[Action]:
         for m in self._members.values():
