@@ -55,11 +55,25 @@ class Theme(StrEnum):
 
 #: Accidents by theme; the longer the list of one kind, the likelier it is.
 _ACCIDENTS = {
-    Theme.MIXED: "kill dies usurp agent agent reboot freeze cut cut shim drain plan restore".split(),
-    Theme.LOSS: "cut cut cut agent reboot shim kill".split(),
-    Theme.FREEZE: "freeze freeze freeze cut agent kill".split(),
-    Theme.MASTER: "kill kill dies dies dies usurp usurp plan plan agent cut".split(),
-    Theme.RESTORE: "restore restore kill cut agent usurp freeze".split(),
+    Theme.MIXED: [
+        "kill",
+        "dies",
+        "usurp",
+        "agent",
+        "agent",
+        "reboot",
+        "freeze",
+        "cut",
+        "cut",
+        "shim",
+        "drain",
+        "plan",
+        "restore",
+    ],
+    Theme.LOSS: ["cut", "cut", "cut", "agent", "reboot", "shim", "kill"],
+    Theme.FREEZE: ["freeze", "freeze", "freeze", "cut", "agent", "kill"],
+    Theme.MASTER: ["kill", "kill", "dies", "dies", "dies", "usurp", "usurp", "plan", "plan", "agent", "cut"],
+    Theme.RESTORE: ["restore", "restore", "kill", "cut", "agent", "usurp", "freeze"],
 }
 _LENGTHS = {
     Theme.LOSS: (60.0, 120.0, 200.0),

@@ -1,0 +1,1 @@
+"""The master's core: transitions told as stories, the store held to its promises."""
