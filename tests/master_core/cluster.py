@@ -118,9 +118,9 @@ class Agent:
         return self.cluster.state.agents[self.name]
 
 
-def status(member: str, state: str, code: int | None = None, signal: int | None = None, **more: Any) -> MemberStatus:
-    """What an agent says of a member."""
-    outcome = ExitStatus(code, signal) if code is not None or signal is not None else None
+def status(member: str, state: str, left: int | None = None, signal: int | None = None, **more: Any) -> MemberStatus:
+    """What an agent says of a member, which left with an exit code or by a signal if it has ended."""
+    outcome = ExitStatus(left, signal) if left is not None or signal is not None else None
     return MemberStatus(member=member, state=state, exit=outcome, **more)
 
 
@@ -217,7 +217,9 @@ class Cluster:
         assert isinstance(answer, fx.Submitted), answer
         return answer.job
 
-    def ask(self, nodes: int = 1, slots: int = 1, *, key: str = "", owner: str = "ann", **fields: Any) -> fx.Answer | None:
+    def ask(
+        self, nodes: int = 1, slots: int = 1, *, key: str = "", owner: str = "ann", **fields: Any
+    ) -> fx.Answer | None:
         """A submission and its answer."""
         resources = {"nodes": nodes, "slots": slots, **fields.pop("resources", {})}
         spec = JobSpec(entrypoint=("true",), resources=resources, **fields)

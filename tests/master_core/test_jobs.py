@@ -163,7 +163,7 @@ def test_a_restart_waits_until_every_member_has_ended(cluster: Cluster) -> None:
 def test_a_machine_at_fault_does_not_use_up_a_restart(cluster: Cluster) -> None:
     a = cluster.agent("a")
     job = cluster.submit(restarts=1)
-    a.says(status(f"{job}-1.0.1", "failed", reason="port 29400 is taken", code="PORT-IN-USE"))
+    a.says(status(f"{job}-1.0.1", "failed", reason="port 29400 is taken", code="PORT-TAKEN"))
     again = cluster.job(job)
     assert (again.attempt, again.restarts_left) == (2, 1)
 

@@ -217,7 +217,7 @@ class Machine:
         self.cut_off = False
         if self.wire is not None:
             if self.world.chance(0.5):
-                self.wire.silent = False
+                self.wire.heal()
             else:
                 self.wire.cut(
                     agent_notices=self.world.random.random() * 5, master_notices=self.world.random.random() * 5

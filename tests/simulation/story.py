@@ -53,27 +53,16 @@ class Theme(StrEnum):
     RESTORE = "restore"
 
 
-#: Accidents by theme; the longer the list of one kind, the likelier it is.
+#: Accidents by theme; the more often a word stands there, the likelier it is.
 _ACCIDENTS = {
-    Theme.MIXED: [
-        "kill",
-        "dies",
-        "usurp",
-        "agent",
-        "agent",
-        "reboot",
-        "freeze",
-        "cut",
-        "cut",
-        "shim",
-        "drain",
-        "plan",
-        "restore",
-    ],
-    Theme.LOSS: ["cut", "cut", "cut", "agent", "reboot", "shim", "kill"],
-    Theme.FREEZE: ["freeze", "freeze", "freeze", "cut", "agent", "kill"],
-    Theme.MASTER: ["kill", "kill", "dies", "dies", "dies", "usurp", "usurp", "plan", "plan", "agent", "cut"],
-    Theme.RESTORE: ["restore", "restore", "kill", "cut", "agent", "usurp", "freeze"],
+    theme: words.split()
+    for theme, words in {
+        Theme.MIXED: "kill dies usurp agent agent reboot freeze cut cut shim drain plan restore",
+        Theme.LOSS: "cut cut cut agent reboot shim kill",
+        Theme.FREEZE: "freeze freeze freeze cut agent kill",
+        Theme.MASTER: "kill kill dies dies dies usurp usurp plan plan agent cut",
+        Theme.RESTORE: "restore restore kill cut agent usurp freeze",
+    }.items()
 }
 _LENGTHS = {
     Theme.LOSS: (60.0, 120.0, 200.0),

@@ -106,6 +106,14 @@ def _cancel_changes_what_has_ended(_: Any) -> Any:
     return wrong
 
 
+def _a_slot_stays_taken(free: Any) -> Any:
+    def wrong(state_: Any, member: Any) -> None:
+        free(state_, member)
+        state_.slots_used[member.agent].update(dict.fromkeys(member.slots, member.id))
+
+    return wrong
+
+
 def _every_ending_restarts(_: Any) -> Any:
     return lambda draft, job, ending: draft.state.specs[job.id].spec.may_restart
 
@@ -201,7 +209,7 @@ BUGS: dict[str, tuple[str | None, Theme | None, Plant]] = {
     "a given-back slot stays taken": (
         inv.DESIRED_WRONG,
         None,
-        _replace(state.State, "_free", lambda _: lambda state_, member: None),
+        _replace(state.State, "_free", _a_slot_stays_taken),
     ),
     "two masters write to one store": (
         None,

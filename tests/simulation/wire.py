@@ -45,8 +45,9 @@ class Wire:
         self.number = next(_numbers)
         self.name = name
         self.open = True
-        #: Nothing gets through, and nobody notices.
+        #: Nothing gets through, and nobody notices; TCP keeps it, and sends it again until somebody gives up.
         self.silent = False
+        self._unsent: list[Callable[[], None]] = []
         self._world = world
         self._quality = quality
         self._agent = agent
@@ -64,6 +65,13 @@ class Wire:
         data = encode(message)
         self._carry("down", lambda: self._agent.receive(self, decode_from_master(data)))
 
+    def heal(self) -> None:
+        """What could not be sent gets through now, in its order."""
+        self.silent = False
+        unsent, self._unsent = self._unsent, []
+        for deliver in unsent:
+            self._world.after(0.0, self._arrive, deliver)
+
     def cut(self, *, agent_notices: float | None = 0.0, master_notices: float | None = 0.0) -> None:
         """Ends the link. Each side notices after so many seconds, or never (then its own timers must find out)."""
         if not self.open:
@@ -75,7 +83,7 @@ class Wire:
             self._world.after(master_notices, self._master.link_lost, self)
 
     def _carry(self, way: str, deliver: Callable[[], None]) -> None:
-        if not self.open or self.silent:
+        if not self.open:
             return
         world, quality = self._world, self._quality
         arrives = world.now + world.random.expovariate(1 / quality.latency_s)
@@ -92,5 +100,7 @@ class Wire:
             world.after(arrives - world.now + world.random.random(), self._arrive, deliver)
 
     def _arrive(self, deliver: Callable[[], None]) -> None:
-        if self.open and not self.silent:
+        if self.open and self.silent:
+            self._unsent.append(deliver)
+        elif self.open:
             deliver()
