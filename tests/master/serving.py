@@ -45,14 +45,16 @@ sys.exit(server.run(config.load(given["flags"], os.environ, file, ready_fd=given
 class MasterProcess:
     """One state directory and the master's processes on it, one after the other."""
 
-    def __init__(self, state: Path, *, file: Path | None = None, tls: bool = False, **flags: Any) -> None:
+    def __init__(
+        self, state: Path, *, file: Path | None = None, log: Path | None = None, tls: bool = False, **flags: Any
+    ) -> None:
         self.state = state
         self.port = free_port()
         self._file = file
         self._flags = {"listen": "127.0.0.1", "port": self.port, "state": str(state), "tls": tls, **flags}
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}
-        self.log = state.with_suffix(".log")
+        self.log = log or state.with_suffix(".log")
 
     @property
     def url(self) -> str:

@@ -226,6 +226,13 @@ def test_events_tell_every_change_and_end_with_the_job(master: MasterProcess) ->
     assert states == ["pending", "cancelled"]
 
 
+def test_an_entry_point_that_its_launcher_cannot_start_is_refused_at_once(master: MasterProcess) -> None:
+    spec = SPEC | {"entrypoint": ["torchrun", "train.py"], "launcher": "torch"}
+    with master.client() as client:
+        for path in ("/api/v1/jobs", "/api/v1/jobs/plan"):
+            assert "torchrun" in problem(client.post(path, json={"spec": spec}), 422, "ENTRYPOINT-INVALID")["detail"]
+
+
 def test_a_plan_changes_nothing(own_master: MasterProcess) -> None:
     with own_master.client() as client:
         plan = client.post("/api/v1/jobs/plan", json={"spec": SPEC}).json()

@@ -256,19 +256,6 @@ def test_what_was_acknowledged_survives_the_masters_death(own_master: MasterProc
     assert [line["text"] for line in lines(own_master, job)] == [f"{number:06d}" for number in range(30_000)]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    """A file system of 16 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "quorate-test", place], capture_output=True
-    ).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 def test_a_full_disk_holds_logs_back_and_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
     file = tmp_path / "master.yaml"
     file.write_text("logs: {reserve_mib: 8}\n")

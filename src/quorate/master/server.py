@@ -127,6 +127,9 @@ async def _run(
             services.background(work)
         _say_ready(services)
         await services.stopping.wait()
+        if turning.done():
+            # Its store failed: memory is ahead of the disk, and nothing of it may be shown or sent any more.
+            return
         log.info("stopping; members run on")
         config.ready_file.unlink(missing_ok=True)
         services.notices.stop()

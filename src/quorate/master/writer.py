@@ -34,6 +34,10 @@ class Stopped(Exception):
     """The master stops (or has lost its store); nothing more is taken in."""
 
 
+class StoreLost(Stopped):
+    """A commit failed: memory is ahead of the disk, and the process ends."""
+
+
 class Writer:
     """Owns the core. Lives on the event loop; nobody else applies events."""
 
@@ -98,7 +102,8 @@ class Writer:
                 await self._commit(batch)
         except BaseException:
             for answered, _ in answers:
-                answered.cancel()
+                if not answered.done():
+                    answered.set_exception(StoreLost("the store failed"))
             raise
         for answered, answer in answers:
             if not answered.done():

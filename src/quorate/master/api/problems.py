@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from quorate.master.effects import Refused
 from quorate.master.notices import TooManyWatchers
-from quorate.master.writer import Stopped
+from quorate.master.writer import Stopped, StoreLost
 from quorate.model.problem import FieldProblem, Problem, QuorateError
 from quorate.model.yamlfile import Document, FileProblems, did_you_mean, validate
 
@@ -126,7 +126,10 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return respond(problem.problem, problem.headers)
 
 
-async def _stopped(_request: Request, _error: Exception) -> Response:
+async def _stopped(_request: Request, error: Exception) -> Response:
+    if isinstance(error, StoreLost):
+        detail = "the master's store failed and the master ends; nothing was accepted"
+        return respond(ApiProblem(503, "STORE-FAILED", detail, "the master's log says why").problem)
     problem = ApiProblem(503, "STOPPING", "the master stops; nothing was changed", "try again in a moment")
     return respond(problem.problem, {"Retry-After": "1"})
 
