@@ -12,6 +12,13 @@ import pytest
 NEEDED_IN_CI = ("lab", "docker", "browser")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that train share the ports that torch binds on every address, so they run one after the other."""
+    for item in items:
+        if item.get_closest_marker("torch"):
+            item.add_marker(pytest.mark.xdist_group("torch"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
     report = yield

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Quorate
 
+#: One worker has the cluster that they share.
+pytestmark = pytest.mark.xdist_group("cli-cluster")
+
 
 def submit(cluster: Quorate, *words: str, options: tuple[str, ...] = ()) -> str:
     """The id of a job that is not followed."""

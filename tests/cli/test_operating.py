@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Quorate, free_port
 
+#: One worker has the cluster that they share.
+pytestmark = pytest.mark.xdist_group("cli-cluster")
+
 
 def daemon(cluster: Quorate, *arguments: str | Path) -> subprocess.Popen[bytes]:
     """Starts a daemon by hand, its output beside the test's files."""

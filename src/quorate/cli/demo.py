@@ -125,6 +125,8 @@ def _spec(epochs: int) -> JobSpec:
             "resources": {"nodes": 2, "slots": 1},
             "placement": "spread",
             "environment": {"OMP_NUM_THREADS": "1"},
+            # On a machine that does other things as well, a port may be taken at the wrong moment.
+            "restarts": 2,
             "grace": 5,
         }
     )

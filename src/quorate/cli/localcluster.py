@@ -15,7 +15,7 @@ from pathlib import Path
 
 from quorate.cli import daemons
 from quorate.cli.errors import CommandError
-from quorate.cli.processes import MARK, Daemon, end, spawn, sweep, wait_for_word, wait_until
+from quorate.cli.processes import MARK, Daemon, advertised_addresses, end, spawn, sweep, wait_for_word, wait_until
 from quorate.client.api import Client
 from quorate.client.settings import Settings
 from quorate.model.problem import QuorateError
@@ -25,7 +25,8 @@ from quorate.network import catalogue
 #: Hears what is being done, such as "starting the master".
 Told = Callable[[str], None]
 
-#: Agent n listens on 127.0.0.(10 + n): as good as hosts of their own, for Linux routes all of 127.0.0.0/8 to itself.
+#: Agent n is 127.0.0.(10 + n): as good as a host of its own, for Linux routes all of 127.0.0.0/8 to itself. Another
+#: local cluster on this machine takes 127.0.1.…, for the members of both want the same ports.
 FIRST_ADDRESS = 11
 MOST_AGENTS = 200
 #: Seconds that running jobs get to end when the cluster stops, beyond their own grace.
@@ -91,8 +92,9 @@ class LocalCluster:
         with Client(self.settings()) as client:
             join = client.request("POST", "/api/v1/tokens", {"kind": "join", "pool": "default", "uses": agents})
             names = list(_names(agents))
+            network = _free_network()
             for number, name in enumerate(names):
-                self._start_agent(name, number, slots, join["token"])
+                self._start_agent(name, f"{network}.{FIRST_ADDRESS + number}", slots, join["token"])
             self._wait_for_agents(client, set(names))
 
     def _start_master(self) -> None:
@@ -105,11 +107,11 @@ class LocalCluster:
         os.close(writer)
         wait_for_word(reader, daemon)
 
-    def _start_agent(self, name: str, number: int, slots: int | None, token: str) -> None:
+    def _start_agent(self, name: str, address: str, slots: int | None, token: str) -> None:
         state = self.folder / f"agent-{name}"
         state.mkdir(mode=0o700, exist_ok=True)
         arguments = ["agent", "--master", self.url, "--name", name, "--state-dir", str(state)]
-        arguments += ["--advertise-address", f"127.0.0.{FIRST_ADDRESS + number}", "--members-as", "self"]
+        arguments += ["--advertise-address", address, "--members-as", "self"]
         if slots is not None:
             arguments += ["--slots", str(slots)]
         # In the environment, for the list of processes is open to everybody on the machine.
@@ -192,6 +194,12 @@ def free_port(wanted: int) -> int:
                 continue
             return int(listener.getsockname()[1])
     raise CommandError("no port is free on 127.0.0.1")
+
+
+def _free_network() -> str:
+    """The first 127.0.n of which no agent on this machine has an address."""
+    taken = {address.rpartition(".")[0] for address in advertised_addresses()}
+    return next(network for network in (f"127.0.{n}" for n in range(256)) if network not in taken)
 
 
 def _names(count: int) -> list[str]:

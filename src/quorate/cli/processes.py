@@ -114,6 +114,17 @@ def end(daemons: Sequence[Daemon], within: float = 15.0) -> list[Daemon]:
     return [daemon for daemon, process in running.items() if process in alive]
 
 
+def advertised_addresses() -> set[str]:
+    """The addresses of the agents that run on this machine, as far as their command lines say."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if "--advertise-address" in words[:-1]:
+                found.add(words[words.index("--advertise-address") + 1])
+    return found
+
+
 def sweep(mark: str, members: frozenset[str] = frozenset()) -> int:
     """Kills what still carries the cluster's mark or is one of its members; returns how many there were."""
     found = list(_marked(mark, members))
