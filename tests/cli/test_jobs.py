@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Quorate
 
+from quorate.client import Client, resolve
+from quorate.model.job import JobSpec
+
 #: One worker has the cluster that they share.
 pytestmark = pytest.mark.xdist_group("cli-cluster")
 
@@ -17,6 +20,19 @@ pytestmark = pytest.mark.xdist_group("cli-cluster")
 def submit(cluster: Quorate, *words: str, options: tuple[str, ...] = ()) -> str:
     """The id of a job that is not followed."""
     return cluster("run", "--detach", *options, "--", *words).out.strip()
+
+
+def test_the_output_of_jobs_that_end_at_once_is_complete(cluster: Quorate, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    spec = JobSpec.model_validate({"entrypoint": ["echo", "here"], "resources": {"nodes": 2}})
+    with Client(resolve()) as client:
+        for _ in range(40):
+            job = client.submit(spec).id
+            assert sorted((line.rank, line.text) for line in client.logs(job, follow=True)) == [
+                (0, "here"),
+                (1, "here"),
+            ]
 
 
 def test_run_shows_the_output_and_ends_well(cluster: Quorate) -> None:

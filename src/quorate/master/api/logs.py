@@ -120,6 +120,9 @@ class _Stream:
                     # Asked before reading: what it says is complete is then read to its end.
                     complete = self._complete()
                     news, grown.members = grown.members, set()
+                    if complete:
+                        # By its size on the disk, of which the word may still be on its way.
+                        news.update(self._merge.members)
                     blob = await asyncio.to_thread(self._merge.step, news)
                     if blob or (news and unfinished_at is None):
                         # A progress bar may go on for an hour without a line of its own being complete.
