@@ -57,6 +57,20 @@ def test_a_complete_cluster_has_no_findings(file: Path) -> None:
     assert {flow["flow"] for flow in parsed(done)["flows"]} >= {"api-tls", "agent-link-tls", "vxlan", "registry"}
 
 
+def test_a_machine_of_one_role_sees_its_own_flows_alone(file: Path) -> None:
+    of_master = parsed(net("plan", "-c", file, "--role", "master", "--json"))
+    assert {flow["flow"] for flow in of_master["flows"]} == {
+        "api-tls", "apps-tls", "agent-link-tls", "master-dns", "master-dns-tcp", "master-ntp",
+    }  # fmt: skip
+    assert of_master["forbidden"] == []
+    shown = net("plan", "-c", file, "--role", "agent").stdout
+    assert "agent: in, 1 flow\n" in shown and "agent: out, 6 flows\n" in shown
+
+
+def test_a_role_without_rules_is_refused(file: Path) -> None:
+    assert net("plan", "-c", file, "--role", "member").returncode == 2
+
+
 def test_the_file_is_found_through_the_environment(file: Path) -> None:
     assert parsed(net("plan", "--json", QUORATE_CONFIG=str(file)))["plan"] == "acme"
 

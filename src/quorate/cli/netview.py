@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,27 +25,32 @@ if TYPE_CHECKING:
 
 def show_plan(plan: Plan, role: Role | None, no_proxy: str | None, *, as_json: bool) -> None:
     """Print a plan: the whole, or what one machine's firewall sees; and NO_PROXY where there is a proxy."""
+    if role is not None:
+        seen = {flow for _, flow in plan.seen_by(role)}
+        forbidden = tuple(flow for flow in plan.forbidden if flow.directions(role))
+        plan = replace(plan, flows=tuple(flow for flow in plan.flows if flow in seen), forbidden=forbidden)
     if as_json:
         print_json({**plan.to_dict(), **({"no_proxy": no_proxy} if no_proxy else {})})
         return
     if role is None:
         print(bold(f"{plan.name}: {_count(len(plan.flows), 'flow')} must pass"))
         table(_COLUMNS, [_row(flow) for flow in plan.flows], empty="no flows")
+        print()
     else:
         for direction in Direction:
-            flows = [flow for seen, flow in plan.seen_by(role) if seen is direction]
-            print(
-                bold(f"{role.value}: {'in' if direction is Direction.INGRESS else 'out'}, {_count(len(flows), 'flow')}")
-            )
+            flows = [flow for seen_as, flow in plan.seen_by(role) if seen_as is direction]
+            word = "in" if direction is Direction.INGRESS else "out"
+            print(bold(f"{role.value}: {word}, {_count(len(flows), 'flow')}"))
             table(_COLUMNS, [_row(flow) for flow in flows], empty="nothing")
             print()
-    forbidden = [flow for flow in plan.forbidden if role is None or flow.directions(role)]
-    if forbidden:
-        print()
+    if plan.forbidden:
         print(bold("must fail"))
-        by_ends = {(flow.flow, flow.source, flow.destination): flow for flow in forbidden}
-        rows = [(flow.flow, _end(flow.source), _end(flow.destination), flow.purpose) for flow in by_ends.values()]
-        table(["FLOW", "FROM", "TO", "BECAUSE"], rows)
+        by_ends = {(flow.flow, flow.source, flow.destination): flow for flow in plan.forbidden}
+        rows = [(flow.flow, _name(flow.source), _name(flow.destination), flow.purpose) for flow in by_ends.values()]
+        table(["FLOW", "FROM", "TO", "OTHERWISE"], rows)
+        print()
+    print(bold("where"))
+    table(["WHO", "WHERE"], [(_name(party), _where(party)) for party in plan.parties if party.role is not Role.ANYONE])
     if no_proxy:
         print()
         print(f"NO_PROXY={no_proxy}")
@@ -56,26 +62,27 @@ _COLUMNS = ["FLOW", "FROM", "TO", "PORTS", "ENCRYPTED", "PURPOSE"]
 
 def _row(flow: PlannedFlow) -> tuple[str, ...]:
     encrypted = {Encryption.NONE: "no", Encryption.OPTIONAL: "optional"}.get(flow.encryption, flow.encryption.value)
-    ports = ",".join(map(str, flow.ports))
-    return (
-        flow.flow,
-        _end(flow.source),
-        _end(flow.destination),
-        f"{flow.transport.value}/{ports}",
-        encrypted,
-        flow.purpose,
-    )
+    ports = f"{flow.transport.value}/{','.join(map(str, flow.ports))}"
+    return flow.flow, _name(flow.source), _name(flow.destination), ports, encrypted, flow.purpose
 
 
-def _end(party: Party) -> str:
-    if party.role is Role.ANYONE:
-        return "anyone"
-    where = [*map(str, party.addresses)] or [*party.tags, *party.service_accounts, *party.security_groups, *party.hosts]
-    name = party.role.value if party.name in (party.role.value, f"{party.role.value}s") else party.key
-    if not where:
-        return name
-    more = f" +{len(where) - 1}" if len(where) > 1 else ""
-    return f"{name} {where[0].removesuffix('/32').removesuffix('/128')}{more}" if where[0] != party.name else name
+def _name(party: Party) -> str:
+    """What a reader calls the party: agents by their pool, what is outside by its own name."""
+    if party.role in (Role.AGENT, Role.MEMBER, Role.DNS, Role.NTP):
+        return party.role.value if party.name == party.role.value else party.key
+    return party.name
+
+
+def _where(party: Party) -> str:
+    groups = (party.addresses, party.tags, party.service_accounts, party.security_groups, party.hosts)
+    known = [str(item).removesuffix("/32").removesuffix("/128") for group in groups for item in group]
+    known += [f"{name}={value}" for name, value in party.labels]
+    shown = ", ".join(known[:_SHOWN]) or "not known"
+    return f"{shown} and {len(known) - _SHOWN} more" if len(known) > _SHOWN else shown
+
+
+#: Of a thousand agents a person wants to see a few; `--json` has them all.
+_SHOWN = 6
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
