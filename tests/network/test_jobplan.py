@@ -131,3 +131,10 @@ def test_members_out_of_rank_order_are_refused() -> None:
 def test_defaults_are_open_for_clusters_and_planned_for_frameworks() -> None:
     assert openness_of("cluster", "torch") is Openness.OPEN
     assert openness_of("train", "torch") is Openness.PLANNED
+
+
+def test_a_job_over_ipv6_is_planned_alike() -> None:
+    members = tuple(MemberEnd(f"m{rank}", rank, ip_address("fd00::2") + rank, "a") for rank in range(2))
+    network = JobNetwork("job-1", "train", "torch", NetworkMode.OVERLAY, members, WINDOW)
+    assert shown(network) == shown(job())
+    assert plan_job(network).flows[0].source.addresses == (ip_network("fd00::2/127"),)

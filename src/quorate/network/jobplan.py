@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPV4LENGTH, IPV6LENGTH, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from quorate.model.ports import LAST_PORT, PortRange, merge
 from quorate.network import catalogue
 from quorate.network.flows import Context, Flow, Listener, NetworkMode, PortKind, Role
-from quorate.network.plan import Network, Party, Plan, PlannedFlow, addresses, without
+from quorate.network.plan import Network, Party, Plan, PlannedFlow, addresses, collapse, without
 
 
 class Openness(StrEnum):
@@ -83,12 +83,11 @@ def openness_of(kind: str, launcher: str) -> Openness:
 
 def plan_job(job: JobNetwork) -> Plan:
     """Return the plan of an allocation; raise PortsPastTheEnd where a rank's port would be no port."""
-    flows = tuple(_flows(job))
-    return Plan(job.allocation, flows, tuple(_forbidden(job)))
+    everyone = Party(Role.MEMBER, "members", collapse(_host(member.address) for member in job.members))
+    return Plan(job.allocation, tuple(_flows(job, everyone)), tuple(_forbidden(job, everyone)))
 
 
-def _flows(job: JobNetwork) -> Iterator[PlannedFlow]:
-    everyone = Party(Role.MEMBER, "members", addresses(str(member.address) for member in job.members))
+def _flows(job: JobNetwork, everyone: Party) -> Iterator[PlannedFlow]:
     context = _context(job)
     for flow in catalogue.FLOWS.values():
         if flow.destination is not Role.MEMBER or not flow.when.holds(context):
@@ -109,10 +108,9 @@ def _flows(job: JobNetwork) -> Iterator[PlannedFlow]:
             yield _planned(flow, everyone, listeners, _ports(flow, job, job.members[0]))
 
 
-def _forbidden(job: JobNetwork) -> Iterator[PlannedFlow]:
+def _forbidden(job: JobNetwork, everyone: Party) -> Iterator[PlannedFlow]:
     context = _context(job)
-    members = Party(Role.MEMBER, "members", addresses(str(member.address) for member in job.members))
-    own = (job.subnet,) if job.subnet else members.addresses
+    own = (job.subnet,) if job.subnet else everyone.addresses
     far = {
         Role.AGENT: Party(Role.AGENT, "agents", job.around.agents),
         Role.MASTER: Party(Role.MASTER, "master", job.around.master),
@@ -122,7 +120,7 @@ def _forbidden(job: JobNetwork) -> Iterator[PlannedFlow]:
     for flow in catalogue.FORBIDDEN.values():
         if flow.source is Role.MEMBER and flow.when.holds(context) and far[flow.destination].known:
             for transport in flow.transports:
-                ends = (members, far[flow.destination])
+                ends = (everyone, far[flow.destination])
                 yield PlannedFlow(flow.id, *ends, transport, (catalogue.ports("open"),), flow.harm)
 
 
@@ -165,7 +163,13 @@ def _ports(flow: Flow, job: JobNetwork, member: MemberEnd) -> PortRange:
 
 
 def _end(role: Role, member: MemberEnd) -> Party:
-    return Party(role, member.name, (ip_network(str(member.address)),))
+    return Party(role, member.name, (_host(member.address),))
+
+
+def _host(address: IPv4Address | IPv6Address) -> Network:
+    if isinstance(address, IPv4Address):
+        return IPv4Network((int(address), IPV4LENGTH))
+    return IPv6Network((int(address), IPV6LENGTH))
 
 
 def _planned(flow: Flow, source: Party, destination: Party, ports: PortRange) -> PlannedFlow:
