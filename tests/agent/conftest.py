@@ -144,6 +144,7 @@ def small_disk(agent: Agent) -> Iterator[SmallDisk]:
     finally:
         if agent.process is not None:
             agent.kill()
+        assert daemon.end(agent.state)
         subprocess.run(["umount", "-l", str(disk.path)], check=True)
 
 

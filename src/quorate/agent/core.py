@@ -5,10 +5,7 @@ what has ended is told until the cluster no longer wants to know; nothing is cha
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-
-import msgspec
 
 from quorate.agent.events import (
     Action,
@@ -34,9 +31,11 @@ from quorate.agent.events import (
     Swept,
     Ticked,
 )
-from quorate.agent.journal import Journal, JournalFull, Lease
+from quorate.agent.journal import Journal, JournalFull
+from quorate.agent.lease import LeaseKeeper
 from quorate.agent.member import Member
 from quorate.agent.reconcile import Begin, Decline, Drop, End, Wanted, allocation_of, reconcile
+from quorate.agent.reporting import Reporting
 from quorate.agent.trust import regression
 from quorate.model.duration import format_duration
 from quorate.model.ids import MemberId, split_member
@@ -54,7 +53,6 @@ from quorate.model.messages import (
     MemberStatus,
     Refuse,
     Regressed,
-    Report,
     ReportAck,
     Seen,
     SlotInfo,
@@ -123,8 +121,7 @@ class Core:
         self._settings = settings or Settings()
         memory = journal.load()
         self._seen: Seen | None = memory.seen
-        lease = memory.lease
-        self._lease = lease if lease and lease.boot == identity.boot else Lease(identity.boot, 0.0)
+        self._lease = LeaseKeeper(journal, memory.lease, identity.boot)
         self._members: dict[str, Member] = {m: Member(m, spec) for m, spec in memory.intents.items()}
         for member, outcome in memory.outcomes.items():
             self._members[member] = Member(
@@ -148,11 +145,7 @@ class Core:
         self._desired: Desired | None = None
         #: A desired member is held back until a heartbeat is answered.
         self._waits_for_word = False
-        self._findings: tuple[Finding, ...] = ()
-        self._report_sequence = 0
-        #: What the master has not acknowledged, by the sequence of the report that carried it last (0: none yet).
-        self._unreported: dict[str, int] = {}
-        self._findings_report: int | None = None
+        self._reporting = Reporting()
 
     # --- for those who look on ---------------------------------------------------------------------------------
 
@@ -169,7 +162,7 @@ class Core:
     @property
     def settled(self) -> bool:
         """Whether the master has acknowledged all that there is to report."""
-        return not self._awaits_ack()
+        return not self._reporting.outstanding
 
     @property
     def ended(self) -> tuple[str, ...]:
@@ -193,7 +186,7 @@ class Core:
                 due.append(self._link.hello_at + self._settings.answer_s)
             else:
                 due.append(self._link.next_heartbeat)
-                if self.connected and self._awaits_ack():
+                if self.connected and self._reporting.outstanding:
                     due.append(self._link.reported_at + self._settings.report_again_s)
                 if self._link.specless_since is not None:
                     due.append(self._link.specless_since + self._settings.answer_s)
@@ -242,8 +235,8 @@ class Core:
                     if m.state.final:
                         yield from self._reconcile(now)
             case FindingsChanged(findings):
-                own = tuple(f for f in self._findings if not f.member)
-                self._findings, self._findings_report = (*findings, *own), 0
+                own = tuple(f for f in self._reporting.findings if not f.member)
+                self._reporting.findings = (*findings, *own)
             case EndAll(reason):
                 self._ending = True
                 yield from self._stop_all(reason)
@@ -269,7 +262,7 @@ class Core:
         m.since = since
         if m.state is MemberState.STARTING:
             m.state = MemberState.RUNNING
-            self._unreported[member] = 0
+            self._reporting.changed(member)
 
     def _end(
         self,
@@ -286,13 +279,13 @@ class Core:
         if m is None or m.state.final:
             return
         m.ended(state, status, reason, code, echo, log_bytes)
-        self._unreported[member] = 0
+        self._reporting.changed(member)
         self._journal.record_outcome(m.status(now))
 
     def _stop(self, m: Member, reason: str, echo: bool) -> Iterator[Action]:
         m.state = MemberState.STOPPING
         m.reason, m.echo = reason, echo
-        self._unreported[m.member] = 0
+        self._reporting.changed(m.member)
         yield Stop(m.member, reason, echo, m.spec.grace_s if m.spec else 0.0)
 
     def _stop_all(self, reason: str) -> Iterator[Action]:
@@ -340,20 +333,13 @@ class Core:
                 if link.answered < sequence <= link.heartbeat_sequence:
                     link.answered = sequence
                     if self.connected and sent <= now:
-                        self._renew(sent)
+                        self._lease.renew(sent)
                         if self._waits_for_word:
                             yield from self._reconcile(now)
             case ReportAck(sequence=sequence):
-                self._unreported = {m: at for m, at in self._unreported.items() if at == 0 or at > sequence}
-                if self._findings_report and self._findings_report <= sequence:
-                    self._findings_report = None
+                self._reporting.acknowledged(sequence)
             case LeaseOrder(sequence=sequence, for_s=for_s) if self.connected:
-                # None or less says that the maintenance is over.
-                planned = now + for_s if for_s > 0 else 0.0
-                self._lease = msgspec.structs.replace(self._lease, planned=planned)
-                # Without room it is not confirmed, and the master knows that this agent bears only the usual silence.
-                with suppress(JournalFull):
-                    self._journal.save_plan(self._lease)
+                if self._lease.plan(now, for_s):
                     yield Send(LeaseHeld(sequence))
             case _:
                 pass
@@ -370,10 +356,8 @@ class Core:
         if welcome.adopt:
             self._desired = None
         self._see(welcome, max(welcome.generation, self._generation_in(welcome)))
-        self._renew(link.hello_at)
-        self._unreported = dict.fromkeys(self._unreported, 0)
-        if self._findings or self._findings_report is not None:
-            self._findings_report = 0
+        self._lease.renew(link.hello_at)
+        self._reporting.renew()
 
     def _generation_in(self, welcome: Welcome) -> int:
         """The newest generation already seen of this very epoch."""
@@ -396,12 +380,6 @@ class Core:
             self._journal.save_seen(seen)
             self._seen = seen
 
-    def _renew(self, sent: float) -> None:
-        if sent > self._lease.renewed:
-            self._lease = msgspec.structs.replace(self._lease, renewed=sent)
-            with suppress(JournalFull):
-                self._journal.renew_lease(self._lease)
-
     # --- desired state -----------------------------------------------------------------------------------------
 
     def _desire(self, link: _Link, desired: Desired, now: float) -> Iterator[Action]:
@@ -423,6 +401,7 @@ class Core:
             self._desired = desired
             self._see(welcome, max(desired.generation, self._generation_in(welcome)))
         yield from self._reconcile(now)
+        self._forget_specs()
 
     def _reconcile(self, now: float) -> Iterator[Action]:
         if self._desired is None or not self.connected:
@@ -451,10 +430,9 @@ class Core:
                     yield from self._stop(self._members[member], reason, echo=True)
                 case Drop(member):
                     del self._members[member]
-                    self._unreported.pop(member, None)
+                    self._reporting.forgotten(member)
                     self._journal.forget((member,))
                     yield Forget(member)
-        self._forget_specs()
         self._note_specless(now)
 
     def _intend(self, members: list[str], now: float) -> bool:
@@ -464,20 +442,19 @@ class Core:
         except JournalFull as error:
             self._full_at = now
             full = Finding("DISK-FULL", "error", "Members wait: their start cannot be recorded", str(error), _MAKE_ROOM)
-            if full not in self._findings:
-                self._findings, self._findings_report = (*self._findings, full), 0
+            if full not in self._reporting.findings:
+                self._reporting.findings = (*self._reporting.findings, full)
             return False
         if self._full_at is not None:
             self._full_at = None
-            self._findings = tuple(f for f in self._findings if f.member or f.code != "DISK-FULL")
-            self._findings_report = 0
+            self._reporting.findings = tuple(f for f in self._reporting.findings if f.member)
         return True
 
     def _begin(self, member: str, now: float) -> Iterator[Action]:
         allocation, rank, _ = split_member(MemberId(member))
         spec = self._specs[allocation]
         self._members[member] = Member(member, spec)
-        self._unreported[member] = 0
+        self._reporting.changed(member)
         planned = next((p for p in spec.members if p.rank == rank), None)
         if planned is None or planned.agent != self._identity.agent:
             reason = f"the master planned rank {rank} of {allocation} for {planned.agent if planned else 'no agent'}"
@@ -509,20 +486,20 @@ class Core:
         """When a member that may be started elsewhere has to end for want of a word from the master."""
         if m.spec is None or m.spec.stop_after_s is None or m.state.final or m.state is MemberState.STOPPING:
             return None
-        return max(self._lease.renewed, self._lease.planned) + m.spec.stop_after_s
+        return self._lease.ends(m.spec.stop_after_s)
 
     def _is_late(self, member: str, now: float) -> bool:
         """Whether the master may have given the member up, or even started it elsewhere, by now."""
         spec = self._specs[allocation_of(member)]
         patience = spec.start_timeout_s if spec.stop_after_s is None else spec.stop_after_s
-        return now >= max(self._lease.renewed, self._lease.planned) + patience
+        return now >= self._lease.ends(patience)
 
     def _stop_where_cut_off(self, now: float) -> Iterator[Action]:
         for m in self._members.values():
             deadline = self._cut_off_at(m)
             if deadline is not None and now >= deadline:
                 assert m.spec is not None
-                silent = format_duration(round(now - self._lease.renewed))
+                silent = format_duration(round(self._lease.silence(now)))
                 yield from self._stop(m, f"its agent heard nothing from the master for {silent}", echo=False)
 
     def _tick(self, now: float) -> Iterator[Action]:
@@ -546,25 +523,14 @@ class Core:
             link.heartbeat_sequence += 1
             link.next_heartbeat = now + link.welcome.heartbeat_s
             yield Send(Heartbeat(link.heartbeat_sequence, now))
-        if self.connected and self._awaits_ack() and now >= link.reported_at + self._settings.report_again_s:
-            self._unreported = dict.fromkeys(self._unreported, 0)
-            if self._findings_report is not None:
-                self._findings_report = 0
-
-    def _awaits_ack(self) -> bool:
-        return bool(self._unreported) or self._findings_report is not None
+        if self.connected and now >= link.reported_at + self._settings.report_again_s:
+            self._reporting.again()
 
     def _report(self, now: float) -> Iterator[Action]:
         """One report of all that changed since the last one; a regressed master is told nothing."""
-        fresh = [member for member, sequence in self._unreported.items() if sequence == 0]
-        if not self.connected or not (fresh or self._findings_report == 0):
+        if self._link is None or not self.connected:
             return
-        assert self._link is not None
-        self._report_sequence += 1
-        self._link.reported_at = now
-        for member in fresh:
-            self._unreported[member] = self._report_sequence
-        if self._findings_report is not None:
-            self._findings_report = self._report_sequence
-        statuses = tuple(self._members[member].status(now) for member in fresh)
-        yield Send(Report(self._report_sequence, statuses, self._findings))
+        report = self._reporting.next(lambda member: self._members[member].status(now))
+        if report is not None:
+            self._link.reported_at = now
+            yield Send(report)
