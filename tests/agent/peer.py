@@ -1,6 +1,7 @@
 """A master reduced to its two links: sends what a test tells it to, and keeps what comes."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,13 +31,15 @@ from quorate.model.messages import (
     encode,
 )
 
+#: Of this process alone: what is marked with a member's id on this machine is its own.
+JOB = f"t{os.getpid():07x}"
 #: Long enough for a loaded machine; a test that waits for it has failed.
 DEADLINE_S = 20.0
 
 
 def spec(
     entrypoint: tuple[str, ...],
-    allocation: str = "job1-1",
+    allocation: str = f"{JOB}-1",
     agents: tuple[str, ...] = ("alpha",),
     **more: object,
 ) -> AllocationSpec:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.agent.peer import spec
+from tests.agent.peer import JOB, spec
 
 from quorate.agent import daemon, hostports
 from quorate.agent.command import User
@@ -22,7 +22,7 @@ from quorate.model.messages import PlannedMember, SlotInfo
 from quorate.model.yamlfile import FileProblems
 from quorate.network import catalogue
 
-M = "job1-1.0.1"
+M = f"{JOB}-1.0.1"
 
 
 def archive(folder: Path, *entries: tuple[tarfile.TarInfo, bytes]) -> Path:

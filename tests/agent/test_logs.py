@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.agent.conftest import Agent, SmallDisk
-from tests.agent.peer import master, spec
+from tests.agent.peer import JOB, master, spec
 
 from quorate.agent.redaction import Redactor
 from quorate.agent.shipments import OutOfStep, Shipments
@@ -15,7 +15,7 @@ from quorate.model.messages import LogAck, LogRefuse
 
 pytestmark = pytest.mark.anyio
 
-M = "job1-1.0.1"
+M = f"{JOB}-1.0.1"
 
 
 def python(script: str) -> tuple[str, ...]:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 from tests.agent.conftest import Agent, eventually
-from tests.agent.peer import Peer, master, spec
+from tests.agent.peer import JOB, Peer, master, spec
 
 from quorate.agent import processes
 from quorate.model.logframes import Stream
 
 pytestmark = pytest.mark.anyio
 
-M = "job1-1.0.1"
+M = f"{JOB}-1.0.1"
+OTHER = f"{JOB}2-1.0.1"
 
 
 def shell(script: str) -> tuple[str, ...]:
@@ -176,8 +177,8 @@ async def test_a_port_that_somebody_else_has_is_named_with_its_holder(agent: Age
 async def test_two_hundred_members_at_once_all_end_with_their_own_code(agent: Agent) -> None:
     async with master() as peer:
         agent.start(peer.port)
-        members = tuple(f"job{i}x-1.0.1" for i in range(200))
-        specs = [spec(shell(f"exit {i % 7}"), f"job{i}x-1") for i in range(200)]
+        members = tuple(f"{JOB}x{i}-1.0.1" for i in range(200))
+        specs = [spec(shell(f"exit {i % 7}"), f"{JOB}x{i}-1") for i in range(200)]
         await peer.want(members, *specs)
         for i, member in enumerate(members):
             status = await peer.state(member, "exited")
@@ -245,9 +246,9 @@ async def test_a_member_that_is_stopped_while_it_is_prepared_never_runs(agent: A
 async def test_an_agent_that_was_stopped_beyond_its_lease_ends_what_may_run_elsewhere(agent: Agent) -> None:
     async with master(Peer(heartbeat_s=0.5)) as peer:
         agent.start(peer.port)
-        await peer.want((M, "job2-1.0.1"), spec(("sleep", "1000"), stop_after_s=3.0), spec(("sleep", "1000"), "job2-1"))
+        await peer.want((M, OTHER), spec(("sleep", "1000"), stop_after_s=3.0), spec(("sleep", "1000"), f"{JOB}2-1"))
         await peer.state(M, "running")
-        await peer.state("job2-1.0.1", "running")
+        await peer.state(OTHER, "running")
         assert agent.process is not None
         agent.process.send_signal(signal.SIGSTOP)
         paused = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -257,7 +258,7 @@ async def test_an_agent_that_was_stopped_beyond_its_lease_ends_what_may_run_else
         status = await peer.state(M, "exited")
         assert "heard nothing from the master" in status.reason
         assert not status.echo
-        assert peer.statuses["job2-1.0.1"].state == "running"
+        assert peer.statuses[OTHER].state == "running"
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.2])

@@ -5,13 +5,14 @@ import signal
 
 import pytest
 from tests.agent.conftest import Agent, eventually
-from tests.agent.peer import Peer, master, spec
+from tests.agent.peer import JOB, Peer, master, spec
 
 from quorate.agent import processes
 
 pytestmark = pytest.mark.anyio
 
-M = "job1-1.0.1"
+M = f"{JOB}-1.0.1"
+OTHER = f"{JOB}2-1.0.1"
 
 
 def shell(script: str) -> tuple[str, ...]:
@@ -112,8 +113,8 @@ async def test_a_killed_zygote_costs_no_member_and_is_replaced(agent: Agent) -> 
         zygote = processes.children(agent.process.pid)
         assert len(zygote) == 1
         os.kill(zygote[0], signal.SIGKILL)
-        other = "job2-1.0.1"
-        await peer.run(other, spec(("true",), "job2-1"))
+        other = OTHER
+        await peer.run(other, spec(("true",), f"{JOB}2-1"))
         await peer.state(other, "exited")
         assert peer.statuses[M].state == "running"
 
