@@ -83,7 +83,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str =
         print(empty if on_terminal() else "  ".join(names))
         return
     if on_terminal():
-        _rich_table(columns, cells)
+        # A column that says nothing only takes room there; programs get every column, always.
+        filled = [at for at in range(len(names)) if any(row[at] for row in cells)]
+        _rich_table([columns[at] for at in filled], [[row[at] for at in filled] for row in cells])
         return
     widths = [max(len(name), *(len(row[at]) for row in cells)) for at, name in enumerate(names)]
     right = [name.startswith(">") for name in columns]

@@ -42,12 +42,22 @@ def show_plan(spec: JobSpec, plan: PlanView, context: str) -> None:
         if own:
             print(bold(f"\nonly of {name}"))
             _variables(own)
+    names = {member.rank: member.name for member in plan.members}
     for rank, command in enumerate(plan.commands):
-        if rank == 0 or command != plan.commands[rank - 1]:
-            name = plan.members[rank].name if rank < len(plan.members) else f"rank {rank}"
-            print(bold(f"\ncommand of {name}") + dim(" and of those after it") * (rank == 0 and len(plan.commands) > 1))
+        name = names.get(rank, f"rank {rank}")
+        if rank == 0:
+            print(bold(f"\ncommand of {name}"))
             print(f"  {shlex.join(command)}")
+        elif command != plan.commands[0]:
+            print(f"  {dim(f'{name}:')} {_difference(plan.commands[0], command)}")
     print(dim("\nnothing was started"))
+
+
+def _difference(first: tuple[str, ...], other: tuple[str, ...]) -> str:
+    """The words in which a command differs from the first one; all of it where they are not alike."""
+    if len(first) != len(other):
+        return shlex.join(other)
+    return "the same, but " + shlex.join(word for word, same in zip(other, first, strict=True) if word != same)
 
 
 def _variables(variables: dict[str, str]) -> None:
