@@ -28,7 +28,7 @@ lint: $(VENV)/.dev    ## style, types, and who may import whom
 
 docs: $(VENV)/.dev    ## the documentation, in site/
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.dev    ## every benchmark, one after the other, into bench/results
 	@set -e; for file in $$(ls bench/*.py | grep -v harness); do echo "== $$file"; $(BIN)/python $$file; done

@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="quorate-bench-") as folder:
         place = {"XDG_CONFIG_HOME": folder, "XDG_STATE_HOME": folder}
         state = str(Path(folder) / "cluster")
-        quorate("up", "--agents", "1", "--port", "18080", "--dir", state, **place)
+        quorate("up", "--agents", "1", "--dir", state, **place)
         try:
             for _ in range(options.jobs):
                 quorate("run", "--detach", "--slots", "0", "--", "true", **place)
