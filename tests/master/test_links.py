@@ -32,15 +32,15 @@ def told(story: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-def test_an_agent_is_welcomed_and_told_what_to_have(own_master: MasterProcess) -> None:
-    key = own_master.join("a")
+def test_an_agent_is_welcomed_and_told_what_to_have(master: MasterProcess) -> None:
+    key = master.join("a1")
 
     async def story() -> None:
-        async with own_master.link(CONTROL, key) as link:
-            await say(link, hello("a"))
+        async with master.link(CONTROL, key) as link:
+            await say(link, hello("a1"))
             welcome = await hear(link)
             assert isinstance(welcome, Welcome)
-            assert welcome.cluster == own_master.ready["cluster"]
+            assert welcome.cluster == master.ready["cluster"]
             desired = await hear(link)
             assert isinstance(desired, Desired)
             assert desired.members == ()
@@ -74,11 +74,11 @@ def test_a_job_reaches_its_agent_and_its_end_comes_back(own_master: MasterProces
     told(story)
 
 
-def test_a_key_that_is_not_known_opens_nothing(own_master: MasterProcess) -> None:
+def test_a_key_that_is_not_known_opens_nothing(master: MasterProcess) -> None:
     async def story() -> None:
         for path in (CONTROL, "/agent/v1/logs"):
             with pytest.raises(InvalidStatus) as refused:
-                async with own_master.link(path, "qa1.nobody"):
+                async with master.link(path, "qa1.nobody"):
                     pass
             assert refused.value.response.status_code == 401
             assert b"AGENT-KEY" in refused.value.response.body
@@ -86,26 +86,26 @@ def test_a_key_that_is_not_known_opens_nothing(own_master: MasterProcess) -> Non
     told(story)
 
 
-def test_a_users_token_opens_no_link_and_a_key_no_api(own_master: MasterProcess) -> None:
-    key = own_master.join("a")
+def test_a_users_token_opens_no_link_and_a_key_no_api(master: MasterProcess) -> None:
+    key = master.join("a3")
 
     async def story() -> None:
         with pytest.raises(InvalidStatus):
-            async with own_master.link(CONTROL, own_master.token):
+            async with master.link(CONTROL, master.token):
                 pass
 
     told(story)
-    with own_master.client(key) as client:
+    with master.client(key) as client:
         assert client.get("/api/v1/jobs").status_code == 401
 
 
-def test_nobody_speaks_for_another_agent(own_master: MasterProcess) -> None:
-    own_master.join("a")
-    key = own_master.join("b")
+def test_nobody_speaks_for_another_agent(master: MasterProcess) -> None:
+    master.join("a4")
+    key = master.join("b4")
 
     async def story() -> None:
-        async with own_master.link(CONTROL, key) as link:
-            await say(link, hello("a"))
+        async with master.link(CONTROL, key) as link:
+            await say(link, hello("a4"))
             refuse = await hear(link)
             assert isinstance(refuse, Refuse)
             assert (refuse.code, refuse.final) == ("AGENT-NAME", True)
@@ -116,12 +116,12 @@ def test_nobody_speaks_for_another_agent(own_master: MasterProcess) -> None:
 @pytest.mark.parametrize(
     ("protocol", "who"), [(PROTOCOL + 1, "upgrade the master"), (OLDEST_PROTOCOL - 1, "upgrade the agent")]
 )
-def test_another_protocol_is_refused_with_what_to_upgrade(own_master: MasterProcess, protocol: int, who: str) -> None:
-    key = own_master.join("a")
+def test_another_protocol_is_refused_with_what_to_upgrade(master: MasterProcess, protocol: int, who: str) -> None:
+    key = master.join("a5")
 
     async def story() -> None:
-        async with own_master.link(CONTROL, key) as link:
-            await say(link, hello("a", protocol=protocol))
+        async with master.link(CONTROL, key) as link:
+            await say(link, hello("a5", protocol=protocol))
             refuse = await hear(link)
             assert isinstance(refuse, Refuse)
             assert who in refuse.sentence
@@ -131,18 +131,18 @@ def test_another_protocol_is_refused_with_what_to_upgrade(own_master: MasterProc
     told(story)
 
 
-def test_rubbish_ends_the_link_and_nothing_else(own_master: MasterProcess) -> None:
-    key = own_master.join("a")
+def test_rubbish_ends_the_link_and_nothing_else(master: MasterProcess) -> None:
+    key = master.join("a6")
 
     async def story() -> None:
         for rubbish in (b"\xc1", b"", "text", b"\x81\xa1t\xa5hello"):
-            async with own_master.link(CONTROL, key) as link:
+            async with master.link(CONTROL, key) as link:
                 await link.send(rubbish)
                 refuse = await hear(link)
                 assert isinstance(refuse, Refuse)
                 assert refuse.code == "NO-HELLO"
-        async with own_master.link(CONTROL, key) as link:
-            await say(link, hello("a"))
+        async with master.link(CONTROL, key) as link:
+            await say(link, hello("a6"))
             assert isinstance(await hear(link), Welcome)
 
     told(story)
@@ -167,17 +167,17 @@ def test_a_revoked_agent_loses_its_link_at_once(own_master: MasterProcess) -> No
     told(story)
 
 
-def test_a_name_belongs_to_the_first_key_that_joined_under_it(own_master: MasterProcess) -> None:
-    own_master.join("a")
-    with own_master.client() as operator:
+def test_a_name_belongs_to_the_first_key_that_joined_under_it(master: MasterProcess) -> None:
+    master.join("a7")
+    with master.client() as operator:
         token = operator.post("/api/v1/tokens", json={"kind": "join", "uses": 1}).json()["token"]
-        body = {"token": token, "name": "a", "key_hash": "0" * 64}
+        body = {"token": token, "name": "a7", "key_hash": "0" * 64}
         taken = operator.post("/agent/v1/join", json=body)
         assert (taken.status_code, taken.json()["code"]) == (409, "AGENT-TAKEN")
-        assert operator.post("/agent/v1/join", json=body | {"name": "b"}).status_code == 200
+        assert operator.post("/agent/v1/join", json=body | {"name": "b7"}).status_code == 200
         # A lost answer is asked for again; another agent needs another use.
-        assert operator.post("/agent/v1/join", json=body | {"name": "b"}).status_code == 200
-        used = operator.post("/agent/v1/join", json=body | {"name": "c"})
+        assert operator.post("/agent/v1/join", json=body | {"name": "b7"}).status_code == 200
+        used = operator.post("/agent/v1/join", json=body | {"name": "c7"})
         assert (used.status_code, used.json()["code"]) == (401, "TOKEN-INVALID")
 
 
