@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from quorate.master.logs import INDEX_EVERY, LogGap, LogStore, NoLog
-from quorate.model.ids import MemberId
+from quorate.model.ids import JobId, MemberId
 from quorate.model.logframes import Stream, encode_frame
 from quorate.model.messages import (
     Desired,
@@ -363,5 +363,17 @@ def test_old_logs_of_ended_jobs_go_and_all_others_stay(tmp_path: Path) -> None:
         assert await store.forget_before(0.0, keep=lambda job: job == "k3jd") == 0
         assert await store.forget_before(2e10, keep=lambda job: job == "k3jd") == 1
         assert (store.size(running_job), store.size(ended)) == (len(frame), 0)
+
+    with_store(tmp_path, use)
+
+
+def test_the_logs_of_a_forgotten_job_go_with_it(tmp_path: Path) -> None:
+    async def use(store: LogStore) -> None:
+        frame = encode_frame(OUT, SECOND, b"x\n")
+        gone, near = MemberId("k3jd-2.0.1"), MemberId("k3jdx-1.0.1")
+        for member in (gone, near):
+            await store.append(member, 0, frame)
+        await store.forget(JobId("k3jd"))
+        assert (store.size(gone), store.size(near)) == (0, len(frame))
 
     with_store(tmp_path, use)

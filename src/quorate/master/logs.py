@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from quorate.model.ids import MemberId
+from quorate.model.ids import JobId, MemberId
 from quorate.model.logframes import HEADER, MAGIC, MAX_FRAME_BYTES
 
 log = logging.getLogger(__name__)
@@ -153,15 +153,23 @@ class LogStore:
         await asyncio.to_thread(self._thread.join)
         self._syncers.shutdown()
 
+    async def forget(self, job: JobId) -> None:
+        """Removes the logs of a job that nobody remembers any more."""
+        await asyncio.to_thread(lambda: self._remove(list((self._directory / job[0]).glob(f"{job}-*.log"))))
+
     async def forget_before(self, wall: float, keep: Callable[[str], bool]) -> int:
         """Removes logs last written before `wall` (UTC seconds) of jobs that `keep` does not name; returns how many."""
         found = await asyncio.to_thread(lambda: list(self._older_than(wall)))
         doomed = [path for path in found if not keep(path.name.split("-", 1)[0])]
-        for path in doomed:
-            # The index first: a log without one can be read, an index without a log means nothing.
-            await asyncio.to_thread(path.with_suffix(".idx").unlink, missing_ok=True)
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread(self._remove, doomed)
         return len(doomed)
+
+    @staticmethod
+    def _remove(logs: list[Path]) -> None:
+        for path in logs:
+            # The index first: a log without one can be read, an index without a log means nothing.
+            path.with_suffix(".idx").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     # --- anywhere --------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Services:
             case JobForgotten(job=job, allocations=_):
                 self.order.forget(job)
                 self.notices.changed(job)
+                self.background(self.logs.forget(job))
             case StopReady():
                 if self.stop_ready is not None and not self.stop_ready.done():
                     self.stop_ready.set_result(effect)

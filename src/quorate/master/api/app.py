@@ -1,6 +1,7 @@
 """The application: every route under its path, agents' links beside the framework, limits around it all."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cache
 from typing import Any
@@ -93,6 +94,26 @@ def make_app(services: Services) -> Asgi:
                 await send({"type": "websocket.close", "code": 1008})
             return
         await http(scope, receive, send)
+
+    return _logged(serve) if services.config.verbose else serve
+
+
+def _logged(app: Asgi) -> Asgi:
+    """One line for each request: never its query, its headers or its body, where secrets could be."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        began, status = time.perf_counter(), 0
+
+        async def watched(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await app(scope, receive, watched)
+        finally:
+            took_ms = (time.perf_counter() - began) * 1000
+            log.info("%s %s %s %.1f ms", scope.get("method", "WS"), scope.get("path"), status or 101, took_ms)
 
     return serve
 
