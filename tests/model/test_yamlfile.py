@@ -62,6 +62,26 @@ def test_every_mistake_is_told_with_its_line_and_what_was_meant() -> None:
     ]
 
 
+def test_what_is_needed_is_said_in_the_words_of_a_file() -> None:
+    text = "parts: a\nby_name: 3\nwindow: [1, 2]\n"
+    assert problems_of(text) == [
+        "thing.yaml:1:8: parts: a list is needed here, not 'a' (did you mean [a]?)",
+        "thing.yaml:2:10: by_name: a mapping of keys is needed here, not 3",
+        "thing.yaml:3:9: window: '[1, 2]' is not a port or a range such as 40000-40999",
+    ]
+    assert problems_of("parts: [{name: [a], weight: x}]\n") == [
+        "thing.yaml:1:16: parts[0].name: a text is needed here, not a list",
+        "thing.yaml:1:29: parts[0].weight: a whole number is needed here, not 'x'",
+    ]
+
+
+def test_what_stands_where_a_text_is_needed_is_not_repeated() -> None:
+    (problem,) = problems_of("parts: [{name: 123456}]\n")
+    assert (
+        problem == "thing.yaml:1:16: parts[0].name: a text is needed here, not a number or a word (write it in quotes)"
+    )
+
+
 def test_unknown_keys_below_a_mapping_of_models_are_explained_too() -> None:
     assert problems_of("by_name:\n  x: {name: a, wieght: 2}\n") == [
         "thing.yaml:2:16: by_name.x.wieght: unknown key 'wieght' (did you mean 'weight'?)"

@@ -102,7 +102,9 @@ def merge(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
 
 
 def _read(value: object) -> object:
-    return PortRange.parse(value) if isinstance(value, str | int) and not isinstance(value, bool) else value
+    if isinstance(value, PortRange):
+        return value
+    return PortRange.parse(value if isinstance(value, str | int) and not isinstance(value, bool) else repr(value))
 
 
 #: A range in a file or message: written `40000-40999`, or as one number.

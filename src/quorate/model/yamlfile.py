@@ -266,10 +266,34 @@ def _explain(document: Document, model: type[BaseModel], error: dict[str, Any]) 
         known = [word.strip("'") for word in re.split(r", | or ", str(context.get("expected", "")))]
         hint = did_you_mean(str(error["input"]), known)
         return document.problem(path, f"{_show(error['input'])} is not one of {', '.join(known)}", hint)
+    if kind in _NEEDED:
+        return document.problem(path, *_other_kind(_NEEDED[kind], error["input"]))
     message = str(context["error"]) if kind == "value_error" and "error" in context else _sentence(error["msg"])
-    if kind.endswith("_parsing") or kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         message = f"{message}, not {_show(error['input'])}"
     return document.problem(path, message)
+
+
+#: Pydantic's kinds of errors, by what a person would have had to write.
+_NEEDED = {
+    **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "a mapping of keys"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    "string_type": "a text",
+}
+
+
+def _other_kind(needed: str, given: Any) -> tuple[str, str | None]:
+    """Return the cause and the hint where a value of another kind is needed."""
+    shown, hint = _kind(given), None
+    if needed == "a text" and isinstance(given, int | float):
+        # It may be a secret, which is not repeated.
+        shown, hint = "a number, true or false", "write it in quotes"
+    elif needed == "a list" and isinstance(given, str | int):
+        hint = f"did you mean [{given}]?"
+    return f"{needed} is needed here, not {shown}", hint
 
 
 def _real_path(data: Any, loc: tuple[str | int, ...]) -> Path:
@@ -311,4 +335,6 @@ def _show(value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    return "a list" if isinstance(value, list) else "nothing" if value is None else f"the value {_show(value)}"
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return "nothing" if value is None else _show(value)
