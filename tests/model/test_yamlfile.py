@@ -77,9 +77,8 @@ def test_what_is_needed_is_said_in_the_words_of_a_file() -> None:
 
 def test_what_stands_where_a_text_is_needed_is_not_repeated() -> None:
     (problem,) = problems_of("parts: [{name: 123456}]\n")
-    assert (
-        problem == "thing.yaml:1:16: parts[0].name: a text is needed here, not a number or a word (write it in quotes)"
-    )
+    cause = "a text is needed here, not a number, true or false (write it in quotes)"
+    assert problem == f"thing.yaml:1:16: parts[0].name: {cause}"
 
 
 def test_unknown_keys_below_a_mapping_of_models_are_explained_too() -> None:
