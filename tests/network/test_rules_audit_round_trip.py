@@ -197,3 +197,16 @@ def test_text_that_is_no_rule_set_is_refused_with_a_reason(form: str, text: str)
     with pytest.raises(Unreadable) as error:
         audit(PLAN, form, text)
     assert str(error.value)
+
+
+@pytest.mark.parametrize(("rendered", "form"), [("gcp", "gcp"), ("aws", "aws"), ("oci-nsg", "oci")])
+def test_a_cloud_gets_no_rule_for_its_own_names_which_no_rule_of_it_filters(rendered: str, form: str) -> None:
+    resolver = {"gcp": "169.254.169.254", "aws": "169.254.169.253", "oci": "169.254.169.254"}[form]
+    cloud = Party(Role.DNS, form, addresses([resolver]))
+    asked = flow("names", GPU, cloud, PortRange.of(53), transport=Transport.UDP)
+    plan = Plan("names", (flow("images", GPU, HUB, PortRange.of(443)), asked))
+    made = render(plan, rendered)
+    assert resolver not in made.text
+    report = audit(plan, form, made.text)
+    assert {verdict.outcome for verdict in report.flows} == {Outcome.ALLOW}
+    assert report.findings == ()

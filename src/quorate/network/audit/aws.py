@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from quorate.network.audit.documents import MACHINES, carries, documents, items, member, networks, own_name
+from quorate.network.audit.documents import (
+    MACHINES,
+    carries,
+    documents,
+    items,
+    member,
+    networks,
+    own_name,
+    unfiltered,
+)
 from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome
 from quorate.network.flows import Direction, Transport
@@ -19,6 +28,14 @@ from quorate.network.plan import Party, PlannedFlow
 
 HINT = "aws ec2 describe-security-groups"
 _TCP, _UDP = Transport.TCP, Transport.UDP
+#: "Security groups do not filter traffic destined to and from" Amazon's names, time and metadata on these addresses.
+_SERVICES = networks(
+    [
+        *("169.254.169.253/32", "169.254.169.123/32", "169.254.169.254/32", "169.254.170.2/32"),
+        *("fd00:ec2::253/128", "fd00:ec2::123/128", "fd00:ec2::254/128"),
+    ],
+    "",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +74,11 @@ def _permissions(body: Any, place: str, group: str, direction: Direction, start:
     protocol = str(member(body, "IpProtocol", str, place, ""))
     first, last = member(body, "FromPort", int, place, -1), member(body, "ToPort", int, place, -1)
     every = carries(protocol, _TCP) and carries(protocol, _UDP)
-    if not every and not -1 <= first <= last <= 65535:
+    # Of other protocols, such as ICMP, the two members are no ports.
+    has_ports = not every and (carries(protocol, _TCP) or carries(protocol, _UDP))
+    if has_ports and not -1 <= first <= last <= 65535:
         raise Unreadable(f"ports {first} to {last} are no range", place)
-    ports: Intervals | None = None if every or first < 0 else ((first, last),)
+    ports: Intervals | None = ((first, last),) if has_ports and first >= 0 else None
     number = start
     for key, inner in (
         ("IpRanges", "CidrIp"),
@@ -95,7 +114,7 @@ class _Aws(Ruleset):
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the union of the rules of the machine's groups; the rest is denied."""
         groups = self._groups(scene.local)
-        found = []
+        found = unfiltered(scene, _SERVICES)
         for permission in self._permissions:
             if permission.group not in groups or permission.direction is not scene.direction:
                 continue

@@ -9,9 +9,9 @@ from ipaddress import ip_network
 from typing import Any
 
 from quorate.model.ports import InvalidPorts, PortRange
-from quorate.network.audit.ruleset import Unreadable, of_networks
-from quorate.network.audit.space import Intervals
-from quorate.network.flows import Role, Transport
+from quorate.network.audit.ruleset import Scene, Unreadable, of_networks
+from quorate.network.audit.space import Act, Entry, Intervals
+from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party
 
 MACHINES = (Role.MASTER, Role.AGENT, Role.MEMBER)
@@ -76,6 +76,11 @@ def port_range(text: Any, place: str) -> PortRange:
 def carries(protocol: str, transport: Transport) -> bool:
     """Say whether a protocol, by name or number, is or includes a transport."""
     return protocol.lower() in _ALL or _PROTOCOLS.get(protocol.lower()) is transport
+
+
+def unfiltered(scene: Scene, intervals: Intervals) -> list[Entry]:
+    """Return the entry for what a cloud lets its machines reach whatever the rules are, such as its metadata server."""
+    return [Entry(Act.ALLOW, "", peer=intervals)] if scene.direction is Direction.EGRESS else []
 
 
 def own_name(party: Party) -> str:

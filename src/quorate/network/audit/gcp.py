@@ -11,7 +11,16 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from quorate.network.audit.documents import MACHINES, carries, documents, items, member, networks, port_range
+from quorate.network.audit.documents import (
+    MACHINES,
+    carries,
+    documents,
+    items,
+    member,
+    networks,
+    port_range,
+    unfiltered,
+)
 from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_ports
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome
 from quorate.network.flows import Direction
@@ -19,6 +28,8 @@ from quorate.network.plan import Party, PlannedFlow
 
 HINT = "gcloud compute firewall-rules list --format=json"
 _EVERY_V4 = ["0.0.0.0/0"]
+#: "Google Cloud always allows communication between a VM instance and its metadata server": names, time, metadata.
+_METADATA = networks(["169.254.169.254/32", "fd20:ce::254/128"], "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +118,7 @@ class _Gcp(Ruleset):
 
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the rules in the order of their priority."""
-        found: list[Entry] = []
+        found = unfiltered(scene, _METADATA)
         for firewall in self._firewalls:
             if firewall.direction is scene.direction:
                 found += _entries(firewall, scene)

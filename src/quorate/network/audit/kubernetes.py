@@ -1,13 +1,14 @@
-"""Reads NetworkPolicy YAML, as files hold it or `kubectl get networkpolicy -o yaml` prints it.
+"""Reads NetworkPolicy YAML, as files hold it or `kubectl get namespaces,networkpolicies -A -o yaml` prints it.
 
 Semantics: https://kubernetes.io/docs/concepts/services-networking/network-policies/. A pod that no policy selects for a
-direction is open in it; one that is selected may do what any of its policies allows.
+direction is open in it; one that is selected may do what any of its policies allows. Namespaces in the text give the
+labels that `namespaceSelector` looks at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from quorate.network.flows import Direction, Transport
 from quorate.network.plan import Party, PlannedFlow
 
 _NAME = "kubernetes.io/metadata.name"
+HINT = "kubectl get namespaces,networkpolicies --all-namespaces -o yaml"
 _MOST_BYTES = 20 * 1024 * 1024
 
 
@@ -54,23 +56,35 @@ def read(text: str) -> Ruleset:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark else ""
         raise Unreadable(f"it is not YAML: {getattr(error, 'problem', error)}", place) from None
-    policies = [policy for number, body in enumerate(found) for policy in _policies(body, f"document {number}")]
-    if not policies:
-        raise Unreadable("there is no NetworkPolicy in it; print them with: kubectl get networkpolicy -o yaml")
-    return _Kubernetes(tuple(policies))
+    if all(body is None for body in found):
+        raise Unreadable(f"it is empty; print it with: {HINT}")
+    reader = _Reader()
+    for number, body in enumerate(found):
+        reader.document(body, f"document {number}")
+    return _Kubernetes(tuple(reader.policies), reader.namespaces)
 
 
-def _policies(body: Any, place: str) -> Iterator[_Policy]:
-    if body is None:
-        return
-    kind = member(body, "kind", str, place, "")
-    if kind.endswith("List"):
-        for item, where in items(body, "items", place):
-            yield from _policies(item, where)
-    elif kind == "NetworkPolicy":
-        yield _policy(body, place)
-    else:
-        raise Unreadable(f"kind is {kind!r}, and NetworkPolicy is expected", place)
+class _Reader:
+    def __init__(self) -> None:
+        self.policies: list[_Policy] = []
+        #: The labels of the namespaces that are in the text, each with the one that the control plane sets.
+        self.namespaces: dict[str, dict[str, str]] = {}
+
+    def document(self, body: Any, place: str) -> None:
+        if body is None:
+            return
+        kind = member(body, "kind", str, place, "")
+        if kind.endswith("List"):
+            for item, where in items(body, "items", place):
+                self.document(item, where)
+        elif kind == "NetworkPolicy":
+            self.policies.append(_policy(body, place))
+        elif kind == "Namespace":
+            metadata = member(body, "metadata", dict, place, {})
+            name = str(member(metadata, "name", str, place, ""))
+            self.namespaces[name] = {_NAME: name, **member(metadata, "labels", dict, place, {})}
+        else:
+            raise Unreadable(f"kind is {kind!r}, and NetworkPolicy is expected; print it with: {HINT}", place)
 
 
 def _policy(body: Any, place: str) -> _Policy:
@@ -97,8 +111,8 @@ def _policy(body: Any, place: str) -> _Policy:
 
 
 class _Kubernetes(Ruleset):
-    def __init__(self, policies: tuple[_Policy, ...]) -> None:
-        self._policies = policies
+    def __init__(self, policies: tuple[_Policy, ...], namespaces: Mapping[str, Mapping[str, str]]) -> None:
+        self._policies, self._namespaces = policies, namespaces
         self.rules = tuple(allowance.rule for policy in policies for _, allowance in policy.allowances)
 
     def governs(self, local: Party) -> bool:
@@ -119,7 +133,7 @@ class _Kubernetes(Ruleset):
             doubt = "" if selected is True else selected
             for direction, allowance in policy.allowances:
                 if direction is scene.direction:
-                    found += _entries(allowance, policy, scene, doubt)
+                    found += self._entries(allowance, policy, scene, doubt)
         return found, Outcome.DENY if isolated else Outcome.ALLOW
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
@@ -140,13 +154,46 @@ class _Kubernetes(Ruleset):
         name, key, number = rule.id.rsplit(" ", 2)
         return f"kubectl edit networkpolicy {name}: take item {number} out of spec.{key}"
 
+    def _entries(self, allowance: _Allowance, policy: _Policy, scene: Scene, doubt: str) -> Iterator[Entry]:
+        services = list(_services(allowance, scene.transport))
+        for peer, peer_doubt in self._peers(allowance, policy, scene):
+            for service, port_doubt in services:
+                why = doubt or peer_doubt or port_doubt
+                yield Entry(Act.ALLOW, allowance.rule.id, peer, service=service, doubt=why)
 
-def _entries(allowance: _Allowance, policy: _Policy, scene: Scene, doubt: str) -> Iterator[Entry]:
-    services = list(_services(allowance, scene.transport))
-    for peer, peer_doubt in _peers(allowance, policy, scene):
-        for service, port_doubt in services:
-            why = doubt or peer_doubt or port_doubt
-            yield Entry(Act.ALLOW, allowance.rule.id, peer, service=service, doubt=why)
+    def _peers(self, allowance: _Allowance, policy: _Policy, scene: Scene) -> Iterator[tuple[Intervals | None, str]]:
+        if allowance.peers is None:
+            yield None, ""
+            return
+        party, place = scene.peer, allowance.place
+        for body in allowance.peers:
+            block = member(body, "ipBlock", dict, place)
+            if block is not None:
+                given = networks([member(block, "cidr", str, place, "")], place)
+                taken = networks(member(block, "except", list, place, []), place)
+                yield outside(taken, given), "" if party.addresses else f"the plan knows no address of {party.key}"
+                continue
+            if not party.labels:
+                # Only pods are matched by selectors.
+                continue
+            pods, spaces = member(body, "podSelector", dict, place), member(body, "namespaceSelector", dict, place)
+            selected = True if pods is None else _selects(pods, dict(party.labels), party.key, place)
+            within = self._within(spaces, policy, party, place)
+            if selected is False or within is False:
+                continue
+            yield None, next((text for text in (selected, within) if isinstance(text, str)), "")
+
+    def _within(self, selector: Any, policy: _Policy, party: Party, place: str) -> bool | str:
+        """Say whether a pod is in a namespace that a rule means; without a selector that is the policy's own."""
+        if selector is None:
+            return _same_namespace(policy.namespace, party)
+        if not selector:
+            return True
+        if party.namespace and party.namespace in self._namespaces:
+            known = self._namespaces[party.namespace]
+            return _selects(selector, dict(known), party.namespace, place, complete=True)
+        labels = {_NAME: party.namespace} if party.namespace else {}
+        return _selects(selector, dict(labels), f"the namespace of {party.key}", place)
 
 
 def _services(allowance: _Allowance, transport: Transport) -> Iterator[tuple[Intervals | None, str]]:
@@ -169,48 +216,21 @@ def _services(allowance: _Allowance, transport: Transport) -> Iterator[tuple[Int
             yield ((first, last),), ""
 
 
-def _peers(allowance: _Allowance, policy: _Policy, scene: Scene) -> Iterator[tuple[Intervals | None, str]]:
-    if allowance.peers is None:
-        yield None, ""
-        return
-    party, place = scene.peer, allowance.place
-    for body in allowance.peers:
-        block = member(body, "ipBlock", dict, place)
-        if block is not None:
-            given = networks([member(block, "cidr", str, place, "")], place)
-            taken = networks(member(block, "except", list, place, []), place)
-            yield outside(taken, given), "" if party.addresses else f"the plan knows no address of {party.key}"
-            continue
-        if not party.labels:
-            # Only pods are matched by selectors.
-            continue
-        pods, spaces = member(body, "podSelector", dict, place), member(body, "namespaceSelector", dict, place)
-        selected = True if pods is None else _selects(pods, dict(party.labels), party.key, place)
-        if spaces is None:
-            within: bool | str = _same_namespace(policy.namespace, party)
-        elif not spaces:
-            within = True
-        else:
-            within = _selects(
-                spaces, {_NAME: party.namespace} if party.namespace else {}, f"the namespace of {party.key}", place
-            )
-        if selected is False or within is False:
-            continue
-        yield None, next((text for text in (selected, within) if isinstance(text, str)), "")
-
-
 def _same_namespace(namespace: str, party: Party) -> bool:
     """A policy holds in its own namespace; where neither says one, it is the same."""
     return not namespace or not party.namespace or namespace == party.namespace
 
 
-def _selects(selector: Any, labels: dict[str, Any], what: str, place: str) -> bool | str:
+def _selects(selector: Any, labels: dict[str, Any], what: str, place: str, *, complete: bool = False) -> bool | str:
     """Say whether a selector selects something with these labels; a text says why that is not known.
 
-    The plan states some labels of a pod, and it may have more: one that is not stated leaves the answer open.
+    The plan states some labels of a pod, and it may have more: unless they are known to be complete, one that is not
+    stated leaves the answer open.
     """
     unknown = ""
     for key, value in member(selector, "matchLabels", dict, place, {}).items():
+        if key not in labels and complete:
+            return False
         if key not in labels:
             unknown = unknown or f"the plan does not say whether {what} has the label {key}={value}"
         elif labels[key] != value:
@@ -220,10 +240,16 @@ def _selects(selector: Any, labels: dict[str, Any], what: str, place: str) -> bo
         values = member(item, "values", list, where, [])
         if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
             raise Unreadable(f"operator is {operator!r}, and In, NotIn, Exists or DoesNotExist is expected", where)
-        if key not in labels:
+        if key not in labels and not complete:
             unknown = unknown or f"the plan does not say whether {what} has the label {key}"
             continue
-        held = {"In": labels[key] in values, "NotIn": labels[key] not in values, "Exists": True}.get(operator, False)
+        there, value = key in labels, labels.get(key)
+        held = {
+            "In": there and value in values,
+            "NotIn": value not in values,
+            "Exists": there,
+            "DoesNotExist": not there,
+        }[operator]
         if not held:
             return False
     return unknown or True

@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from quorate.network.audit.documents import MACHINES, carries, documents, items, member, networks, own_name
+from quorate.network.audit.documents import (
+    MACHINES,
+    carries,
+    documents,
+    items,
+    member,
+    networks,
+    own_name,
+    unfiltered,
+)
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome
 from quorate.network.flows import Direction, Transport
@@ -21,6 +30,8 @@ from quorate.network.plan import Party, PlannedFlow
 
 HINT = "oci network nsg rules list --nsg-id OCID --all"
 _NUMBERS = {Transport.TCP: "6", Transport.UDP: "17"}
+#: Rules "are not enforced for traffic involving the 169.254.0.0/16 CIDR block": metadata, names, time, iSCSI.
+_LINK_LOCAL = networks(["169.254.0.0/16"], "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +51,10 @@ class _SecurityRule:
 
 def read(text: str) -> Ruleset:
     """Return the rule set; raises Unreadable with the place."""
-    found: list[_SecurityRule] = []
-    owners: dict[str, str] = {}
+    reader = _Reader()
     for number, raw in enumerate(documents(text, HINT)):
-        _Reader(found, owners).document(_dashed(raw), f"document {number}")
-    return _Oci(tuple(found), owners)
+        reader.document(_dashed(raw), f"document {number}")
+    return _Oci(tuple(reader.found), reader.owners, everywhere=reader.everywhere)
 
 
 def _dashed(value: Any) -> Any:
@@ -55,11 +65,19 @@ def _dashed(value: Any) -> Any:
 
 
 class _Reader:
-    def __init__(self, found: list[_SecurityRule], owners: dict[str, str]) -> None:
-        self._found, self._owners = found, owners
+    def __init__(self) -> None:
+        self.found: list[_SecurityRule] = []
+        #: Groups and lists by their OCID or, where the text has none, their name; with the name of each.
+        self.owners: dict[str, str] = {}
+        #: Whether something in the text names no group, so that it holds for every machine.
+        self.everywhere = False
 
     def document(self, body: Any, place: str) -> None:
-        if isinstance(body, dict) and "data" in body:
+        if isinstance(body, dict) and "data" in body and "network-security-group-id" in body:
+            owner = self._owner(body, place)
+            for item, at in items(body, "data", place):
+                self._rule(item, at, owner, None)
+        elif isinstance(body, dict) and "data" in body:
             self.document(body["data"], f"{place}.data")
         elif isinstance(body, dict) and ("network-security-groups" in body or "security-lists" in body):
             for key in ("network-security-groups", "security-lists"):
@@ -72,7 +90,8 @@ class _Reader:
                     self._rule(item, at, owner, None)
         elif isinstance(body, dict) and ("ingress-security-rules" in body or "egress-security-rules" in body):
             # A list that a person's tool printed holds for its whole subnet, whoever is in it.
-            owner = self._owner(body, place) if "id" not in body else ""
+            owner = "" if "id" in body else self._owner(body, place)
+            self.everywhere |= not owner
             for key, way in (
                 ("ingress-security-rules", Direction.INGRESS),
                 ("egress-security-rules", Direction.EGRESS),
@@ -80,6 +99,7 @@ class _Reader:
                 for item, at in items(body, key, place):
                     self._rule(item, at, owner, way)
         elif isinstance(body, list):
+            self.everywhere |= not body
             for number, item in enumerate(body):
                 where = f"{place}[{number}]"
                 if isinstance(item, dict) and "direction" in item:
@@ -92,7 +112,9 @@ class _Reader:
     def _owner(self, body: dict[str, Any], place: str) -> str:
         name = str(member(body, "display-name", str, place, ""))
         owner = str(member(body, "network-security-group-id", str, place, "")) or name
-        self._owners[owner] = name
+        if not owner:
+            raise Unreadable("a group or list of rules has an id or a display name", place)
+        self.owners[owner] = name
         return owner
 
     def _rule(self, body: Any, place: str, owner: str, way: Direction | None) -> None:
@@ -108,9 +130,10 @@ class _Reader:
         if not peer or not protocol:
             raise Unreadable(f"a rule has a protocol and a {far}", place)
         options = member(body, "tcp-options", dict, place) or member(body, "udp-options", dict, place) or {}
-        name = str(member(body, "id", str, place, "")) or f"{owner or 'rule'} {way.value} {len(self._found) + 1}"
+        name = str(member(body, "id", str, place, "")) or f"{owner or 'rule'} {way.value} {len(self.found) + 1}"
         shown = f"{way.value} protocol {protocol} {far} {peer} {json.dumps(options) if options else 'all ports'}"
-        self._found.append(
+        self.everywhere |= not owner
+        self.found.append(
             _SecurityRule(
                 Rule(name, shown, True, place),
                 owner,
@@ -137,13 +160,13 @@ def _ports(options: Any, key: str, place: str) -> Intervals | None:
 
 
 class _Oci(Ruleset):
-    def __init__(self, found: tuple[_SecurityRule, ...], owners: dict[str, str]) -> None:
-        self._found, self._owners = found, owners
+    def __init__(self, found: tuple[_SecurityRule, ...], owners: dict[str, str], *, everywhere: bool) -> None:
+        self._found, self._owners, self._everywhere = found, owners, everywhere
         self.rules = tuple(item.rule for item in found)
 
     def governs(self, local: Party) -> bool:
         """Machines of a group or list in the text; rules that name no group hold for all."""
-        return local.role in MACHINES and (any(not item.owner for item in self._found) or bool(self._groups(local)))
+        return local.role in MACHINES and (self._everywhere or bool(self._groups(local)))
 
     def stateful(self, scene: Scene) -> bool:
         """Answers need a rule of their own only where a stateless one let the connection in."""
@@ -151,19 +174,20 @@ class _Oci(Ruleset):
 
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the union of the rules; the rest is denied."""
+        always = unfiltered(scene, _LINK_LOCAL)
         if scene.phase is not Phase.ANSWER:
-            return list(self._entries(scene, scene.direction, mirrored=False)), Outcome.DENY
+            return [*always, *self._entries(scene, scene.direction, mirrored=False)], Outcome.DENY
         forward = Scene(scene.direction, scene.local, scene.peer, scene.transport)
         untracked = list(self._entries(forward, scene.direction, mirrored=False, stateless=True))
         tracked = list(self._entries(forward, scene.direction, mirrored=False, stateless=False))
         back = Direction.EGRESS if scene.direction is Direction.INGRESS else Direction.INGRESS
         mirror = list(self._entries(forward, back, mirrored=True, stateless=True))
-        behind = len(untracked) + len(tracked)
+        behind = len(always) + len(untracked) + len(tracked)
         skips = [
             Entry(Act.JUMP, entry.rule, entry.peer, entry.local, entry.service, entry.other, behind, entry.doubt)
             for entry in untracked
         ]
-        return [*skips, *tracked, *mirror], Outcome.DENY
+        return [*always, *skips, *tracked, *mirror], Outcome.DENY
 
     def _entries(
         self, scene: Scene, way: Direction, *, mirrored: bool, stateless: bool | None = None

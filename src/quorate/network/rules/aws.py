@@ -15,7 +15,7 @@ from typing import Any
 from quorate.model.ports import PortRange
 from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role
-from quorate.network.plan import Party, Plan
+from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
 from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, unsupported
 
@@ -23,6 +23,9 @@ from quorate.network.rules.openings import Opening, by_family, left_out, opening
 DESCRIPTION, CHARSET = 255, " ._-:/()#,@[]+=&;{}!$*"
 #: Rules of one direction in a group, without a raised quota.
 QUOTA = 60
+#: What groups do not filter: Amazon's resolver, clock and metadata (VPC user guide, security group basics).
+_LINK_LOCAL = ("169.254.169.123", "169.254.169.253", "169.254.169.254", "169.254.170.2")
+UNFILTERED = addresses((*_LINK_LOCAL, "fd00:ec2::123", "fd00:ec2::253", "fd00:ec2::254"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Permission:
 
 def groups(plan: Plan, role: Role | None) -> tuple[dict[str, tuple[Party, list[Permission]]], list[Finding]]:
     """Return for each party that carries rules its permissions; peers with a group of the plan's are named by key."""
-    needed = openings(plan, role)
+    needed = openings(plan, role, unfiltered=UNFILTERED)
     own = {opening.local.key for opening in needed}
     findings = list(left_out(plan, role))
     found: dict[str, tuple[Party, list[Permission]]] = {}

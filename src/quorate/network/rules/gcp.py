@@ -16,7 +16,7 @@ from typing import Any
 from quorate.model.ports import ALL_PORTS
 from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role
-from quorate.network.plan import Party, Plan
+from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
 from quorate.network.rules.openings import MACHINES, Opening, by_family, left_out, openings, shorten, slug, unsupported
 
@@ -25,6 +25,8 @@ NAME = 63
 DESCRIPTION = 2048
 #: "Each firewall rule can contain up to 256 source IP ranges" where nothing else is agreed.
 RANGES = 256
+#: What is always reached: names, time and metadata (VPC firewall rules, "Google Cloud metadata server").
+UNFILTERED = addresses(("169.254.169.254", "fd20:ce::254"))
 #: Below every rule of the plan and above the implied ones (65535): what the plan does not name does not leave.
 DENY_PRIORITY = 65534
 PRIORITY = 1000
@@ -34,7 +36,7 @@ def resources(plan: Plan, role: Role | None) -> tuple[list[dict[str, Any]], list
     """Return the firewall resources in a stable order, and findings for what GCP cannot say."""
     rules: list[dict[str, Any]] = []
     findings: list[Finding] = list(left_out(plan, role))
-    needed = openings(plan, role)
+    needed = openings(plan, role, unfiltered=UNFILTERED)
     for opening in needed:
         try:
             rules += _allow(opening)

@@ -13,13 +13,15 @@ from typing import Any
 from quorate.model.ports import ALL_PORTS, PortRange
 from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role, Transport
-from quorate.network.plan import Party, Plan
+from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
 from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, unsupported
 
 DESCRIPTION = 255
 #: AddNetworkSecurityGroupSecurityRulesDetails: "at most 25".
 RULES_A_CALL = 25
+#: Rules are not enforced for these: metadata, names, time, iSCSI (Networking docs, security rules).
+UNFILTERED = addresses(("169.254.0.0/16",))
 #: IANA protocol numbers, which the API takes as text.
 PROTOCOL = {Transport.TCP: "6", Transport.UDP: "17"}
 
@@ -27,7 +29,7 @@ PROTOCOL = {Transport.TCP: "6", Transport.UDP: "17"}
 def render_groups(plan: Plan, role: Role | None) -> Rendered:
     """Return for each party its group and the bodies of the calls that add its rules, 25 at most in each."""
     findings: list[Finding] = list(left_out(plan, role))
-    needed = openings(plan, role)
+    needed = openings(plan, role, unfiltered=UNFILTERED)
     rules: dict[str, tuple[Party, list[dict[str, Any]]]] = {}
     own = {opening.local.key for opening in needed}
     for opening in needed:
@@ -50,7 +52,7 @@ def render_lists(plan: Plan, role: Role | None) -> Rendered:
     """Return for each party the ingress and egress rules of its subnet's security list."""
     findings: list[Finding] = list(left_out(plan, role))
     lists: dict[str, dict[str, Any]] = {}
-    for opening in openings(plan, role):
+    for opening in openings(plan, role, unfiltered=UNFILTERED):
         shown = lists.setdefault(
             opening.local.key,
             {"displayName": group_name(opening.local), "ingressSecurityRules": [], "egressSecurityRules": []},

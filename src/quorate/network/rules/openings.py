@@ -9,7 +9,7 @@ from itertools import groupby
 from quorate.model.ports import PortRange, merge
 from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role, Transport
-from quorate.network.plan import Network, Party, Plan, PlannedFlow
+from quorate.network.plan import Network, Party, Plan, PlannedFlow, without
 
 #: Machines that carry firewall rules, and whose flows pass them: in the host's network a member is its agent's machine.
 MACHINES = {Role.MASTER: (Role.MASTER,), Role.AGENT: (Role.AGENT, Role.MEMBER)}
@@ -57,8 +57,11 @@ def shorten(text: str, limit: int, charset: str = "") -> str:
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
 
 
-def openings(plan: Plan, role: Role | None = None) -> tuple[Opening, ...]:
-    """Return what machines of that role (or of any) must let pass; flows with an end that nobody knows are left out."""
+def openings(plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network, ...] = ()) -> tuple[Opening, ...]:
+    """Return what machines of that role (or of any) must let pass; flows with an end that nobody knows are left out.
+
+    So are those to addresses that the platform never filters: a rule for them would do nothing.
+    """
     roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
     wanted: list[tuple[Direction, PlannedFlow]] = []
     for machine in roles:
@@ -76,6 +79,8 @@ def openings(plan: Plan, role: Role | None = None) -> tuple[Opening, ...]:
         for flows in _overlapping(flow for _, flow in pairs):
             ports = merge(ports for flow in flows for ports in flow.ports)
             peer, local = first.peer(direction), first.local(direction)
+            if direction is Direction.EGRESS and peer.addresses and not without(peer.addresses, unfiltered):
+                continue
             found.append(Opening(direction, local, peer, first.transport, ports, flows))
     return tuple(found)
 

@@ -84,7 +84,7 @@ def render_aws(plan: Plan, role: Role | None) -> Rendered:
 def render_oci(plan: Plan, role: Role | None) -> Rendered:
     """Return an oci_core_network_security_group for each party that has none, and a resource for each rule."""
     findings: list[Finding] = list(left_out(plan, role))
-    needed = openings(plan, role)
+    needed = openings(plan, role, unfiltered=oci.UNFILTERED)
     parties = {opening.local.key: opening.local for opening in needed}
     blocks = [
         variable("compartment_id", "OCID of the compartment of the network security groups"),

@@ -1,0 +1,87 @@
+"""What the vendors' own documents say of their rules is what an audit says of them.
+
+Each file in `vendor/` holds the rules of documents in the form in which the platform prints them, connections, and what
+the document says becomes of each; `source` is where it says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from quorate.model.ports import PortRange
+from quorate.network.audit import audit
+from quorate.network.flows import Role, Transport
+from quorate.network.plan import Party, Plan, PlannedFlow, addresses
+
+FOLDER = Path(__file__).parent / "vendor"
+CONNECTION = re.compile(r"(\S+) -> (\S+) (tcp|udp) (\S+)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One connection and what a document says becomes of it."""
+
+    form: str
+    rules: str
+    flow: PlannedFlow
+    verdict: str
+    source: str
+    name: str
+
+
+def party(name: str, body: Any) -> Party:
+    """A machine behind the rules; a bare address is somebody outside."""
+    if not isinstance(body, dict):
+        return Party(Role.USER, name, addresses([str(body)]))
+    return Party(
+        Role(body.get("role", "agent")),
+        name,
+        addresses(body.get("addresses", [])),
+        tags=tuple(body.get("tags", ())),
+        service_accounts=tuple(body.get("accounts", ())),
+        security_groups=tuple(body.get("groups", ())),
+        labels=tuple(sorted(body.get("labels", {}).items())),
+        namespace=body.get("namespace"),
+    )
+
+
+def cases() -> list[Case]:
+    found = []
+    for path in sorted(FOLDER.glob("*.yaml")):
+        for number, document in enumerate(yaml.safe_load_all(path.read_text()), 1):
+            parties = {name: party(name, body) for name, body in document["parties"].items()}
+            rules = document["rules"]
+            text = rules if isinstance(rules, str) else json.dumps(rules, indent=2)
+            for connection, verdict in document["cases"].items():
+                match = CONNECTION.fullmatch(connection)
+                assert match, f"{path.name}, document {number}: {connection}"
+                ends = parties[match[1]], parties[match[2]]
+                flow = PlannedFlow("case", *ends, Transport(match[3]), (PortRange.parse(match[4]),), "")
+                name = f"{path.stem}-{number}-{connection}"
+                found.append(Case(path.stem, text, flow, verdict, document["source"], name))
+    return found
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_an_audit_says_what_the_document_says(case: Case) -> None:
+    report = audit(Plan("a document's example", (case.flow,)), case.form, case.rules)
+    (verdict,) = report.flows
+    assert verdict.to_dict()["verdict"] == case.verdict, f"{verdict.why}; see {case.source}"
+
+
+def test_every_platform_has_at_least_thirty_cases_with_their_sources() -> None:
+    count = Counter(case.form for case in CASES)
+    assert set(count) == {"aws", "gcp", "iptables", "kubernetes", "oci"}
+    assert min(count.values()) >= 30, count
+    assert all(case.source.startswith(("https://", "man ")) for case in CASES)
