@@ -151,6 +151,8 @@ def install(
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}", hint=f"sudo {_again(role)}") from None
     print(f"wrote {path}")
+    if role is Role.MASTER and _below_home(Path(sys.prefix)):
+        note(f"its user must be able to read {sys.prefix}, which lies in a home: better installed below /opt")
     if folder != UNITS:
         return
     if shutil.which("systemctl") is None:
