@@ -1,4 +1,4 @@
-"""Batches: nothing is shown before it is durable, the next one gathers meanwhile, and a failing event leaves no trace."""
+"""Batches: nothing is shown before it is durable, the next one gathers meanwhile, a failing event leaves no trace."""
 
 from typing import Any
 

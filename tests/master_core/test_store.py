@@ -1,4 +1,4 @@
-"""The store's promises: whole batches or none, one master at a time, and a sentence for whatever is wrong with the disk."""
+"""The store's promises: whole batches or none, one master at a time, a sentence for whatever is wrong with the disk."""
 
 import os
 import shutil
@@ -171,7 +171,7 @@ def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_the_migrations_make_the_schema_that_the_store_uses(path: Path) -> None:
     open_store(path).close()
     with sqlite3.connect(path) as raw:
-        made = {name: sql for name, sql in raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")}
+        made = dict(raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
         for table in metadata.sorted_tables:
             columns = [(row[1], row[2], row[3]) for row in raw.execute(f"PRAGMA table_info({table.name})")]
             declared = [(c.name, str(c.type), int(not c.nullable)) for c in table.columns]

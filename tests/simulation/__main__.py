@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+import traceback
 
 from .invariants import Broken
 from .story import Story
@@ -20,10 +21,12 @@ def main() -> int:
         story = Story(seed, verbose=asked.count == 1 or asked.tell)
         try:
             steps += story.run()
-        except Broken as error:
+        except Exception as error:
             broken += 1
             print("\n".join(story.world.diary))
             print(f"seed {seed}: {error}")
+            if not isinstance(error, Broken):
+                traceback.print_exc()
         else:
             if asked.tell:
                 print("\n".join(story.world.diary))

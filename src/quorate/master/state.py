@@ -107,6 +107,8 @@ class State:
         self.ports_resting: dict[str, dict[int, float]] = {}
         #: Why the last placement of a job found no port.
         self.port_refusals: dict[str, str] = {}
+        #: What `never_fits` said of requests by their shape, for the fleet as it is: slots, labels and pools of agents.
+        self.never_fits: dict[tuple[object, ...], str | None] = {}
         self.agents_by_key: dict[str, str] = {}
         self.agents_by_pool: dict[str, dict[str, None]] = {}
         self.tokens_by_hash: dict[str, str] = {}
@@ -352,6 +354,8 @@ class State:
             self.running.pop(after.id, None)
 
     def _reindex_keys(self, before: AgentRecord | None, after: AgentRecord | None) -> None:
+        if before is None or after is None or _fleet(before) != _fleet(after):
+            self.never_fits.clear()
         if before is not None:
             self.agents_by_key.pop(before.key_hash, None)
             self.agents_by_pool[before.pool].pop(before.id, None)
@@ -440,6 +444,11 @@ class State:
 
 
 _PLACED = frozenset({JobState.STARTING, JobState.RUNNING, JobState.STOPPING})
+
+
+def _fleet(agent: AgentRecord) -> tuple[object, ...]:
+    """What of an agent decides which jobs can ever run on it."""
+    return (agent.pool, agent.slots, agent.labels, bool(agent.boot), agent.revoked)
 
 
 def _standing(record: Record) -> tuple[object, ...]:

@@ -10,6 +10,8 @@ from quorate.model.state import JobState
 from quorate.scheduling.reasons import never_fits
 
 CANCELLED_CODE = 130
+#: Shapes whose answer is kept: users choose labels as they like.
+_SHAPES = 1000
 
 
 def submit(draft: Draft, event: JobSubmitted) -> Answer:
@@ -45,15 +47,25 @@ def _refusal(draft: Draft, event: JobSubmitted) -> Refused | None:
     state = draft.state
     if len(state.queue) >= state.settings.queue_limit:
         return Refused(429, "QUEUE-FULL", f"{len(state.queue)} jobs wait already", "quorate job list --state pending")
-    # Of a pool without agents, or with one that has not said hello, nothing can be said yet: there the job waits.
-    pool = state.agents_by_pool.get(event.spec.resources.pool, ())
-    if any(not state.agents[agent].boot for agent in pool):
-        return None
+    sentence = _never_fits(draft, event)
+    return Refused(422, "JOB-NEVER-FITS", sentence, "quorate agent list") if sentence else None
+
+
+def _never_fits(draft: Draft, event: JobSubmitted) -> str | None:
+    """Which limit the job breaks on the whole fleet; looked up for jobs of a shape that was asked before."""
+    state = draft.state
     probe = JobRecord(id=JobId("new"), owner=event.owner, seq=0, submitted=draft.stamp, queued=draft.stamp)
-    sentence = never_fits(state.request(probe, event.spec), state.agent_views(), state.settings.pools)
-    if sentence is not None:
-        return Refused(422, "JOB-NEVER-FITS", sentence, "quorate agent list")
-    return None
+    request = state.request(probe, event.spec)
+    shape = (request.pool, request.nodes, request.min_nodes, request.slots, request.placement, request.colocate)
+    key = (*shape, request.labels)
+    if key not in state.never_fits:
+        pool = state.agents_by_pool.get(request.pool, ())
+        # Of a pool without agents, or with one that has not said hello, nothing can be said yet: there the job waits.
+        if len(state.never_fits) >= _SHAPES:
+            state.never_fits.clear()
+        unknown = any(not state.agents[agent].boot for agent in pool)
+        state.never_fits[key] = None if unknown else never_fits(request, state.agent_views(), state.settings.pools)
+    return state.never_fits[key]
 
 
 def _free_id(draft: Draft, entropy: bytes) -> JobId:
