@@ -7,6 +7,7 @@ from quorate.master import events as ev
 from quorate.master.settings import Settings
 from quorate.master.standing import agent_state, waits_for
 from quorate.model.ids import AgentId
+from quorate.model.messages import Heartbeat
 from quorate.model.state import AgentState, JobState, MemberState
 
 from .cluster import Cluster, exited, killed, running
@@ -386,3 +387,21 @@ def test_a_gang_without_a_free_port_waits_and_says_so(cluster: Cluster) -> None:
     assert cluster.job(first).state is JobState.STARTING
     assert cluster.job(second).state is JobState.PENDING
     assert "no port for" in waits_for(cluster.state, cluster.job(second), cluster.now)
+
+
+def test_a_lost_member_is_ordered_to_stop_even_while_nobody_seems_to_listen(cluster: Cluster) -> None:
+    """An agent that was only stopped reads its socket when it goes on: the last word in it must be the right one."""
+    cluster.agent("a")
+    job = cluster.submit(restarts=1)
+    silent, member = cluster.who(job)
+    cluster.wait(1000)
+    assert cluster.state.members[member].state is MemberState.LOST
+    assert member in silent.desired.stop
+
+
+def test_an_agent_hears_what_it_should_have_before_it_hears_that_it_is_trusted(cluster: Cluster) -> None:
+    a = cluster.agent("a")
+    cluster.apply(ev.AgentHeartbeat, link=a.link, agent=a.name, heartbeat=Heartbeat(1, cluster.now))
+    cluster.submit()
+    kinds = [type(message).__name__ for message in a.inbox]
+    assert kinds.index("HeartbeatAck") > len(kinds) - 1 - kinds[::-1].index("Desired")

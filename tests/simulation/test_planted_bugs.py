@@ -39,7 +39,7 @@ def _handler(event: type, make: Callable[[Any], Any]) -> Plant:
 
 
 def _a_stop_gives_the_slots_away(observe: Any) -> Any:
-    def wrong(draft: Any, agent: str, statuses: Any) -> None:
+    def wrong(draft: Any, agent: str, statuses: Any, **more: Any) -> None:
         observe(
             draft, agent, [msgspec.structs.replace(s, state="failed") if s.state == "stopping" else s for s in statuses]
         )
@@ -110,6 +110,14 @@ def _a_slot_stays_taken(free: Any) -> Any:
     def wrong(state_: Any, member: Any) -> None:
         free(state_, member)
         state_.slots_used[member.agent].update(dict.fromkeys(member.slots, member.id))
+
+    return wrong
+
+
+def _only_new_members_are_told(resend: Any) -> Any:
+    def wrong(draft: Any, agent: str) -> None:
+        if any(member.state == "assigned" and not member.stop for member in draft.state.held_by(agent)):
+            resend(draft, agent)
 
     return wrong
 
@@ -199,7 +207,7 @@ BUGS: dict[str, tuple[str | None, Theme | None, Plant]] = {
     "a member that has ended is never dropped": (
         inv.NOT_SETTLED,
         None,
-        _replace(reports.Draft, "resend", lambda _: lambda draft, agent: None),
+        _replace(reports.Draft, "resend", _only_new_members_are_told),
     ),
     "ports are leased as if none were held": (
         inv.DESIRED_WRONG,

@@ -80,6 +80,7 @@ class Core:
         self._store = store
         self._changes: list[Change] = []
         self._effects: list[Effect] = []
+        self._acknowledgements: list[Effect] = []
         self._jobs: dict[str, None] = {}
         self._desired: dict[str, None] = {}
         self._outbox = Outbox(state)
@@ -109,6 +110,7 @@ class Core:
             if isinstance(effect, CloseLink):
                 self._outbox.forget(effect.link)
             self._effects.append(effect)
+        self._acknowledgements += draft.acknowledgements
         self._jobs.update(draft.jobs)
         self._desired.update(draft.desired)
         return answer
@@ -128,9 +130,10 @@ class Core:
             self._verified = now
         for agent in self._desired:
             self._effects += self._outbox.desired(agent)
+        self._effects += self._acknowledgements
         self._effects += (JobChanged(state.jobs[job].id) for job in self._jobs if job in state.jobs)
         batch = Batch(state.generation, tuple(self._changes), tuple(self._effects), verify, restored)
-        self._changes, self._effects = [], []
+        self._changes, self._effects, self._acknowledgements = [], [], []
         self._jobs.clear()
         self._desired.clear()
         return batch
@@ -149,7 +152,14 @@ class Core:
     @property
     def idle(self) -> bool:
         """Whether a batch sealed now would be empty."""
-        return not (self._changes or self._effects or self._jobs or self._desired or self.state.schedule_due)
+        return not (
+            self._changes
+            or self._effects
+            or self._acknowledgements
+            or self._jobs
+            or self._desired
+            or self.state.schedule_due
+        )
 
     @property
     def wake_at(self) -> float:

@@ -42,6 +42,8 @@ class Draft:
         self.stamp = Stamp(state.identity.epoch, event.now, event.wall)
         self.changes: list[Change] = []
         self.effects: list[Effect] = []
+        #: Sent after the desired sets: an agent that was silent trusts its orders again once it is answered.
+        self.acknowledgements: list[Effect] = []
         self.desired: dict[str, None] = {}
         self.jobs: dict[str, None] = {}
         self._undo: list[tuple[Record | None, type[Record], str]] = []
@@ -55,6 +57,10 @@ class Draft:
             self.jobs[record.id] = None
         elif isinstance(record, MemberRecord):
             self.jobs[record.job] = None
+            # Whatever the reason: the agent's desired set is made of these.
+            old = before if isinstance(before, MemberRecord) else None
+            if old is None or (old.stop, old.released) != (record.stop, record.released):
+                self.resend(record.agent)
 
     def change(self, record: R, **fields: Any) -> R:
         """Replaces the record by one that differs in these fields and returns that; the same if nothing differs."""
@@ -109,6 +115,12 @@ class Draft:
         link = self.live(agent).link
         if link is not None:
             self.effects.append(SendTo(link, self.agent(agent).id, message))
+
+    def acknowledge(self, agent: str, message: MasterMessage) -> None:
+        """As `send`, but only after the desired sets of the same batch."""
+        link = self.live(agent).link
+        if link is not None:
+            self.acknowledgements.append(SendTo(link, self.agent(agent).id, message))
 
     def close(self, agent: str, link: int, refuse: Refuse | None = None) -> None:
         """Ends a link of the agent."""

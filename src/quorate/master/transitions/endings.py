@@ -94,7 +94,6 @@ def end(draft: Draft, job: JobRecord, ending: Ending) -> None:
         for member in list(draft.state.members_of(allocation)):
             if not member.state.final:
                 draft.change(member, stop=ending.reason)
-                draft.resend(member.agent)
         spec = draft.state.specs[job.id].spec
         draft.state.due(draft.now + spec.grace + draft.state.settings.margin_s, "stopping", allocation.id)
         draft.state.due(draft.now + draft.state.settings.stop_limit_s + spec.grace, "stopping", allocation.id)

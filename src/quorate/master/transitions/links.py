@@ -129,7 +129,7 @@ def _machine_is_new(draft: Draft, record: AgentRecord) -> None:
 def _compare(draft: Draft, record: AgentRecord, hello: Hello) -> None:
     """What the agent has, against what the store holds of it."""
     state = draft.state
-    reports.observe(draft, record.id, hello.members)
+    reports.observe(draft, record.id, hello.members, all_of_them=True)
     named = {status.member for status in hello.members}
     moved: dict[str, list[str]] = {}
     for member in list(state.held_by(record.id)):
@@ -177,7 +177,7 @@ def heartbeat(draft: Draft, event: AgentHeartbeat) -> None:
     if live is None:
         return
     _heard(draft, live)
-    draft.send(event.agent, HeartbeatAck(event.heartbeat.sequence, event.heartbeat.sent))
+    draft.acknowledge(event.agent, HeartbeatAck(event.heartbeat.sequence, event.heartbeat.sent))
 
 
 def report(draft: Draft, event: AgentReported) -> None:
@@ -190,7 +190,7 @@ def report(draft: Draft, event: AgentReported) -> None:
     if findings != live.findings:
         draft.change(live, findings=findings)
     reports.observe(draft, event.agent, event.report.members)
-    draft.send(event.agent, ReportAck(event.report.sequence))
+    draft.acknowledge(event.agent, ReportAck(event.report.sequence))
 
 
 def regress(draft: Draft, event: AgentRegressed) -> None:

@@ -119,7 +119,6 @@ def place(draft: Draft, job: JobRecord, agents: Sequence[str], entropy: bytes) -
                 host=state.agents[member.agent].host,
             )
         )
-        draft.resend(member.agent)
     where = ", ".join(sorted(set(agents))[:4]) + (", …" if len(set(agents)) > 4 else "")
     draft.tell(
         job,

@@ -17,8 +17,11 @@ _ORDER = {
 _LONGEST_REASON = 2048
 
 
-def observe(draft: Draft, agent: str, statuses: Iterable[MemberStatus]) -> None:
-    """Takes in statuses of one report; repeated and overtaken ones change nothing."""
+def observe(draft: Draft, agent: str, statuses: Iterable[MemberStatus], *, all_of_them: bool = False) -> None:
+    """Takes in statuses of one report; repeated and overtaken ones change nothing.
+
+    `all_of_them`: they are what the agent has at this moment, as in its hello.
+    """
     ended: dict[str, list[MemberRecord]] = {}
     moved: dict[str, None] = {}
     strays = dict.fromkeys(draft.live(agent).strays)
@@ -32,13 +35,12 @@ def observe(draft: Draft, agent: str, statuses: Iterable[MemberStatus]) -> None:
             # It may be one that has just been dropped: then it is final, and nothing of it is left but its log.
             if state.final:
                 strays.pop(status.member, None)
-            else:
+            elif record is None or all_of_them:
                 strays[status.member] = None
             continue
         moved[record.job] = None
         if state.final:
             after = _end(draft, record, status, state)
-            draft.resend(agent)
             if record.state.final:
                 continue
             ended.setdefault(record.job, []).append(after)
