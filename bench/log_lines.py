@@ -156,7 +156,7 @@ def main() -> None:
         figures = uvloop.run(measure(master, given.lines, given.runs))
     how = (
         f"{MEMBERS} members ship {given.lines} lines of 96 characters in all, a frame a line, over links of their own; "
-        "in: from the first byte to the last acknowledgement after the sync; out: one reader gets and compares all lines"
+        "in: from the first byte to the last acknowledgement after the sync; out: one reader compares all lines"
     )
     write("log_lines", figures, how=how)
 

@@ -233,7 +233,7 @@ def main() -> None:
         figures = uvloop.run(measure(master, given.agents, given.seconds, given.restarts))
     how = (
         f"{given.agents} agents with {SLOTS} slots each, connections from one other process on the same machine, a "
-        f"heartbeat each {HEARTBEAT_S:g} s; processor time of the master's process over intervals of {HEARTBEAT_S:g} s; "
+        f"heartbeat each {HEARTBEAT_S:g} s; processor time of the master over intervals of {HEARTBEAT_S:g} s; "
         "after a kill -9 the time from listening again until the last welcome"
     )
     write("many_agents", figures, how=how)
