@@ -67,6 +67,8 @@ SILENT_HEARTBEATS: Final = 6
 MAX_QUEUED_BYTES: Final = 4 * MAX_MESSAGE_BYTES
 #: Log bytes of one agent that may wait for the disk: beyond it nothing more is read from its link.
 MAX_UNSYNCED_BYTES: Final = 4 * 1024 * 1024
+#: The same over all agents: beyond it each may have one chunk under way, which matters while the disk is full.
+MAX_UNSYNCED_IN_ALL_BYTES: Final = 256 * 1024 * 1024
 
 #: A peer that does not take the reason why its link ends has so long.
 LAST_WORDS_S: Final = 5.0
@@ -150,6 +152,7 @@ class Links:
         self._control: dict[int, Control] = {}
         self._log_links: set[Outgoing] = set()
         self._admission = Admission()
+        self._unsynced = _Unsynced()
         self._stopping = False
 
     # --- what the core wants ---------------------------------------------------------------------------------
@@ -272,7 +275,7 @@ class Links:
                     return
 
     async def _read_logs(self, agent: AgentId, out: Outgoing, receive: Receive) -> None:
-        acks = _Acks(out)
+        acks = _Acks(out, self._unsynced)
         while (message := await _next_message(receive, out, agent)) is not None:
             if not isinstance(message, LogChunk):
                 out.put(Refuse("UNEXPECTED", f"{type(message).__name__} does not belong on a log link"))
@@ -284,21 +287,36 @@ class Links:
                 continue
             done = self._logs.append(record.id, message.offset, message.data)
             acks.expect(record.id, len(message.data), done)
-            while acks.unsynced > MAX_UNSYNCED_BYTES and not out.closing:
+            while acks.must_wait and not out.closing:
                 await acks.progress()
+
+
+class _Unsynced:
+    """Log bytes of all agents that wait for the disk."""
+
+    bytes = 0
 
 
 class _Acks:
     """Turns what the log store says into acknowledgements: one for each member however many chunks were synced."""
 
-    def __init__(self, out: Outgoing) -> None:
+    def __init__(self, out: Outgoing, everyones: _Unsynced) -> None:
         self._out = out
+        self._everyones = everyones
         self._reached: dict[MemberId, int] = {}
         self._progress = asyncio.Event()
-        self.unsynced = 0
+        self._unsynced = 0
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether nothing more may be read from the link until something is on disk."""
+        if self._everyones.bytes > MAX_UNSYNCED_IN_ALL_BYTES:
+            return self._unsynced > 0
+        return self._unsynced > MAX_UNSYNCED_BYTES
 
     def expect(self, member: MemberId, size: int, done: "asyncio.Future[int]") -> None:
-        self.unsynced += size
+        self._unsynced += size
+        self._everyones.bytes += size
         done.add_done_callback(lambda finished: self._settle(member, size, finished))
 
     async def progress(self) -> None:
@@ -306,7 +324,8 @@ class _Acks:
         await self._progress.wait()
 
     def _settle(self, member: MemberId, size: int, done: "asyncio.Future[int]") -> None:
-        self.unsynced -= size
+        self._unsynced -= size
+        self._everyones.bytes -= size
         self._progress.set()
         error = done.exception()
         if error is None:

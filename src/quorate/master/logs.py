@@ -225,9 +225,9 @@ class LogStore:
         while batch:
             try:
                 batch = self._write(batch)
-            except OSError as error:
-                # Anything but a full disk is a broken disk, and guessing goes on from there would lose lines.
-                log.critical("cannot write logs: %s", error)
+            except Exception as error:
+                # A broken disk, most likely. Whoever waits starts over with what it has; the thread lives on.
+                log.critical("logs cannot be written", exc_info=error)
                 self._answer([(item, error) for item in batch])
                 return
             if not batch:
