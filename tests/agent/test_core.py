@@ -231,6 +231,12 @@ def test_a_member_to_be_stopped_is_kept_for_its_outcome_with_the_masters_reason(
     assert (status.state, status.reason, status.echo) == ("exited", "cancelled", True)
 
 
+def test_a_master_that_wants_an_ended_member_to_end_is_told_again_that_it_has(life: Life) -> None:
+    running(life, A0)
+    life.hear(ReportAck(messages(Report, life.tell(Ended(A0, DONE)))[0].sequence))
+    assert states(life.hear(desired(A0, generation=12, stop=A0))) == {A0: "exited"}
+
+
 def test_a_member_stopped_before_it_began_never_begins(life: Life) -> None:
     life.connect()
     actions = life.hear(desired(A0, spec=allocation(), stop=A0))

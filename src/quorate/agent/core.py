@@ -400,6 +400,10 @@ class Core:
         if newest is None or (desired.epoch, desired.generation) >= (newest.epoch, newest.generation):
             self._desired = desired
             self._see(welcome, max(desired.generation, self._generation_in(welcome)))
+            for member in desired.stop:
+                # A master that wants an ended member to end has missed that it has.
+                if (m := self._members.get(member)) and m.state.final:
+                    self._reporting.changed(member)
         yield from self._reconcile(now)
         self._forget_specs()
 
