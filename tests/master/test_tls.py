@@ -1,5 +1,6 @@
 """Trust: the master's certificate, made or given, and how an agent comes to believe in it."""
 
+import asyncio
 import datetime
 import hashlib
 import ssl
@@ -9,12 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
+from websockets.asyncio.client import connect
 
 from quorate.master.auth import hash_of
 from quorate.master.config import load
 from quorate.master.tls import CertificateError, operators_certificate, own_certificate
+from quorate.model.messages import Welcome
 
-from .serving import MasterProcess, running
+from .serving import MasterProcess, hear, hello, running, say
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -35,6 +38,15 @@ def test_a_join_token_leads_to_the_authority_and_to_a_link_that_can_be_trusted(t
             assert token.split(".")[3] == hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
             body = {"token": token, "name": "a", "key_hash": hash_of("qa1.x")}
             assert client.post("/agent/v1/join", json=body).json()["pool"] == "default"
+
+        async def welcomed() -> None:
+            headers = {"Authorization": "Bearer qa1.x"}
+            url = f"wss://127.0.0.1:{master.port}/agent/v1/control"
+            async with connect(url, ssl=trusted, additional_headers=headers, proxy=None) as link:
+                await say(link, hello("a"))
+                assert isinstance(await hear(link), Welcome)
+
+        asyncio.run(welcomed())
         with pytest.raises(httpx.ConnectError), httpx.Client(base_url=master.url) as stranger:
             stranger.get("/healthz")
 

@@ -8,8 +8,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from quorate import __version__
-from quorate.master.api.render import agent_state, pool_views
+from quorate.master.api.render import pool_views
 from quorate.master.services import Services
+from quorate.master.standing import agent_state
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 

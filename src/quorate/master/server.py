@@ -76,6 +76,8 @@ def run(config: Config) -> int:
 
 
 async def _serve(config: Config) -> int:
+    # Left behind by a master that was killed.
+    config.ready_file.unlink(missing_ok=True)
     # Before anything is opened: a port that is taken is the most common reason not to start.
     certificate = _certificate(config)
     sockets = [(listener, _bind(listener)) for listener in config.listeners]

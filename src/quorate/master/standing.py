@@ -21,7 +21,8 @@ def agent_state(state: State, agent: AgentRecord) -> AgentState:
         return AgentState.REGRESSED
     if live.duplicate_until:
         return AgentState.DUPLICATE
-    if live.unreachable or agent.lost:
+    # Without a link it takes no work, however lately it was heard.
+    if live.unreachable or agent.lost or live.link is None:
         return AgentState.UNREACHABLE
     return AgentState.DRAINING if agent.drained else AgentState.READY
 

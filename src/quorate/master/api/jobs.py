@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
-from quorate.master.api import render
+from quorate.master.api import render, waiting
 from quorate.master.api.bodies import body_of, documented
 from quorate.master.api.calls import (
     Cursor,
@@ -119,7 +119,7 @@ async def submit(master: Master, caller: User, submission: Wanted, idempotency_k
     )
     submitted = await ask(master, event, Submitted)
     job = known_job(master, submitted.job)
-    return answer(render.job_view(master.state, job, now()), 200 if submitted.repeated else 201)
+    return answer(await waiting.job_view(master.state, job, now()), 200 if submitted.repeated else 201)
 
 
 @router.post("/jobs/plan", **documented(Submission), **shows(PlanView))
@@ -178,7 +178,7 @@ async def _newest_first(master: Services, before: int | None) -> AsyncIterator[J
 @router.get("/jobs/{id}", **shows(JobDetail))
 async def show(master: Master, _caller: User, job: Id) -> Response:
     """A job with all that happened to it."""
-    return answer(render.job_detail(master.state, known_job(master, job), now()))
+    return answer(await waiting.job_detail(master.state, known_job(master, job), now()))
 
 
 @router.post("/jobs/{id}/cancel", **shows(JobView))
@@ -187,7 +187,7 @@ async def cancel(master: Master, caller: User, job: Id) -> Response:
     record = known_job(master, job)
     may_touch(caller, record, "cancel")
     await ask(master, JobCancelRequested(**moment(), job=record.id, by=caller.user), Done)
-    return answer(render.job_view(master.state, known_job(master, job), now()))
+    return answer(await waiting.job_view(master.state, known_job(master, job), now()))
 
 
 @router.get("/jobs/{id}/wait", **shows(JobView))
@@ -208,7 +208,7 @@ async def wait(
                     await changed.wait()
             except TimeoutError:
                 break
-    return answer(render.job_view(master.state, record, now()))
+    return answer(await waiting.job_view(master.state, record, now()))
 
 
 @router.get(
@@ -229,7 +229,8 @@ async def _views(master: Services, job: JobId) -> AsyncIterator[bytes]:
     with master.notices.watching(job, changed):
         while (record := master.state.jobs.get(job)) is not None:
             changed.clear()
-            line = render.job_view(master.state, record, now()).model_dump_json().encode() + b"\n"
+            view = await waiting.job_view(master.state, record, now())
+            line = view.model_dump_json().encode() + b"\n"
             if line != last:
                 yield line
                 last = line

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Iterable
 
 from quorate.master.records import AgentRecord, AllocationRecord, JobRecord, MemberRecord, Stamp
+from quorate.master.standing import agent_state
 from quorate.master.state import State
 from quorate.model.ids import member_id
 from quorate.model.messages import Finding, PlannedMember
@@ -19,8 +20,6 @@ from quorate.model.views import (
     PoolView,
     SlotView,
 )
-from quorate.scheduling.reasons import explain
-from quorate.scheduling.types import View
 
 
 def utc(wall: float) -> datetime.datetime:
@@ -28,12 +27,15 @@ def utc(wall: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(wall, datetime.UTC)
 
 
-def job_view(state: State, job: JobRecord, now: float, *, members: bool = True) -> JobView:
-    """A job with the members of its newest allocation; listings go without, for they would be the most of it."""
-    return JobView(**_job(state, job, now, members=members))
+def job_view(state: State, job: JobRecord, now: float, *, waits: str = "", members: bool = True) -> JobView:
+    """A job with the members of its newest allocation; listings go without, for they would be the most of it.
+
+    `waits`: what it waits for at the moment.
+    """
+    return JobView(**_job(state, job, now, waits, members=members))
 
 
-def job_detail(state: State, job: JobRecord, now: float) -> JobDetail:
+def job_detail(state: State, job: JobRecord, now: float, *, waits: str) -> JobDetail:
     """A job with its attempts and history."""
     attempts = tuple(
         AttemptView(
@@ -48,10 +50,10 @@ def job_detail(state: State, job: JobRecord, now: float) -> JobDetail:
         for allocation in state.attempts_of(job)
     )
     history = tuple(HistoryEntry(at=utc(entry.wall), what=entry.what) for entry in job.history)
-    return JobDetail(**_job(state, job, now, members=True), attempts=attempts, history=history)
+    return JobDetail(**_job(state, job, now, waits, members=True), attempts=attempts, history=history)
 
 
-def _job(state: State, job: JobRecord, now: float, *, members: bool) -> dict[str, object]:
+def _job(state: State, job: JobRecord, now: float, waits: str, *, members: bool) -> dict[str, object]:
     spec = state.specs[job.id]
     allocation = state.allocation_of(job)
     return {
@@ -60,7 +62,7 @@ def _job(state: State, job: JobRecord, now: float, *, members: bool) -> dict[str
         "spec": spec.spec,
         "secrets": tuple(sorted(spec.sealed)),
         "state": job.state,
-        "reason": _reason(state, job, now, whole=members),
+        "reason": "; ".join(filter(None, (job.reason, waits))),
         "exit_code": job.exit_code,
         "attempt": job.attempt,
         "restarts_left": job.restarts_left,
@@ -88,22 +90,6 @@ def _since(state: State, stamp: Stamp | None, now: float, still: bool) -> float:
 
 def _or_none(seconds: float) -> float | None:
     return seconds or None
-
-
-def _reason(state: State, job: JobRecord, now: float, *, whole: bool) -> str:
-    """For a pending job the sentence of the moment, which costs a look at the whole queue, so not in listings."""
-    if job.state is not JobState.PENDING or not whole or job.id not in state.queue:
-        return job.reason
-    pool = state.specs[job.id].spec.resources.pool
-    view = View(
-        now_s=now,
-        agents=tuple(agent for agent in state.agent_views() if agent.pool == pool),
-        queue=tuple(request for request in state.queue.values() if request.pool == pool),
-        running=tuple(state.running.values()),
-        reservations=state.reservations,
-    )
-    sentence = explain(view, job.id)
-    return f"{job.reason}; {sentence}" if job.reason else sentence
 
 
 def _members(state: State, allocation: AllocationRecord) -> tuple[MemberView, ...]:
@@ -148,20 +134,6 @@ def planned_view(planned: PlannedMember, allocation: str) -> MemberView:
         ports=planned.ports,
         state=MemberState.ASSIGNED,
     )
-
-
-def agent_state(state: State, agent: AgentRecord) -> AgentState:
-    """What the master knows of the agent, the gravest first."""
-    live = state.live[agent.id]
-    if agent.revoked:
-        return AgentState.REVOKED
-    if live.regressed:
-        return AgentState.REGRESSED
-    if live.duplicate_until:
-        return AgentState.DUPLICATE
-    if live.unreachable or agent.lost or live.link is None:
-        return AgentState.UNREACHABLE
-    return AgentState.DRAINING if agent.drained else AgentState.READY
 
 
 def agent_view(state: State, agent: AgentRecord, now: float) -> AgentView:
