@@ -1,6 +1,7 @@
 """The agent's small edges, one by one: contexts, memberships, settings, orders, users, ports, devices."""
 
 import io
+import json
 import os
 import socket
 import tarfile
@@ -183,6 +184,20 @@ def test_a_member_that_is_alone_pays_for_no_companion() -> None:
     assert '"rendezvous_s":54' in order.companion
     assert pair.nonce not in str(order.environment)
     assert pair.nonce not in repr(order)
+
+
+def test_the_rendezvous_ends_before_the_masters_deadline_however_long_the_preparation_took() -> None:
+    members = tuple(
+        PlannedMember(
+            rank, "main", rank + 1, f"main{rank + 1}", "alpha", "127.0.0.1", (), {"rendezvous": 1, "watch": 2}
+        )
+        for rank in range(2)
+    )
+    pair = spec(("true",), members=members, start_timeout_s=100.0)
+    for spent in (0.0, 60.0, 95.0):
+        order = compose(M, pair, Machine(), PLACES, None, {}, spent)
+        deadline = json.loads(order.companion)["timeouts"]["rendezvous_s"]
+        assert 0.5 < deadline / (100.0 - spent) < 1.0
 
 
 def test_an_order_does_not_show_its_secrets() -> None:

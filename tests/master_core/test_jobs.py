@@ -178,6 +178,69 @@ def test_a_machine_at_fault_over_and_over_ends_the_job() -> None:
     assert cluster.job(job).exit_code == 125
 
 
+def test_a_start_that_failed_before_any_command_is_made_again_even_where_no_restart_is_left(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    job = cluster.submit(2)
+    a.says(status(f"{job}-1.0.1", "failed", reason="port 1734 is taken", code="PORT-TAKEN"))
+    assert cluster.job(job).attempt == 1, "the other member has not said yet whether it began"
+    b.says(status(f"{job}-1.1.1", "failed", reason="stopped before it began", echo=True))
+    assert (cluster.job(job).attempt, cluster.job(job).state) == (2, JobState.STARTING)
+    assert any("port 1734 is taken (PORT-TAKEN)" in entry.what for entry in cluster.job(job).history)
+
+
+def test_a_port_that_a_stranger_holds_is_not_asked_for_again_for_long(cluster: Cluster) -> None:
+    a = cluster.agent("a", slots=2)
+    job = cluster.submit(2)
+    taken = set(cluster.members(job)[0].ports.values())
+    for rank in range(2):
+        a.says(status(f"{job}-1.{rank}.1", "failed", reason="port 1734 is taken", code="PORT-TAKEN"))
+    cluster.wait(300, a)
+    assert cluster.job(job).attempt == 2
+    assert not taken & {port for member in cluster.members(job) for port in member.ports.values()}
+    cluster.cancel(job)
+    for rank in range(2):
+        a.says(status(f"{job}-2.{rank}.1", "failed", echo=True))
+    later = cluster.submit(2)
+    assert not taken & {port for member in cluster.members(later) for port in member.ports.values()}
+
+
+def test_a_job_that_may_run_once_never_goes_again_where_a_command_may_have_begun(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    job = cluster.submit(2)
+    a.says(status(f"{job}-1.0.1", "failed", reason="its companion ended", code="COMPANION-LOST"))
+    b.says(killed(f"{job}-1.1.1", echo=True))
+    assert cluster.job(job).state is JobState.FAILED
+    assert "COMPANION-LOST" in cluster.job(job).reason
+
+
+def test_a_supervisor_that_died_may_have_begun_the_command(cluster: Cluster) -> None:
+    a = cluster.agent("a")
+    job = cluster.submit()
+    a.says(status(f"{job}-1.0.1", "failed", reason="its supervisor died", code="MEMBER-LOST"))
+    assert cluster.job(job).state is JobState.FAILED
+
+
+def test_a_start_that_fails_over_and_over_before_any_command_ends_the_job() -> None:
+    cluster = Cluster(Settings(unstarted_attempts=3))
+    a = cluster.agent("a")
+    job = cluster.submit()
+    for attempt in range(1, 5):
+        assert cluster.job(job).state is JobState.STARTING
+        a.says(status(f"{job}-{attempt}.0.1", "failed", reason="2 of 3 came", code="MEMBERS-MISSING"))
+    assert cluster.job(job).state is JobState.FAILED
+    assert "2 of 3 came" in cluster.job(job).reason
+
+
+def test_a_job_that_may_run_once_does_not_wait_for_a_silent_agent_to_know_whether_it_began(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    job = cluster.submit(2)
+    b.drop()
+    a.says(status(f"{job}-1.0.1", "failed", reason="port 1734 is taken", code="PORT-TAKEN"))
+    assert cluster.job(job).state is JobState.STOPPING
+    cluster.wait(120, a)
+    assert cluster.job(job).state is JobState.FAILED
+
+
 def test_a_program_that_does_not_exist_fails_the_job_with_its_words(cluster: Cluster) -> None:
     a = cluster.agent("a")
     job = cluster.submit()

@@ -129,6 +129,7 @@ class Members:
             self._fail(member, f"the agent failed: {type(error).__name__}: {error}", "START-FAILED")
 
     async def _prepare(self, member: str, spec: AllocationSpec) -> shim.Order:
+        began = shim.boottime()
         folder = self.folder(member)
         folder.mkdir(mode=0o711)
         user = self._users.user(spec.allocation, spec.owner) if self._users else None
@@ -148,7 +149,7 @@ class Members:
             secrets = await self._supplies.secrets(spec.allocation)
             self._make_secrets_folder()
         places = Places(str(folder), str(work), str(self._secrets / member))
-        return compose(member, spec, self._machine, places, user, secrets)
+        return compose(member, spec, self._machine, places, user, secrets, shim.boottime() - began)
 
     def _make_secrets_folder(self) -> None:
         if not self._secrets.parent.is_dir():

@@ -22,7 +22,7 @@ INHERITED = (
 INHERITED_BY_SELF = ("HOME", "USER", "LOGNAME", "SHELL", "XDG_CACHE_HOME", "TMPDIR")
 #: The folder with the member's secrets, a file each.
 SECRETS_VARIABLE = "QUORATE_SECRETS"
-#: Of the time that all members have to run, the part after which the one that waits at the barrier says who is missing.
+#: Of what is left of the time that all members have to run, the part after which the barrier says who is missing.
 _RENDEZVOUS_SHARE = 0.9
 
 
@@ -51,11 +51,17 @@ class Places:
 
 
 def compose(
-    member: str, spec: AllocationSpec, machine: Machine, places: Places, user: User | None, secrets: Mapping[str, str]
+    member: str,
+    spec: AllocationSpec,
+    machine: Machine,
+    places: Places,
+    user: User | None,
+    secrets: Mapping[str, str],
+    spent_s: float = 0.0,
 ) -> Order:
-    """The order for a member's shim. Raises OrderError."""
+    """The order for a member's shim, of whose start_timeout `spent_s` seconds are gone. Raises OrderError."""
     try:
-        configuration = _configuration(member, spec)
+        configuration = _configuration(member, spec, spec.start_timeout_s - spent_s)
         launch = launchers.derive(spec.launcher, configuration, spec.entrypoint, spec.environment)
     except (ConfigurationError, launchers.LauncherError) as error:
         raise OrderError(str(error)) from error
@@ -91,7 +97,7 @@ def _of_machine(machine: Machine, places: Places, user: User | None) -> dict[str
     return {"PATH": os.defpath, "PYTHONUNBUFFERED": "1", **found, "PWD": places.work, **machine.environment}
 
 
-def _configuration(member: str, spec: AllocationSpec) -> Configuration:
+def _configuration(member: str, spec: AllocationSpec, left_s: float) -> Configuration:
     _, rank, incarnation = split_member(MemberId(member))
     configuration = Configuration(
         allocation=spec.allocation,
@@ -102,7 +108,7 @@ def _configuration(member: str, spec: AllocationSpec) -> Configuration:
         rank=rank,
         nonce=spec.nonce if len(spec.members) > 1 else "",
         incarnation=incarnation,
-        timeouts=Timeouts(rendezvous_s=max(1.0, _RENDEZVOUS_SHARE * spec.start_timeout_s)),
+        timeouts=Timeouts(rendezvous_s=max(1.0, _RENDEZVOUS_SHARE * left_s)),
     )
     check(configuration)
     return configuration

@@ -38,6 +38,8 @@ class Settings:
     stop_limit_s: float = 600.0
     #: Failures of the platform in a row after which a job fails although restarts are left.
     platform_failures: int = 20
+    #: The same where no command had begun: the next placement has other ports, but perhaps the same machines.
+    unstarted_attempts: int = 5
     #: Final jobs beyond either are forgotten, oldest first.
     keep_jobs: int = 10_000
     keep_jobs_s: float = 30 * 86_400.0

@@ -103,7 +103,7 @@ class State:
         self.held: dict[str, dict[str, None]] = {}
         self.slots_used: dict[str, dict[int, str]] = {}
         self.ports_used: dict[str, dict[int, str]] = {}
-        #: Ports given back, each with when: they rest for a while. Forgotten with the process.
+        #: Ports that rest, given back or found taken by a stranger, each with its end. Forgotten with the process.
         self.ports_resting: dict[str, dict[int, float]] = {}
         #: Why the last placement of a job found no port.
         self.port_refusals: dict[str, str] = {}
@@ -423,8 +423,13 @@ class State:
             priority=spec.priority,
             seq=job.seq,
             queued_at_s=self._clock(job.queued),
-            max_runtime_s=spec.max_runtime,
+            max_runtime_s=None if spec.max_runtime is None else spec.start_timeout + self._longest(spec),
         )
+
+    def _longest(self, spec: JobSpec) -> float:
+        """From when all members run until the slots are free again; only for a job that has a max_runtime."""
+        assert spec.max_runtime is not None
+        return spec.max_runtime + spec.grace + self.settings.margin_s
 
     def _running(self, job: JobRecord) -> Running:
         spec = self.specs[job.id].spec
@@ -434,7 +439,7 @@ class State:
             begun = job.running or job.placed
             starting = 0.0 if job.running else spec.start_timeout
             if begun is not None:
-                ends = self._clock(begun) + starting + spec.max_runtime + spec.grace + self.settings.margin_s
+                ends = self._clock(begun) + starting + self._longest(spec)
         uses = tuple((planned.agent, len(planned.slots)) for planned in allocation.members)
         return Running(job=job.id, uses=uses, ends_by_s=ends)
 

@@ -13,11 +13,12 @@ DEADLINE_CODE = 124
 #: What a machine lacks or loses: another placement may do better, and it says nothing about the job.
 _PLATFORM_FINDINGS = frozenset(
     {
-        "COMPANION-LOST", "CONTEXT-UNREACHABLE", "DISK-FULL", "MEMBER-LOST", "MEMBER-MISPLACED", "PORT-TAKEN",
-        "SECRETS-NO-MEMORY", "SECRETS-UNREACHABLE", "USERS-EXHAUSTED",
+        "COMPANION-FAILED", "COMPANION-LOST", "CONTEXT-UNREACHABLE", "DISK-FULL", "MEMBER-LOST", "MEMBER-MISPLACED",
+        "MEMBERS-MISSING", "PORT-TAKEN", "SECRETS-NO-MEMORY", "SECRETS-UNREACHABLE", "USERS-EXHAUSTED",
     }
 )  # fmt: skip
 
+_PERHAPS_UNSTARTED = frozenset({MemberState.ASSIGNED, MemberState.STARTING, MemberState.STOPPING})
 _FINAL_MEMBER = tuple(state for state in MemberState if state.final)
 _FINAL_STATES = {
     EndingKind.FAILED: JobState.FAILED,
@@ -70,9 +71,25 @@ def will_restart(draft: Draft, job: JobRecord, ending: Ending) -> bool:
         case EndingKind.FAILED:
             return job.restarts_left > 0
         case EndingKind.PLATFORM:
-            return spec.may_restart and job.platform_failures < draft.state.settings.platform_failures
+            settings = draft.state.settings
+            if _nothing_began(draft, job):
+                return job.platform_failures < min(settings.unstarted_attempts, settings.platform_failures)
+            return spec.may_restart and job.platform_failures < settings.platform_failures
         case EndingKind.DEADLINE | EndingKind.CANCELLED:
             return False
+
+
+def _nothing_began(draft: Draft, job: JobRecord) -> bool:
+    """Whether no command of the attempt has started, as far as is known: then a job that may run once may go again.
+
+    Only what agents said for certain counts. While members are still to be heard of, the answer may become no.
+    """
+    if job.running is not None:
+        return False
+    return all(
+        member.state in _PERHAPS_UNSTARTED or (member.state is MemberState.FAILED and member.code != "MEMBER-LOST")
+        for member in draft.state.members_of(current(draft, job))
+    )
 
 
 def end(draft: Draft, job: JobRecord, ending: Ending) -> None:
@@ -111,12 +128,12 @@ def current(draft: Draft, job: JobRecord) -> AllocationRecord:
 
 
 def give_up_unreachable(draft: Draft, job: JobRecord) -> None:
-    """A job that will not run again need not wait for agents that cannot hear it.
+    """A job that will not run again need not wait for agents that cannot hear it; nor one that may run only once.
 
     The members stay held, with their slots and their order to stop, until the agent is back or known to be gone.
     """
     job = draft.job(job.id)
-    if job.ending is None or will_restart(draft, job, job.ending):
+    if job.ending is None or (draft.state.specs[job.id].spec.may_restart and will_restart(draft, job, job.ending)):
         return
     for member in list(draft.state.members_of(current(draft, job))):
         if not member.state.final and draft.live(member.agent).unreachable:

@@ -1,6 +1,6 @@
 """Ports for members that share their hosts' networks: canonical ones where free, else out of the host's range."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from quorate.master.state import State
 from quorate.model.ids import MemberId
@@ -16,8 +16,18 @@ _FLOWS = {
     "torch": "torch-rendezvous",
     "main": "master-port",
 }
+#: A stranger who has a port is not asked for it again for so long. Each asking costs a job an attempt.
+_TAKEN_S = 900.0
 #: An agent does not say which range its kernel uses; this is Linux's default (ip_local_port_range).
 _EPHEMERAL = catalogue.ports("torch-store")
+
+
+def rest(state: State, host: str, ports: Iterable[int], now: float, *, taken: bool) -> None:
+    """Nobody leases the ports for a while. `taken`: somebody outside the cluster listens on at least one of them."""
+    until = now + (_TAKEN_S if taken else REST_S)
+    resting = state.ports_resting.setdefault(host, {})
+    for port in ports:
+        resting[port] = max(until, resting.get(port, 0.0))
 
 
 def purposes(spec: JobSpec, members: int, rank: int) -> tuple[str, ...]:
@@ -65,9 +75,9 @@ def _leases(state: State, hosts: set[str], now: float) -> Leases:
     by_host: dict[str, dict[int, Lease]] = {}
     for host in hosts:
         resting = state.ports_resting.get(host, {})
-        for port in [port for port, since in resting.items() if now >= since + REST_S]:
+        for port in [port for port, until in resting.items() if now >= until]:
             del resting[port]
-        ports = {port: Lease(host, port, "", "", released) for port, released in resting.items()}
+        ports = {port: Lease(host, port, "", "", until - REST_S) for port, until in resting.items()}
         ports.update({port: Lease(host, port, member, "") for port, member in state.ports_used.get(host, {}).items()})
         by_host[host] = ports
     return Leases(by_host)

@@ -71,13 +71,17 @@ def schedule(draft: Draft, event: ScheduleDue) -> None:
         state.reservations = ()
         return
     decisions = decide(scheduler_view(state, draft.now), state.settings.pools, pools=pools)
-    state.reservations = decisions.reservations
+    before, state.reservations = state.reservations, decisions.reservations
     looks = [earlier] if earlier is not None else []
     if decisions.recheck_in_s is not None:
         looks.append(draft.now + decisions.recheck_in_s)
+    held = {reservation.job: reservation for reservation in before}
     for placed in decisions.placements:
         refusal = place(draft, draft.job(placed.job), placed.agents, event.entropy)
         if refusal is not None:
+            if placed.job in held:
+                # It waits on, and what it has held so long stays its own.
+                state.reservations = (*state.reservations, held[placed.job])
             looks.append(refusal.retry_at if refusal.retry_at is not None else draft.now + _ASK_AGAIN_S)
     # Placing touched the very pools that were just looked at: another pass would answer the same.
     state.schedule_due = False

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from quorate.master.records import MemberRecord
 from quorate.master.transitions import endings
 from quorate.master.transitions.draft import Draft
+from quorate.master.transitions.leases import rest
 from quorate.model.messages import MemberStatus
 from quorate.model.state import MemberState
 
@@ -85,8 +86,8 @@ def _end(draft: Draft, record: MemberRecord, status: MemberStatus, state: Member
 
 def release(draft: Draft, record: MemberRecord, **fields: object) -> MemberRecord:
     """Nothing is left of the member on its agent: its slots are free, its ports rest."""
-    resting = draft.state.ports_resting.setdefault(record.host, {})
-    resting.update(dict.fromkeys(record.ports.values(), draft.now))
+    taken = fields.get("code") == "PORT-TAKEN"
+    rest(draft.state, record.host, record.ports.values(), draft.now, taken=taken)
     return draft.change(record, released=True, **fields)
 
 
