@@ -168,7 +168,8 @@ class Peer:
                 await connection.send(encode(LogRefuse(chunk.member, len(log), "gap")))
                 continue
             already = len(log) - chunk.offset
-            assert log[chunk.offset :] == chunk.data[:already], "what came again is not what came before"
+            again = chunk.data[:already]
+            assert log[chunk.offset : chunk.offset + len(again)] == again, "what came again is not what came before"
             log += chunk.data[already:]
             if self.ack_logs:
                 await connection.send(encode(LogAck(chunk.member, len(log))))

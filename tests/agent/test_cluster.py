@@ -113,6 +113,7 @@ def test_a_context_is_the_members_working_folder(cluster: Cluster, tmp_path: Pat
     assert cluster.lines(job.id) == ["from the context", "data", "mine", "pkg"]
 
 
+@pytest.mark.lab
 @pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_ONLY)
 def test_members_are_users_of_their_own_without_any_right(cluster: Cluster) -> None:
     job = cluster.run(
@@ -124,6 +125,7 @@ def test_members_are_users_of_their_own_without_any_right(cluster: Cluster) -> N
     assert job.state is JobState.FAILED
 
 
+@pytest.mark.lab
 @pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_ONLY)
 def test_allocations_cannot_read_each_others_files(cluster: Cluster) -> None:
     one = cluster.run("sh", "-c", "echo mine > file; pwd; sleep 1000", wait=False)

@@ -88,6 +88,7 @@ def test_a_context_keeps_modes_and_inner_links_but_no_set_uid_bits(into: Path) -
     assert (into / "bin" / "run").stat().st_mode & 0o7777 == 0o755
 
 
+@pytest.mark.lab
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_context_belongs_to_the_members_user(into: Path) -> None:
     unpack(archive(into.parent, (entry("a/b/c"), b"x")), into, User(4321, 4321))

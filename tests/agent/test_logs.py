@@ -52,6 +52,21 @@ async def test_a_log_is_sent_again_from_what_was_acknowledged_after_the_link_bro
         assert peer.output(M).split() == [b"%d" % i for i in range(1, 200_001)]
 
 
+async def test_an_agent_killed_in_a_rush_of_output_neither_loses_nor_doubles_a_line(agent: Agent) -> None:
+    async with master() as peer:
+        agent.start(peer.port)
+        await peer.run(M, spec(("sh", "-c", "seq 1 2000000")))
+        for lines in (b"\n1000\n", b"\n100000\n"):
+            await peer.until(lambda lines=lines: lines in peer.output(M))
+            hellos = len(peer.hellos)
+            agent.kill()
+            agent.start(peer.port)
+            await peer.until(lambda hellos=hellos: len(peer.hellos) > hellos)
+        await peer.state(M, "exited")
+        await peer.whole_log(M)
+        assert peer.output(M) == b"".join(b"%d\n" % i for i in range(1, 2_000_001))
+
+
 async def test_a_master_that_lost_its_tail_gets_it_again(agent: Agent) -> None:
     async with master() as peer:
         agent.start(peer.port)
@@ -69,6 +84,7 @@ async def test_a_master_that_lost_its_tail_gets_it_again(agent: Agent) -> None:
         assert bytes(peer.logs[M]) == whole
 
 
+@pytest.mark.lab
 async def test_a_full_disk_makes_the_member_wait_and_loses_nothing(agent: Agent, small_disk: SmallDisk) -> None:
     small_disk.mount("1m")
     async with master() as peer:
@@ -86,6 +102,7 @@ async def test_a_full_disk_makes_the_member_wait_and_loses_nothing(agent: Agent,
         await peer.until(lambda: not peer.findings)
 
 
+@pytest.mark.lab
 async def test_a_member_on_a_full_disk_can_be_stopped_and_its_end_is_known(agent: Agent, small_disk: SmallDisk) -> None:
     small_disk.mount("1m")
     async with master() as peer:
