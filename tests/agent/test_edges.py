@@ -58,6 +58,8 @@ def into(tmp_path: Path) -> Path:
         [(entry("link", tarfile.SYMTYPE, "/etc/passwd"), b"")],
         [(entry("hard", tarfile.LNKTYPE, "../outside"), b"")],
         [(entry("dir", tarfile.SYMTYPE, ".."), b""), (entry("dir/outside"), b"x")],
+        [(entry("real/a"), b""), (entry("dir", tarfile.SYMTYPE, "real"), b""), (entry("dir/b"), b"x")],
+        [(entry("file"), b""), (entry("file", tarfile.SYMTYPE, "other"), b"")],
         [(entry("null", tarfile.CHRTYPE), b"")],
         [(entry("pipe", tarfile.FIFOTYPE), b"")],
         [(entry("x" * 2000), b"x")],

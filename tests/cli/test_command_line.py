@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -98,7 +99,7 @@ def test_bash_completes_commands_and_options(quorate: Quorate) -> None:
 
 @pytest.mark.parametrize("role", ["master", "agent"])
 def test_systemd_accepts_the_unit_files(quorate: Quorate, role: str) -> None:
-    if shutil.which("systemd-analyze") is None:
+    if shutil.which("systemd-analyze") is None and not os.environ.get("QUORATE_CI"):
         pytest.skip("there is no systemd-analyze here")
     config = quorate.home / "it's 100% mine.yaml"
     config.write_text("")
