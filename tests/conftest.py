@@ -13,10 +13,10 @@ NEEDED_IN_CI = ("lab", "docker", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that train share the ports that torch binds on every address, so they run one after the other."""
+    """Tests with a whole cluster run one after the other: the members of all of them want the same ports here."""
     for item in items:
-        if item.get_closest_marker("torch"):
-            item.add_marker(pytest.mark.xdist_group("torch"))
+        if item.get_closest_marker("torch") or "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -81,7 +81,7 @@ def test_the_one_minute_and_your_own_training(person: dict[str, str], tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("torch")  # like the test before, it takes the ports that the page names
+@pytest.mark.xdist_group("cluster")  # like the test before, it takes the ports that the page names
 def test_several_machines(person: dict[str, str], tmp_path: Path) -> None:
     """Both machines are this one; `master.example` is the only thing that is put in the place of what stands there."""
     page = commands()

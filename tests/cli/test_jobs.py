@@ -13,9 +13,6 @@ from tests.cli.conftest import Quorate
 from quorate.client import Client, resolve
 from quorate.model.job import JobSpec
 
-#: One worker has the cluster that they share.
-pytestmark = pytest.mark.xdist_group("cli-cluster")
-
 
 def submit(cluster: Quorate, *words: str, options: tuple[str, ...] = ()) -> str:
     """The id of a job that is not followed."""

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Quorate, free_port, processes_with
 
+#: All of them have a cluster (tests/conftest.py).
+pytestmark = pytest.mark.xdist_group("cluster")
+
 
 @pytest.fixture
 def folder(quorate: Quorate) -> Path:

@@ -10,11 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 from tests.cli.conftest import Quorate
-
-#: One worker has the cluster that they share.
-pytestmark = pytest.mark.xdist_group("cli-cluster")
 
 
 class Terminal:
