@@ -42,6 +42,8 @@ def test_the_same_idempotency_key_submits_nothing_twice(master: MasterProcess) -
     key = {"Idempotency-Key": "k1"}
     with master.client() as client:
         first, second = (client.post("/api/v1/jobs", json={"spec": SPEC}, headers=key) for _ in range(2))
+        other = client.post("/api/v1/jobs", json={"spec": SPEC | {"name": "other"}}, headers=key)
+        problem(other, 409, "IDEMPOTENCY-MISMATCH")
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json()["id"] == second.json()["id"]
 

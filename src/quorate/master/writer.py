@@ -52,6 +52,9 @@ class Writer:
         # One thread for the life of the store, so that SQLite sees one user.
         self._store_thread = ThreadPoolExecutor(1, "store")
         self._stopping = False
+        #: The state holds what is not committed yet; those who only show what is wait for the event.
+        self._ahead = False
+        self._caught_up = asyncio.Event()
         #: Seconds that the last commit took, and how many there were.
         self.commit_s = 0.0
         self.commits = 0
@@ -71,6 +74,11 @@ class Writer:
         answer = await answered
         assert answer is not None, f"{type(event).__name__} has no answer"
         return answer
+
+    async def settled(self) -> None:
+        """Returns at a moment at which the state holds nothing that is not durable; read it before the next await."""
+        while self._ahead and not self._stopping:
+            await self._caught_up.wait()
 
     async def backup(self, target: Path) -> None:
         """Copies the store to a new file between two commits; raises StoreError."""
@@ -93,6 +101,15 @@ class Writer:
             self._store_thread.shutdown()
 
     async def _turn(self) -> None:
+        self._ahead = True
+        self._caught_up.clear()
+        try:
+            await self._turn_once()
+        finally:
+            self._ahead = False
+            self._caught_up.set()
+
+    async def _turn_once(self) -> None:
         answers = self._apply_some()
         if not answers and self.core.idle and self.core.wake_at > now():
             return

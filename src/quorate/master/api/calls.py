@@ -20,8 +20,11 @@ A = TypeVar("A", bound=Answer)
 
 
 async def services(request: HTTPConnection) -> Services:
-    """The parts of this master."""
-    return cast(Services, request.app.state.services)
+    """The parts of this master, at a moment at which all that a reader could be shown is on the disk."""
+    found = cast(Services, request.app.state.services)
+    if request.scope["method"] in ("GET", "HEAD"):
+        await found.writer.settled()
+    return found
 
 
 Master = Annotated[Services, Depends(services)]

@@ -119,6 +119,10 @@ async def submit(master: Master, caller: User, submission: Wanted, idempotency_k
     )
     submitted = await ask(master, event, Submitted)
     job = known_job(master, submitted.job)
+    if submitted.repeated and master.state.specs[job.id].spec != event.spec:
+        raise ApiProblem(
+            409, "IDEMPOTENCY-MISMATCH", f"this Idempotency-Key submitted another spec as job {job.id}", "use a new key"
+        )
     return answer(await waiting.job_view(master.state, job, now()), 200 if submitted.repeated else 201)
 
 
@@ -208,6 +212,7 @@ async def wait(
                     await changed.wait()
             except TimeoutError:
                 break
+            await master.writer.settled()
     return answer(await waiting.job_view(master.state, record, now()))
 
 
@@ -227,8 +232,11 @@ async def _views(master: Services, job: JobId) -> AsyncIterator[bytes]:
     changed = asyncio.Event()
     last = b""
     with master.notices.watching(job, changed):
-        while (record := master.state.jobs.get(job)) is not None:
+        while True:
             changed.clear()
+            await master.writer.settled()
+            if (record := master.state.jobs.get(job)) is None:
+                return
             view = await waiting.job_view(master.state, record, now())
             line = view.model_dump_json().encode() + b"\n"
             if line != last:

@@ -1,0 +1,90 @@
+"""The one writer: batches, order, and what is shown when."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from quorate.master.core import Batch, Core
+from quorate.master.effects import Effect, JobChanged, Submitted
+from quorate.master.events import JobSubmitted
+from quorate.master.settings import Settings
+from quorate.master.store import StoreFull, open_store
+from quorate.master.writer import Stopped, StoreLost, Writer, now
+from quorate.model.job import JobSpec
+
+from .serving import until
+
+
+class SlowCore(Core):
+    """A core whose commits wait until the test lets them go, or fail."""
+
+    gate: threading.Semaphore
+    failing = False
+
+    def commit(self, batch: Batch) -> None:
+        assert self.gate.acquire(timeout=20)
+        if self.failing:
+            raise StoreFull("the disk is full")
+        super().commit(batch)
+
+
+def submission() -> JobSubmitted:
+    return JobSubmitted(now=now(), wall=0.0, owner="ada", spec=JobSpec(entrypoint=("true",)), entropy=os.urandom(32))
+
+
+def with_writer(directory: Path, story: Callable[[Writer, SlowCore, list[Effect]], Awaitable[None]]) -> None:
+    async def run() -> None:
+        store = open_store(directory / "master.db")
+        core = SlowCore.open(store, Settings(), now=now(), wall=0.0, entropy=os.urandom(32))
+        assert isinstance(core, SlowCore)
+        core.gate = threading.Semaphore(1)
+        core.turn(now=now(), wall=0.0, entropy=os.urandom(32))
+        effects: list[Effect] = []
+        writer = Writer(core, store, effects.append)
+        turning = asyncio.create_task(writer.run())
+        async with asyncio.timeout(20):
+            await story(writer, core, effects)
+        core.gate.release(1000)
+        writer.stop()
+        await asyncio.gather(turning, return_exceptions=True)
+        store.close()
+
+    asyncio.run(run())
+
+
+def test_an_answer_waits_for_its_commit_and_what_gathers_meanwhile_is_one_batch(tmp_path: Path) -> None:
+    async def story(writer: Writer, core: SlowCore, effects: list[Effect]) -> None:
+        first = asyncio.create_task(writer.ask(submission()))
+        await asyncio.to_thread(until, lambda: core.state.jobs, "the first job")
+        others = [asyncio.create_task(writer.ask(submission())) for _ in range(50)]
+        reader = asyncio.create_task(writer.settled())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not first.done()
+        assert not reader.done()
+        assert effects == []
+        core.gate.release(2)
+        assert isinstance(await first, Submitted)
+        assert all(isinstance(answer, Submitted) for answer in await asyncio.gather(*others))
+        await reader
+        assert writer.commits == 2
+        assert len({effect.job for effect in effects if isinstance(effect, JobChanged)}) == 51
+
+    with_writer(tmp_path, story)
+
+
+def test_a_failed_commit_ends_the_writer_and_nobody_is_told_that_it_was_done(tmp_path: Path) -> None:
+    async def story(writer: Writer, core: SlowCore, effects: list[Effect]) -> None:
+        core.failing = True
+        core.gate.release(1)
+        with pytest.raises(StoreLost):
+            await writer.ask(submission())
+        with pytest.raises(Stopped):
+            await writer.ask(submission())
+        assert effects == []
+
+    with_writer(tmp_path, story)
