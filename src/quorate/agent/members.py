@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: How long a shim that took the connection may take to say who it is.
 _HELLO_S = 5.0
 #: A sweep is over when so many looks in a row, this far apart, found nothing: a process may just have been forked.
-_CLEAN_LOOKS, _LOOK_S = 2, 0.03
+_CLEAN_LOOKS, _LOOK_S, _LONGEST_LOOK_S = 2, 0.03, 2.0
 
 
 class PrepareError(Exception):
@@ -337,14 +337,16 @@ def as_event(member: str, outcome: Outcome) -> Ended | Failed:
 def sweep(member: str) -> None:
     """Kills every process of a member that has no shim any more, and returns when none is left."""
     groups = processes.Cgroup.find(member)
-    clean = 0
+    clean, pause = 0, _LOOK_S
     while clean < _CLEAN_LOOKS:
         left = {pid for group in groups for pid in group.pids()} | set(processes.marked(member))
         for group in groups:
             group.kill()
         processes.signal_all(left, signal.SIGKILL)
         clean = 0 if left else clean + 1
-        time.sleep(_LOOK_S)
+        time.sleep(pause)
+        # One that hangs in the kernel goes when that lets it; its slots are not free before.
+        pause = min(2 * pause, _LONGEST_LOOK_S) if left else _LOOK_S
     for group in groups:
         group.remove()
 
