@@ -57,5 +57,5 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "installing what the tests need"
-	@$(PIP) -e '.[demo,dev,docs]'
+	@$(PIP) -e '.[demo,dev,docs,test-clouds]'
 	@touch $@

@@ -161,7 +161,7 @@ def render_cloudformation(plan: Plan, role: Role | None) -> Rendered:
             }
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": f"Quorate: {plan.name}",
+        "Description": shorten(f"Quorate: {plan.name}", DESCRIPTION, CHARSET),
         "Parameters": {"Vpc": {"Type": "AWS::EC2::VPC::Id", "Description": "the VPC of master and agents"}},
         "Resources": resources,
     }

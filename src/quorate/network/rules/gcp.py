@@ -18,7 +18,7 @@ from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import MACHINES, Opening, by_family, left_out, openings, shorten, slug, unsupported
+from quorate.network.rules.openings import Opening, by_family, left_out, machines, openings, shorten, slug, unsupported
 
 #: RFC 1035 label, as the API demands.
 NAME = 63
@@ -42,8 +42,20 @@ def resources(plan: Plan, role: Role | None) -> tuple[list[dict[str, Any]], list
             rules += _allow(opening)
         except _Unsupported as error:
             findings.append(unsupported(opening, "GCP", error.why, error.remedy))
-    rules += _deny_egress(needed, role)
-    return rules, findings
+    rules += _deny_egress(machines(plan, role))
+    return _with_names_of_their_own(rules), findings
+
+
+def _with_names_of_their_own(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two openings may differ in nothing that stands in a name; then the later one's says what is in it, too."""
+    seen: set[str] = set()
+    found = []
+    for rule in rules:
+        if rule["name"] in seen:
+            rule = {**rule, "name": name(f"{rule['name']}-{_digest(json.dumps(rule))}")}
+        seen.add(rule["name"])
+        found.append(rule)
+    return found
 
 
 def render_json(plan: Plan, role: Role | None) -> Rendered:
@@ -55,7 +67,7 @@ def render_json(plan: Plan, role: Role | None) -> Rendered:
 def render_commands(plan: Plan, role: Role | None) -> Rendered:
     """Return a shell script of `gcloud compute firewall-rules create` commands."""
     rules, findings = resources(plan, role)
-    lines = ["#!/bin/sh", f"# {plan.name}", "set -eu", ': "${NETWORK:?name of the VPC network}"']
+    lines = ["#!/bin/sh", f"# {shorten(plan.name, DESCRIPTION)}", "set -eu", ': "${NETWORK:?name of the VPC network}"']
     lines += [command(rule) for rule in rules]
     return Rendered("\n".join(lines) + "\n", tuple(findings))
 
@@ -160,15 +172,16 @@ def name(text: str) -> str:
     text = slug(text)
     if len(text) <= NAME:
         return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{text[: NAME - 9].rstrip('-')}-{digest}"
+    return f"{text[: NAME - 9].rstrip('-')}-{_digest(text)}"
 
 
-def _deny_egress(needed: tuple[Opening, ...], role: Role | None) -> Iterator[dict[str, Any]]:
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _deny_egress(locals_: tuple[Party, ...]) -> Iterator[dict[str, Any]]:
     """GCP lets everything out unless a rule says otherwise, so each kind of machine gets one that does."""
-    roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
-    locals_ = {opening.local.key: opening.local for opening in needed if opening.local.role in roles}
-    for local in locals_.values():
+    for local in locals_:
         try:
             target = _target(local, accounts=not local.tags)
         except _Unsupported:

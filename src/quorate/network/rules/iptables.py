@@ -38,7 +38,7 @@ def render(plan: Plan, role: Role | None) -> Rendered:
     """Return both families' restore files in one text, IPv4 first."""
     needed = openings(plan, role)
     lines = [
-        f"# {plan.name}: flows of a machine with role {role}.",
+        f"# {shorten(plan.name, COMMENT)}: flows of a machine with role {role}.",
         "# Load: sed '/^# IPv6$/,$d' FILE | iptables-restore --noflush",
         "#  and: sed '1,/^# IPv6$/d' FILE | ip6tables-restore --noflush",
         "# IPv4",

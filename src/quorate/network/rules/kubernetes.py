@@ -16,16 +16,22 @@ from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Party, Plan
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import by_family, left_out, openings, shorten, slug, unsupported
+from quorate.network.rules.openings import by_family, left_out, machines, openings, shorten, slug, unsupported
 
 NAME = 253
 PURPOSE = "quorate.dev/purpose"
+#: All annotations of an object together hold 256 KiB (ValidateAnnotations); this leaves room for 250 rules.
+PURPOSE_LENGTH = 1000
 
 
 def render(plan: Plan, role: Role | None) -> Rendered:
     """Return the policies as YAML documents, for parties that have pod labels."""
     findings: list[Finding] = list(left_out(plan, role))
     policies: dict[str, tuple[Party, dict[str, list[dict[str, Any]]], list[str]]] = {}
+    for party in machines(plan, role):
+        # A pod that no policy selects is open both ways, so each gets one, even where no flow of the plan is its own.
+        if party.labels:
+            policies[party.key] = (party, {"ingress": [], "egress": []}, [])
     for opening in openings(plan, role):
         if not opening.local.labels:
             findings.append(
@@ -42,11 +48,12 @@ def render(plan: Plan, role: Role | None) -> Rendered:
             remedy = f"state the labels or addresses of {opening.peer.key} in master.yaml"
             findings.append(unsupported(opening, "a NetworkPolicy", f"{opening.peer.key} is no pod or address", remedy))
             continue
-        _, rules, purposes = policies.setdefault(opening.local.key, (opening.local, {"ingress": [], "egress": []}, []))
+        _, rules, purposes = policies[opening.local.key]
         far = "from" if opening.direction is Direction.INGRESS else "to"
         ports = [_port(opening.transport.value.upper(), item) for item in opening.ports]
         rules[opening.direction.value].append({far: peers, "ports": ports})
-        purposes.append(f"{opening.direction.value} {opening.transport.value} {opening.peer.key}: {opening.purpose}")
+        purpose = f"{opening.direction.value} {opening.transport.value} {opening.peer.key}: {opening.purpose}"
+        purposes.append(shorten(purpose, PURPOSE_LENGTH))
     documents = [_policy(party, rules, purposes) for party, rules, purposes in policies.values()]
     text = yaml.safe_dump_all(documents, sort_keys=False, width=120, explicit_start=True)
     return Rendered(text, tuple(dict.fromkeys(findings)))

@@ -29,7 +29,7 @@ def render(plan: Plan, role: Role | None) -> Rendered:
     """Return a file for `nft -f`: default drop both ways, established and loopback traffic, and the plan's openings."""
     needed = openings(plan, role)
     lines = [
-        f"# {plan.name}: flows of a machine with role {role}; load with: nft -f FILE",
+        f"# {shorten(plan.name, COMMENT)}: flows of a machine with role {role}; load with: nft -f FILE",
         f"table inet {TABLE}",
         f"delete table inet {TABLE}",
         f"table inet {TABLE} {{",

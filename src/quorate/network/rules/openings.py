@@ -51,10 +51,13 @@ def slug(text: str) -> str:
 
 
 def shorten(text: str, limit: int, charset: str = "") -> str:
-    """The text cut to `limit` characters, with those outside a platform's `charset` (if it has one) as blanks."""
+    """The text in one line of at most `limit` bytes; what is outside a platform's `charset` becomes a blank."""
     if charset:
         text = "".join(char if char.isascii() and (char.isalnum() or char in charset) else " " for char in text)
-    return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+    else:
+        text = "".join(char if char.isprintable() else " " for char in text)
+    raw = text.encode()
+    return text if len(raw) <= limit else raw[: limit - 3].decode(errors="ignore").rstrip() + "..."
 
 
 def openings(plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network, ...] = ()) -> tuple[Opening, ...]:
@@ -72,9 +75,14 @@ def openings(plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network,
         order = "0" if direction is Direction.INGRESS else "1"
         return order, flow.local(direction).key, flow.peer(direction).key, flow.transport.value
 
+    def order(pair: tuple[Direction, PlannedFlow]) -> tuple[object, ...]:
+        # The output lives in version control, so nothing of it hangs on the order in which a plan was made.
+        _, flow = pair
+        return *ends(pair), flow.ports, flow.flow, flow.purpose
+
     found: list[Opening] = []
-    for _, group in groupby(sorted(wanted, key=ends), key=ends):
-        pairs = list(dict.fromkeys(group))
+    for _, group in groupby(sorted(dict.fromkeys(wanted), key=order), key=ends):
+        pairs = list(group)
         direction, first = pairs[0]
         for flows in _overlapping(flow for _, flow in pairs):
             ports = merge(ports for flow in flows for ports in flow.ports)
@@ -99,11 +107,18 @@ def _share(one: PlannedFlow, other: PlannedFlow) -> bool:
     return any(mine.overlaps(theirs) for mine in one.ports for theirs in other.ports)
 
 
+def machines(plan: Plan, role: Role | None = None) -> tuple[Party, ...]:
+    """Return the parties of the plan that carry rules, sorted by key."""
+    roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
+    return tuple(party for party in plan.parties if party.role in roles)
+
+
 def left_out(plan: Plan, role: Role | None = None) -> tuple[Finding, ...]:
     """Return a finding for each flow that no rule can be written for; 0.0.0.0/0 would be the alternative."""
     roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
     found = []
-    for flow in dict.fromkeys(flow for local in roles for _, flow in plan.seen_by(local) if not flow.known):
+    unknown_ends = {flow for local in roles for _, flow in plan.seen_by(local) if not flow.known}
+    for flow in sorted(unknown_ends, key=lambda flow: (flow.key, flow.transport, flow.ports)):
         unknown = flow.source if not flow.source.known else flow.destination
         found.append(
             Finding(
