@@ -19,6 +19,7 @@ from typer._click.core import Context
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from quorate.agent.config import AgentConfig
 from quorate.cli.app import COMMANDS, root
 from quorate.cli.exits import Exit
 from quorate.client import settings
@@ -66,7 +67,7 @@ def _keys(prefix: str, model: Any) -> list[str]:
     schema = model.model_json_schema()
     for name, key in schema["properties"].items():
         kind = _type(key, schema.get("$defs", {}))
-        default = "required" if name in schema.get("required", []) else f"`{_default(key)}`"
+        default = "required" if name in schema.get("required", []) else _default(key)
         rows.append(f"| `{prefix}{name}` | {kind} | {default} | {key.get('description', '')} |")
     return rows
 
@@ -74,7 +75,7 @@ def _keys(prefix: str, model: Any) -> list[str]:
 def _type(key: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "$ref" in key:
         found = definitions[key["$ref"].rpartition("/")[2]]
-        return ", ".join(f"`{word}`" for word in found["enum"]) if "enum" in found else "mapping, see below"
+        return ", ".join(f"`{word}`" for word in found["enum"]) if "enum" in found else "mapping"
     if "anyOf" in key:
         return " or ".join(_type(one, definitions) for one in key["anyOf"] if one.get("type") != "null")
     if key.get("format") == "password":
@@ -83,18 +84,20 @@ def _type(key: dict[str, Any], definitions: dict[str, Any]) -> str:
         return f"time such as `{key['examples'][0]}`"
     if key.get("type") == "object":
         return "mapping"
+    if "prefixItems" in key:
+        return f"list of {len(key['prefixItems'])} numbers"
     bounds = [f"{word} {key[name]}" for name, word in (("minimum", "from"), ("maximum", "to")) if name in key]
     names = {"integer": "number", "array": "list of words, or a text for the shell", "boolean": "true or false"}
     return " ".join([names.get(key.get("type", ""), "text"), *bounds])
 
 
 def _default(key: dict[str, Any]) -> str:
-    value = key.get("default", {})
+    value = key.get("default", {} if key.get("type") == "object" else None)
     if value is None:
-        return "none"
+        return ""
     if isinstance(value, bool | dict):
-        return json.dumps(value)
-    return format_duration(value) if isinstance(value, float) else str(value)
+        return f"`{json.dumps(value)}`"
+    return f"`{format_duration(value) if isinstance(value, float) else value}`"
 
 
 def master_file() -> str:
@@ -206,7 +209,20 @@ def environment() -> str:
     return "\n".join(page) + "\n"
 
 
+def agent_file() -> str:
+    """Every key of agent.yaml, with the variable that stands for it."""
+    page = [
+        MADE,
+        "# agent.yaml\n",
+        "It is `--config`, else `$QUORATE_CONFIG`, else `/etc/quorate/agent.yaml`, and may be left out: what people set",
+        "most is a flag of `quorate agent`, and every key is a variable, as `QUORATE_AGENT_STATE_DIR` is; `QUORATE_MASTER`,",
+        "`QUORATE_TOKEN` and `QUORATE_CA` are taken as well. Flag beats environment beats file.\n",
+    ]
+    return "\n".join([*page, *_keys("", AgentConfig)]) + "\n"
+
+
 PAGES = {
+    "agent-file.md": agent_file,
     "commands.md": commands,
     "job-file.md": job_file,
     "exit-codes.md": exit_codes,

@@ -68,21 +68,29 @@ def default_state_dir(environment: Mapping[str, str] = os.environ) -> Path:
 class AgentConfig(_Section):
     """All of `agent.yaml`; every key is a flag or a variable `QUORATE_…` as well."""
 
-    name: AgentName = Field(default_factory=lambda: re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63])
+    name: AgentName = Field(
+        default_factory=lambda: re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63],
+        description="The agent's name in the cluster; by default the host's.",
+    )
     master: str = Field(description="URL of the master, such as https://10.0.0.2:8443.")
     token: SecretStr | None = Field(None, description="Join token; needed once.")
     ca_file: Path | None = Field(None, description="PEM of the authority that signed the master's certificate.")
-    state_dir: Path = Field(default_factory=default_state_dir)
+    state_dir: Path = Field(
+        default_factory=default_state_dir,
+        description="Its key and its members' files; /var/lib/quorate/agent as root, else below the XDG state folder.",
+    )
     pool: Name | None = Field(None, description="The pool to join; by default the join token's.")
     advertise_address: str | None = Field(None, description="Where members of other agents reach this one's.")
-    labels: dict[LabelText, LabelText] = Field(default_factory=dict)
+    labels: dict[LabelText, LabelText] = Field(default_factory=dict, description="Jobs may ask for them.")
     slots: int | None = Field(None, ge=0, le=MAX_SLOTS, description="CPU slots instead of what is found.")
     fake_slots: int | None = Field(
         None, ge=0, le=MAX_SLOTS, description="Slots that stand for accelerators, for tests."
     )
     lease_ports: tuple[int, int] | None = Field(None, description="First and last port that members may lease here.")
-    members_as: MembersAs = MembersAs.AUTO
-    users: Users = Users()
+    members_as: MembersAs = Field(
+        MembersAs.AUTO, description="Each allocation under a user of its own, or as the agent; auto: the first as root."
+    )
+    users: Users = Field(Users(), description="Whom members run as where each allocation has a user of its own.")
     environment: dict[str, str] = Field(default_factory=dict, description="Variables of every member on this machine.")
 
     @field_validator("master")

@@ -21,7 +21,7 @@ def bar_text(done: float, total: float) -> str:
 class Bar:
     """Shows how far something is, on a terminal, once it has taken half a second."""
 
-    def __init__(self, title: str, total: float) -> None:
+    def __init__(self, title: str, total: float = 0) -> None:
         self.title = title
         self.total = total
         self.started = time.monotonic()
@@ -30,8 +30,9 @@ class Bar:
     def __enter__(self) -> Bar:
         return self
 
-    def at(self, done: float) -> None:
-        """Tells how much is done."""
+    def at(self, done: float, total: float | None = None) -> None:
+        """Tells how much is done, and of how much if that is known only now."""
+        self.total = self.total if total is None else total
         now = time.monotonic()
         if sys.stderr.isatty() and now - self.started > PATIENCE and now - self.shown > 0.1:
             self.shown = now

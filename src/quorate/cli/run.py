@@ -193,8 +193,9 @@ def _with_context(client: Client, loaded: LoadedJob) -> Any:
     from quorate.cli.progress import Bar
     from quorate.client.context import packed
 
-    with packed(loaded.context) as context:
-        with Bar(f"sending {loaded.context.name}", context.packed_bytes) as bar:
+    name = loaded.context.name
+    with Bar(f"packing {name}") as bar, packed(loaded.context, bar.at) as context:
+        with Bar(f"sending {name}", context.packed_bytes) as bar:
             sent = client.upload(context, bar.at)
         if sent:
             note(f"sent {loaded.context}: {context.files} files, {size(context.packed_bytes)}")

@@ -76,12 +76,15 @@ _IGNORE_HINT = f"name what the job does not need in {IGNORE_FILE}; large data be
 
 
 @contextlib.contextmanager
-def packed(folder: Path) -> Iterator[PackedContext]:
+def packed(folder: Path, told: Callable[[int, int], None] | None = None) -> Iterator[PackedContext]:
     """Packs `folder` into a temporary tar.gz that is gone when the block ends.
+
+    `told` hears how many bytes are packed, and of how many.
 
     Times, owners and the gzip header are fixed, so the digest depends on names, contents, modes and links alone.
     """
     entries = list_context(folder)
+    done, total = 0, sum(entry.size for entry in entries)
     with tempfile.NamedTemporaryFile(prefix="quorate-context-", suffix=".tar.gz") as file:
         # The fastest level that is worth it: source code packs well at once, and the rest does not pack at all.
         with (
@@ -90,6 +93,9 @@ def packed(folder: Path) -> Iterator[PackedContext]:
         ):
             for entry in entries:
                 _add(archive, entry)
+                done += entry.size
+                if told:
+                    told(done, total)
         size = file.tell()
         if size > MAX_PACKED_BYTES:
             raise ContextRefused(
@@ -100,7 +106,7 @@ def packed(folder: Path) -> Iterator[PackedContext]:
         file.flush()
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        yield PackedContext(digest, Path(file.name), size, len(entries), sum(entry.size for entry in entries))
+        yield PackedContext(digest, Path(file.name), size, len(entries), total)
 
 
 def chunks(file: IO[bytes], told: Callable[[int], None] | None, size: int = 256 * 1024) -> Iterator[bytes]:
