@@ -214,9 +214,9 @@ def agent_file() -> str:
     page = [
         MADE,
         "# agent.yaml\n",
-        "It is `--config`, else `$QUORATE_CONFIG`, else `/etc/quorate/agent.yaml`, and may be left out: what people set",
-        "most is a flag of `quorate agent`, and every key is a variable, as `QUORATE_AGENT_STATE_DIR` is; `QUORATE_MASTER`,",
-        "`QUORATE_TOKEN` and `QUORATE_CA` are taken as well. Flag beats environment beats file.\n",
+        "It is `--config`, else `$QUORATE_CONFIG`, else `/etc/quorate/agent.yaml`, and may be left out: what people",
+        "set most is a flag of `quorate agent`, and every key is a variable, such as `QUORATE_AGENT_STATE_DIR`;",
+        "`QUORATE_MASTER`, `QUORATE_TOKEN` and `QUORATE_CA` are taken as well. Flag beats environment beats file.\n",
     ]
     return "\n".join([*page, *_keys("", AgentConfig)]) + "\n"
 
