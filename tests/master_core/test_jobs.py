@@ -396,3 +396,14 @@ def test_old_final_jobs_are_forgotten_with_all_that_belongs_to_them() -> None:
     forgotten = [effect for effect in cluster.effects if isinstance(effect, fx.JobForgotten)]
     assert [effect.job for effect in forgotten] == jobs[:2]
     assert cluster.apply(ev.JobCancelRequested, job=jobs[0], by="ann") != fx.Done()
+
+
+def test_a_job_that_restarts_over_and_over_remembers_its_newest_attempts() -> None:
+    cluster = Cluster(Settings(keep_attempts=3))
+    a = cluster.agent("a")
+    job = cluster.submit(restarts=10)
+    for attempt in range(1, 8):
+        a.says(exited(f"{job}-{attempt}.0.1", 1))
+    assert [allocation.attempt for allocation in cluster.state.attempts_of(cluster.job(job))] == [6, 7, 8]
+    assert {member.allocation for member in cluster.state.members.values()} == {f"{job}-{n}" for n in (6, 7, 8)}
+    assert set(cluster.state.tallies) == {f"{job}-{n}" for n in (6, 7, 8)}

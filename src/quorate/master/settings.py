@@ -43,7 +43,7 @@ class Settings:
     #: Final jobs beyond either are forgotten, oldest first.
     keep_jobs: int = 10_000
     keep_jobs_s: float = 30 * 86_400.0
-    #: Attempts whose members are still shown.
+    #: Attempts of one job that are still shown with their members.
     keep_attempts: int = 10
     queue_limit: int = 100_000
     #: Pools by name with their policy. A pool also exists once an agent has joined it.

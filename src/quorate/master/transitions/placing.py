@@ -9,6 +9,7 @@ from quorate.master.state import State
 from quorate.master.transitions.draft import Draft
 from quorate.master.transitions.leases import lease_ports
 from quorate.master.transitions.maintenance import ADOPTED
+from quorate.master.transitions.retention import forget_attempts
 from quorate.model.ids import AgentId, JobId, allocation_id, member_id, member_name
 from quorate.model.job import JobSpec
 from quorate.model.messages import PlannedMember
@@ -135,6 +136,7 @@ def place(draft: Draft, job: JobRecord, agents: Sequence[str], entropy: bytes) -
         waited_s=job.waited_s + job.queued.until(draft.stamp),
         reason="",
     )
+    forget_attempts(draft, job)
     state.due(draft.now + spec.start_timeout + state.settings.start_margin_s, "starting", allocation)
     return None
 

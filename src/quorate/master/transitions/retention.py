@@ -29,16 +29,22 @@ def forget_old(draft: Draft) -> None:
     for job in old:
         allocations = tuple(allocation.id for allocation in state.attempts_of(job))
         for allocation in list(state.attempts_of(job)):
-            forget_members(draft, allocation)
-            draft.drop(AllocationRecord, allocation.id)
+            _forget(draft, allocation)
         draft.drop(JobRecord, job.id)
         draft.drop(SpecRecord, job.id)
         draft.jobs.pop(job.id, None)
         draft.follow(JobForgotten(job.id, allocations))
 
 
-def forget_members(draft: Draft, allocation: AllocationRecord) -> None:
-    """Drops the member records of an attempt that are held no more."""
+def forget_attempts(draft: Draft, job: JobRecord) -> None:
+    """Forgets the oldest attempts of a job that restarts over and over; its history still tells of them."""
+    attempts = list(draft.state.attempts_of(job))
+    for allocation in attempts[: -draft.state.settings.keep_attempts]:
+        if all(member.released for member in draft.state.members_of(allocation)):
+            _forget(draft, allocation)
+
+
+def _forget(draft: Draft, allocation: AllocationRecord) -> None:
     for member in list(draft.state.members_of(allocation)):
-        if member.released:
-            draft.drop(MemberRecord, member.id)
+        draft.drop(MemberRecord, member.id)
+    draft.drop(AllocationRecord, allocation.id)
