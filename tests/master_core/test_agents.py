@@ -405,3 +405,21 @@ def test_an_agent_hears_what_it_should_have_before_it_hears_that_it_is_trusted(c
     cluster.submit()
     kinds = [type(message).__name__ for message in a.inbox]
     assert kinds.index("HeartbeatAck") > len(kinds) - 1 - kinds[::-1].index("Desired")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"labels": {f"k{n}": "v" for n in range(100)}}, "100 labels"),
+        ({"labels": {"k": "v" * 1000}}, "256 characters"),
+        ({"lease_ports": (30000, 20000)}, "no range of ports"),
+        ({"lease_ports": (60000, 70000)}, "no range of ports"),
+    ],
+)
+def test_a_hello_out_of_all_bounds_is_refused(cluster: Cluster, changed: dict[str, object], said: str) -> None:
+    a = cluster.agent("a")
+    a.drop()
+    a.connect(**changed)
+    assert a.refused is not None
+    assert said in a.refused.sentence
+    assert a.refused.final

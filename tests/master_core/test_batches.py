@@ -9,8 +9,10 @@ from quorate.master import events as ev
 from quorate.master import transitions
 from quorate.master.settings import Settings
 from quorate.master.store import StoreFenced
+from quorate.master.transitions import timers
 from quorate.model.job import JobSpec
 from quorate.model.messages import Desired
+from quorate.model.state import JobState
 
 from .cluster import Cluster, fresh_entropy, running
 
@@ -107,3 +109,27 @@ def test_an_idle_core_has_nothing_to_seal(cluster: Cluster) -> None:
     assert not cluster.core.idle
     cluster.turn()
     assert cluster.core.idle
+
+
+def test_a_deadline_that_cannot_be_handled_does_not_hold_the_others_up(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = cluster.agent("a", slots=2)
+    first, second = (cluster.submit(start_timeout=60.0) for _ in range(2))
+    not_started = timers._not_started
+
+    def breaks(draft: Any, key: str) -> None:
+        if key == f"{first}-1":
+            raise RuntimeError("a bug")
+        not_started(draft, key)
+
+    monkeypatch.setattr(timers, "_not_started", breaks)
+    cluster.now += 80
+    a.beat()
+    with pytest.raises(RuntimeError):
+        cluster.apply(ev.Ticked)
+    assert cluster.job(second).state is JobState.STOPPING
+    monkeypatch.undo()
+    cluster.now += 40
+    cluster.apply(ev.Ticked)
+    assert cluster.job(first).state is JobState.STOPPING

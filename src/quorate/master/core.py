@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from quorate.master import transitions
 from quorate.master.effects import Answer, CloseLink, Effect, JobChanged
-from quorate.master.events import Event, Opened, ScheduleDue
+from quorate.master.events import DeadlineCame, Event, Opened, ScheduleDue, Ticked
 from quorate.master.records import (
     AgentRecord,
     AllocationRecord,
@@ -52,6 +52,9 @@ _ORDER: tuple[type[Record], ...] = (
     MemberRecord,
     JobRecord,
 )
+
+#: A deadline whose handling failed (a bug) is looked at again after so long.
+_AFTER_FAILURE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,25 @@ class Core:
 
     def apply(self, event: Event) -> Answer | None:
         """Takes one event in. The answer (None for events nobody waits on) holds once the batch is committed."""
+        if isinstance(event, Ticked):
+            self._tick(event)
+            return None
+        return self._apply(event)
+
+    def _tick(self, event: Ticked) -> None:
+        failed: Exception | None = None
+        for deadline in self.state.take_due(event.now):
+            came = DeadlineCame(now=event.now, wall=event.wall, what=deadline.what, key=deadline.key)
+            try:
+                self._apply(came)
+            except Exception as error:
+                # It is tried again, and the others come true meanwhile.
+                self.state.due(event.now + _AFTER_FAILURE_S, deadline.what, deadline.key)
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _apply(self, event: Event) -> Answer | None:
         draft, answer = transitions.apply(self.state, event)
         self._changes += (c for c in draft.changes if (c.record if isinstance(c, Put) else c.kind).durable)
         for effect in draft.effects:

@@ -170,6 +170,13 @@ class Ticked(Event, frozen=True, kw_only=True):
     """Time passed: deadlines that are due fire. Due at `Core.wake_at`, and harmless at any other time."""
 
 
+class DeadlineCame(Event, frozen=True, kw_only=True):
+    """One deadline fires. Core makes it from Ticked, each on its own: one that fails does not hold others up."""
+
+    what: str
+    key: str
+
+
 class Opened(Event, frozen=True, kw_only=True):
     """A master has taken over: every deadline starts anew. Core makes it."""
 
@@ -178,6 +185,3 @@ class ScheduleDue(Event, frozen=True, kw_only=True):
     """Place what can be placed. Core makes it when something relevant changed; nobody else needs to."""
 
     entropy: bytes
-
-
-FromAgent = AgentDisconnected | AgentHeartbeat | AgentReported | AgentRegressed | AgentHeldLease

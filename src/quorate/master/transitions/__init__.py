@@ -17,13 +17,13 @@ from quorate.master.events import (
     AgentResumed,
     AgentRevoked,
     BackupTaken,
+    DeadlineCame,
     Event,
     JobCancelRequested,
     JobSubmitted,
     Opened,
     PlannedStop,
     ScheduleDue,
-    Ticked,
     TokenCreated,
     TokenRevoked,
 )
@@ -50,7 +50,7 @@ _HANDLERS: dict[type[Event], Callable[[Draft, Any], Answer | None]] = {
     AgentRegressed: links.regress,
     AgentHeldLease: maintenance.lease_held,
     Opened: timers.opened,
-    Ticked: timers.tick,
+    DeadlineCame: timers.fire,
     ScheduleDue: placing.schedule,
 }
 

@@ -17,10 +17,15 @@ from quorate.model.messages import (
     Seen,
     Welcome,
 )
+from quorate.model.ports import LAST_PORT
 from quorate.model.state import JobState, MemberState
 
 #: How many findings of an agent are kept.
 _FINDINGS = 100
+# What an agent may say of itself.
+_MOST_SLOTS = 1024
+_MOST_LABELS = 64
+_LONGEST_TEXT = 256
 
 
 def connect(draft: Draft, event: AgentConnected) -> None:
@@ -102,8 +107,8 @@ def _refusal(draft: Draft, event: AgentConnected) -> Refuse | None:
             f"agent {agent} ({hello.version}) speaks protocol {hello.protocol}, this master ({__version__}) "
             f"{OLDEST_PROTOCOL} to {PROTOCOL}: upgrade the {'agent' if late else 'master'}",
         )
-    if len(hello.slots) != len({slot.index for slot in hello.slots}):
-        return Refuse("AGENT-SLOTS", f"agent {agent} names a slot twice", final=True)
+    if (wrong := _out_of_bounds(hello)) is not None:
+        return Refuse("AGENT-UNFIT", f"agent {agent} {wrong}", final=True)
     other = live.link is not None and live.link != event.link and live.instance != hello.instance
     fresh = other and draft.now - live.heard <= state.settings.link_live_s
     # Two machines with one name: the second must not pass for the first one after a reboot.
@@ -118,6 +123,22 @@ def _refusal(draft: Draft, event: AgentConnected) -> Refuse | None:
             "AGENT-DUPLICATE",
             f"agent {agent} is connected from another process or machine; stop one of them, or join under another name",
         )
+    return None
+
+
+def _out_of_bounds(hello: Hello) -> str | None:
+    """What in a hello is beyond all that an agent may say of itself."""
+    if len(hello.slots) > _MOST_SLOTS:
+        return f"has {len(hello.slots)} slots; at most {_MOST_SLOTS} are taken"
+    if len({slot.index for slot in hello.slots}) != len(hello.slots):
+        return "names a slot twice"
+    if len(hello.labels) > _MOST_LABELS:
+        return f"has {len(hello.labels)} labels; at most {_MOST_LABELS} are taken"
+    texts = (hello.boot, hello.host, hello.address, hello.instance, *hello.labels, *hello.labels.values())
+    if max(map(len, texts)) > _LONGEST_TEXT:
+        return f"says more than {_LONGEST_TEXT} characters where a name belongs"
+    if hello.lease_ports is not None and not 0 < hello.lease_ports[0] <= hello.lease_ports[1] <= LAST_PORT:
+        return f"offers ports {hello.lease_ports[0]} to {hello.lease_ports[1]}, which is no range of ports"
     return None
 
 

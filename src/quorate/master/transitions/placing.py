@@ -20,6 +20,8 @@ from quorate.scheduling.types import View
 
 #: When no port was free and nobody knows when one will be.
 _ASK_AGAIN_S = 5.0
+#: A pass that asks for another one at once is not to keep the master busy.
+_LEAST_RECHECK_S = 0.1
 
 
 def scheduler_view(state: State, now: float) -> View:
@@ -75,7 +77,7 @@ def schedule(draft: Draft, event: ScheduleDue) -> None:
     before, state.reservations = state.reservations, decisions.reservations
     looks = [earlier] if earlier is not None else []
     if decisions.recheck_in_s is not None:
-        looks.append(draft.now + decisions.recheck_in_s)
+        looks.append(draft.now + max(decisions.recheck_in_s, _LEAST_RECHECK_S))
     held = {reservation.job: reservation for reservation in before}
     for placed in decisions.placements:
         refusal = place(draft, draft.job(placed.job), placed.agents, event.entropy)

@@ -16,6 +16,8 @@ _ORDER = {
     MemberState.STOPPING: 3,
 }
 _LONGEST_REASON = 2048
+_LONGEST_TAIL = 4096
+_MOST_STRAYS = 10_000
 
 
 def observe(draft: Draft, agent: str, statuses: Iterable[MemberStatus], *, all_of_them: bool = False) -> None:
@@ -36,7 +38,7 @@ def observe(draft: Draft, agent: str, statuses: Iterable[MemberStatus], *, all_o
             # It may be one that has just been dropped: then it is final, and nothing of it is left but its log.
             if state.final:
                 strays.pop(status.member, None)
-            elif record is None or all_of_them:
+            elif (record is None or all_of_them) and len(strays) < _MOST_STRAYS:
                 strays[status.member] = None
             continue
         moved[record.job] = None
@@ -76,7 +78,7 @@ def _end(draft: Draft, record: MemberRecord, status: MemberStatus, state: Member
         state=state,
         exit_code=outcome.code if outcome else None,
         signal=outcome.signal if outcome else None,
-        tail=outcome.tail if outcome else "",
+        tail=outcome.tail[-_LONGEST_TAIL:] if outcome else "",
         reason=status.reason[:_LONGEST_REASON],
         code=status.code[:64],
         echo=status.echo,

@@ -1,10 +1,12 @@
 """What is forgotten, and when: old final jobs, and the members of attempts that nobody looks at any more."""
 
 from quorate.master.effects import JobForgotten
-from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, SpecRecord
+from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, SpecRecord, TokenRecord
 from quorate.master.transitions.draft import Draft
 
 EVERY_S = 600.0
+#: A token that has expired is still listed for so long, so that people see why it no longer opens anything.
+EXPIRED_S = 7 * 86_400.0
 #: Jobs forgotten in one event at most, so that a changed setting does not make one enormous transaction.
 _AT_ONCE = 500
 
@@ -26,6 +28,8 @@ def forget_old(draft: Draft) -> None:
             break
         if all(m.released for a in state.attempts_of(job) for m in state.members_of(a)):
             old.append(job)
+    for token in [t for t in state.tokens.values() if t.expires_wall and draft.stamp.wall > t.expires_wall + EXPIRED_S]:
+        draft.drop(TokenRecord, token.id)
     for job in old:
         allocations = tuple(allocation.id for allocation in state.attempts_of(job))
         for allocation in list(state.attempts_of(job)):

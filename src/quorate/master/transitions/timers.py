@@ -1,6 +1,6 @@
 """Deadlines: every state that is not to last has one, and each looks at the records before it acts."""
 
-from quorate.master.events import Opened, Ticked
+from quorate.master.events import DeadlineCame, Opened
 from quorate.master.records import Ending, EndingKind
 from quorate.master.transitions import endings, links, maintenance, retention, silence
 from quorate.master.transitions.draft import Draft
@@ -34,30 +34,28 @@ def opened(draft: Draft, event: Opened) -> None:
     retention.forget_old(draft)
 
 
-def tick(draft: Draft, event: Ticked) -> None:
-    """Fires what is due."""
-    for deadline in draft.state.take_due(draft.now):
-        key = deadline.key
-        match deadline.what:
-            case "silence":
-                silence.look(draft, key)
-            case "starting":
-                _not_started(draft, key)
-            case "runtime":
-                _ran_out(draft, key)
-            case "stopping":
-                allocation = draft.state.allocations.get(key)
-                if allocation is not None:
-                    endings.overdue(draft, allocation)
-            case "duplicate":
-                links.duplicate_over(draft, key)
-            case "stop":
-                maintenance.check_stop(draft)
-            case "retention":
-                retention.forget_old(draft)
-                draft.state.due(draft.now + retention.EVERY_S, "retention")
-            case what:
-                raise AssertionError(f"nobody knows the deadline {what}")
+def fire(draft: Draft, event: DeadlineCame) -> None:
+    """Looks at what a deadline was set for."""
+    match event.what:
+        case "silence":
+            silence.look(draft, event.key)
+        case "starting":
+            _not_started(draft, event.key)
+        case "runtime":
+            _ran_out(draft, event.key)
+        case "stopping":
+            allocation = draft.state.allocations.get(event.key)
+            if allocation is not None:
+                endings.overdue(draft, allocation)
+        case "duplicate":
+            links.duplicate_over(draft, event.key)
+        case "stop":
+            maintenance.check_stop(draft)
+        case "retention":
+            retention.forget_old(draft)
+            draft.state.due(draft.now + retention.EVERY_S, "retention")
+        case what:
+            raise AssertionError(f"nobody knows the deadline {what}")
 
 
 def _not_started(draft: Draft, key: str) -> None:
