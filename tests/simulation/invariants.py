@@ -15,6 +15,7 @@ SLOT_TWICE = "no slot given twice"
 PORT_TWICE = "no port given twice"
 GANG_SPLIT = "no gang split"
 STARTED_TWICE = "no member started twice"
+RAN_TWICE = "a job without restarts runs once"
 TWO_GANGS = "no two gangs of one job alive"
 JOB_LOST = "no accepted job lost"
 FINAL_CHANGED = "a final job never changes"
@@ -39,6 +40,8 @@ class Invariants:
     def __init__(self) -> None:
         self.machines: list[Machine] = []
         self._started: dict[str, str] = {}
+        #: The newest allocation of each job of which a command has begun.
+        self.ran: dict[str, str] = {}
         #: Exit codes of processes that wrote one down, by member.
         self._exits: dict[str, int | None] = {}
         #: Jobs whose acceptance (cancellation) somebody was told of.
@@ -57,6 +60,9 @@ class Invariants:
         if member in self._started:
             raise Broken(STARTED_TWICE, f"{member} on {machine.name}, before on {self._started[member]}")
         self._started[member] = machine.name
+        ran = self.ran.get(spec.job, spec.allocation)
+        if spec.stop_after_s is None and ran != spec.allocation:
+            raise Broken(RAN_TWICE, f"{member} starts on {machine.name} after {ran} ran")
         if spec.allocation not in self.committed:
             raise Broken(NOT_COMMITTED, f"{member} on {machine.name}")
         planned = spec.members[split_member(member)[1]]  # type: ignore[arg-type]
@@ -78,6 +84,10 @@ class Invariants:
                     raise Broken(
                         TWO_GANGS, f"{member} starts on {machine.name}, {other.member} lives on {elsewhere.name}"
                     )
+
+    def runs(self, process: "Process") -> None:
+        """A member's command has begun."""
+        self.ran[process.spec.job] = process.spec.allocation
 
     def ended(self, process: "Process") -> None:
         """A process ended and its shim wrote down how."""

@@ -347,6 +347,7 @@ class Machine:
             self._told(process)
             return
         process.since = self._clock()
+        self._invariants.runs(process)
         self._told(process)
         duration = self.world.random.expovariate(1 / self.mean_run_s)
         code = 0 if not self.world.chance(self.failure_rate) else self.world.random.randint(1, 255)

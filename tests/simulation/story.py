@@ -402,6 +402,8 @@ class Story:
         know, backup = self.invariants, self._backup
         # What was promised after the backup is lost with the old store; users ask again.
         know.accepted, know.cancelled, know.final = backup.accepted, backup.cancelled, backup.final
+        # So is what ran meanwhile: a job that the backup has in line is in line again.
+        know.ran.clear()
         for order in self.orders:
             order.cancel_done = order.cancel_done and order.job in know.cancelled
             if order.job not in know.accepted:

@@ -178,6 +178,11 @@ BUGS: dict[str, tuple[str | None, Theme | None, Plant]] = {
         Theme.FREEZE,
         _replace(agent_core.Core, "_is_late", lambda _: lambda agent, member, now: False),
     ),
+    "a job without restarts is placed again": (
+        inv.RAN_TWICE,
+        None,
+        _replace(endings, "will_restart", lambda _: lambda draft, job, ending: ending.kind != "cancelled"),
+    ),
     "a submission is answered before it is durable": (
         inv.JOB_LOST,
         Theme.MASTER,

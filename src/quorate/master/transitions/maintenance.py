@@ -98,7 +98,9 @@ def adopt(draft: Draft, event: Adopted) -> Answer:
         if job.state is JobState.STARTING:
             # Nobody knows how this start went on after the backup: what is not running yet must not be started now.
             reason = "the store went back to a time when the attempt was just starting"
-            endings.end(draft, job, Ending(kind=EndingKind.PLATFORM, reason=reason, exit_code=endings.PLATFORM_CODE))
+            # Perhaps it ran in the time that was lost: one that may run only once has had its chance.
+            kind = EndingKind.PLATFORM if state.specs[key].spec.may_restart else EndingKind.DEADLINE
+            endings.end(draft, job, Ending(kind=kind, reason=reason, exit_code=endings.PLATFORM_CODE))
     for agent in sorted(state.regressed):
         live = draft.live(agent)
         if live.link is not None:
