@@ -3,7 +3,7 @@
 import asyncio
 
 from quorate.master.admission import BURST, LONGEST_RETRY_S, LONGEST_WAIT_S, RATE, Admission
-from quorate.master.link import MAX_QUEUED_BYTES, Outgoing
+from quorate.master.outgoing import MAX_QUEUED_BYTES, Outgoing
 from quorate.model.messages import Desired, HeartbeatAck
 
 

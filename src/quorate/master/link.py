@@ -1,7 +1,7 @@
 """The agents' links: who may open one, what comes in becomes an event, what goes out waits in a bounded queue.
 
 These are raw ASGI applications: five thousand idle links cost what the server itself costs for them, and no framework
-stands between a heartbeat and its acknowledgement (docs/decisions/agent-links.md).
+stands between a heartbeat and its acknowledgement (docs/decisions/0002).
 """
 
 import asyncio
@@ -10,12 +10,11 @@ import json
 import logging
 import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from quorate.master.acks import Acks, Unsynced
 from quorate.master.admission import Admission
 from quorate.master.auth import Failures, agent_of, bearer
 from quorate.master.events import (
@@ -26,9 +25,10 @@ from quorate.master.events import (
     AgentRegressed,
     AgentReported,
 )
-from quorate.master.logs import MAX_CHUNK_BYTES, LogGap, LogStore, NoLog
+from quorate.master.logs import MAX_CHUNK_BYTES, LogStore
+from quorate.master.outgoing import GOING_AWAY, POLICY, Outgoing, Receive, Scope, Send, run_until_either_ends
 from quorate.master.writer import Writer, now
-from quorate.model.ids import AgentId, MemberId
+from quorate.model.ids import AgentId
 from quorate.model.messages import (
     MAX_MESSAGE_BYTES,
     OLDEST_PROTOCOL,
@@ -37,7 +37,6 @@ from quorate.model.messages import (
     Heartbeat,
     Hello,
     LeaseHeld,
-    LogAck,
     LogChunk,
     LogRefuse,
     MasterMessage,
@@ -52,9 +51,6 @@ from quorate.model.problem import Problem
 
 log = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 CONTROL_PATH: Final = "/agent/v1/control"
 LOGS_PATH: Final = "/agent/v1/logs"
@@ -63,18 +59,6 @@ LOGS_PATH: Final = "/agent/v1/logs"
 HELLO_TIMEOUT_S: Final = 10.0
 #: A link that says nothing for so many heartbeats is closed; its agent is declared silent by other timers.
 SILENT_HEARTBEATS: Final = 6
-#: Bytes that may wait for one agent; a slower one is dropped and starts over with a hello.
-MAX_QUEUED_BYTES: Final = 4 * MAX_MESSAGE_BYTES
-#: Log bytes of one agent that may wait for the disk: beyond it nothing more is read from its link.
-MAX_UNSYNCED_BYTES: Final = 4 * 1024 * 1024
-#: The same over all agents: beyond it each may have one chunk under way, which matters while the disk is full.
-MAX_UNSYNCED_IN_ALL_BYTES: Final = 256 * 1024 * 1024
-
-#: A peer that does not take the reason why its link ends has so long.
-LAST_WORDS_S: Final = 5.0
-
-#: WebSocket close codes (RFC 6455 and the registry of IANA).
-_GOING_AWAY, _POLICY, _TRY_LATER = 1001, 1008, 1013
 
 
 class _AnyHello(msgspec.Struct, tag="hello", tag_field="t"):
@@ -85,48 +69,6 @@ class _AnyHello(msgspec.Struct, tag="hello", tag_field="t"):
 
 
 _any_hello = msgspec.msgpack.Decoder(_AnyHello)
-
-
-class Outgoing:
-    """What waits to be sent on one link. Bounded: beyond MAX_QUEUED_BYTES the link is given up."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque()
-        self._bytes = 0
-        self._wake = asyncio.Event()
-        self.closing = False
-        self.close_code = 1000
-
-    def put(self, message: MasterMessage) -> None:
-        """Queues a message; on a link that is closing it is swallowed."""
-        if self.closing:
-            return
-        data = encode(message)
-        self._bytes += len(data)
-        self._waiting.append(data)
-        self._wake.set()
-        if self._bytes > MAX_QUEUED_BYTES:
-            self._waiting.clear()
-            self.close(_TRY_LATER)
-
-    def close(self, code: int) -> None:
-        """Lets what is queued go out, then ends the link."""
-        self.closing = True
-        self.close_code = code
-        self._wake.set()
-
-    async def pump(self, send: Send) -> None:
-        """Sends until closed."""
-        while True:
-            while self._waiting:
-                data = self._waiting.popleft()
-                await send({"type": "websocket.send", "bytes": data})
-                self._bytes -= len(data)
-            if self.closing:
-                await send({"type": "websocket.close", "code": self.close_code})
-                return
-            self._wake.clear()
-            await self._wake.wait()
 
 
 class Control:
@@ -152,7 +94,7 @@ class Links:
         self._control: dict[int, Control] = {}
         self._log_links: set[Outgoing] = set()
         self._admission = Admission()
-        self._unsynced = _Unsynced()
+        self._unsynced = Unsynced()
         self._stopping = False
 
     # --- what the core wants ---------------------------------------------------------------------------------
@@ -169,7 +111,7 @@ class Links:
         if link is not None:
             if refuse is not None:
                 link.out.put(refuse)
-            link.out.close(_POLICY if refuse is not None else _GOING_AWAY)
+            link.out.close(POLICY if refuse is not None else GOING_AWAY)
 
     @property
     def connected(self) -> int:
@@ -180,9 +122,9 @@ class Links:
         """The master stops: every link ends in order, new ones are sent away."""
         self._stopping = True
         for link in list(self._control.values()):
-            link.out.close(_GOING_AWAY)
+            link.out.close(GOING_AWAY)
         for out in list(self._log_links):
-            out.close(_GOING_AWAY)
+            out.close(GOING_AWAY)
 
     async def close_silent(self) -> None:
         """Closes links on which nothing came for too long, for ever: for a task of its own."""
@@ -192,7 +134,7 @@ class Links:
             for link in list(self._control.values()):
                 if link.heard < horizon:
                     log.info("agent %s: nothing heard for %.0f s, closing its link", link.agent, self._silence_s)
-                    link.out.close(_GOING_AWAY)
+                    link.out.close(GOING_AWAY)
 
     # --- ASGI ------------------------------------------------------------------------------------------------
 
@@ -208,7 +150,7 @@ class Links:
         self._control[link.number] = link
         self._feed(AgentConnected(now=now(), wall=time.time(), link=link.number, agent=agent, hello=hello))
         try:
-            await _run_until_either_ends(link.out, send, self._read_control(link, receive))
+            await run_until_either_ends(link.out, send, self._read_control(link, receive))
         finally:
             link.out.closing = True
             del self._control[link.number]
@@ -222,7 +164,7 @@ class Links:
         out = Outgoing()
         self._log_links.add(out)
         try:
-            await _run_until_either_ends(out, send, self._read_logs(agent, out, receive))
+            await run_until_either_ends(out, send, self._read_logs(agent, out, receive))
         finally:
             self._log_links.discard(out)
 
@@ -271,15 +213,15 @@ class Links:
                 case _:
                     kind = type(message).__name__
                     link.out.put(Refuse("UNEXPECTED", f"{kind} does not belong on a control link that has said hello"))
-                    link.out.close(_POLICY)
+                    link.out.close(POLICY)
                     return
 
     async def _read_logs(self, agent: AgentId, out: Outgoing, receive: Receive) -> None:
-        acks = _Acks(out, self._unsynced)
+        acks = Acks(out, self._unsynced)
         while (message := await _next_message(receive, out, agent)) is not None:
             if not isinstance(message, LogChunk):
                 out.put(Refuse("UNEXPECTED", f"{type(message).__name__} does not belong on a log link"))
-                out.close(_POLICY)
+                out.close(POLICY)
                 return
             record = self._writer.core.state.members.get(message.member)
             if record is None or record.agent != agent:
@@ -291,67 +233,13 @@ class Links:
                 await acks.progress()
 
 
-class _Unsynced:
-    """Log bytes of all agents that wait for the disk."""
-
-    bytes = 0
-
-
-class _Acks:
-    """Turns what the log store says into acknowledgements: one for each member however many chunks were synced."""
-
-    def __init__(self, out: Outgoing, everyones: _Unsynced) -> None:
-        self._out = out
-        self._everyones = everyones
-        self._reached: dict[MemberId, int] = {}
-        self._progress = asyncio.Event()
-        self._unsynced = 0
-
-    @property
-    def must_wait(self) -> bool:
-        """Whether nothing more may be read from the link until something is on disk."""
-        if self._everyones.bytes > MAX_UNSYNCED_IN_ALL_BYTES:
-            return self._unsynced > 0
-        return self._unsynced > MAX_UNSYNCED_BYTES
-
-    def expect(self, member: MemberId, size: int, done: "asyncio.Future[int]") -> None:
-        self._unsynced += size
-        self._everyones.bytes += size
-        done.add_done_callback(lambda finished: self._settle(member, size, finished))
-
-    async def progress(self) -> None:
-        self._progress.clear()
-        await self._progress.wait()
-
-    def _settle(self, member: MemberId, size: int, done: "asyncio.Future[int]") -> None:
-        self._unsynced -= size
-        self._everyones.bytes -= size
-        self._progress.set()
-        error = done.exception()
-        if error is None:
-            if not self._reached:
-                asyncio.get_running_loop().call_soon(self._send)
-            self._reached[member] = max(done.result(), self._reached.get(member, 0))
-        elif isinstance(error, LogGap):
-            self._out.put(LogRefuse(member, error.expected, str(error)))
-        elif isinstance(error, NoLog):
-            self._out.put(LogRefuse(member, -1, str(error)))
-        else:
-            self._out.close(_TRY_LATER)
-
-    def _send(self) -> None:
-        for member, offset in self._reached.items():
-            self._out.put(LogAck(member, offset))
-        self._reached.clear()
-
-
 async def _first_message(receive: Receive, send: Send, agent: AgentId) -> Hello | None:
     """The hello of an agent that is understood; any other is told what to do."""
     try:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
             event = await receive()
     except TimeoutError:
-        await send({"type": "websocket.close", "code": _POLICY})
+        await send({"type": "websocket.close", "code": POLICY})
         return None
     if event["type"] != "websocket.receive":
         return None
@@ -374,7 +262,7 @@ async def _first_message(receive: Receive, send: Send, agent: AgentId) -> Hello 
     if refuse is not None:
         log.warning("agent %s refused: %s", agent, refuse.sentence)
         await send({"type": "websocket.send", "bytes": encode(refuse)})
-        await send({"type": "websocket.close", "code": _POLICY})
+        await send({"type": "websocket.close", "code": POLICY})
     return hello
 
 
@@ -407,25 +295,8 @@ async def _next_message(receive: Receive, out: Outgoing, agent: AgentId) -> Agen
         except MessageError as error:
             log.warning("agent %s: %s", agent, error)
             out.put(Refuse("NO-MESSAGE", str(error)))
-    out.close(_POLICY)
+    out.close(POLICY)
     return None
-
-
-async def _run_until_either_ends(out: Outgoing, send: Send, read: Coroutine[Any, Any, None]) -> None:
-    """Reads and sends until the peer is gone, or until `out` was closed and all that waited in it has gone out."""
-    pumping = asyncio.create_task(out.pump(send))
-    reading = asyncio.create_task(read)
-    try:
-        await asyncio.wait((pumping, reading), return_when=asyncio.FIRST_COMPLETED)
-        if out.closing and not pumping.done():
-            await asyncio.wait((pumping,), timeout=LAST_WORDS_S)
-    finally:
-        pumping.cancel()
-        reading.cancel()
-        for outcome in await asyncio.gather(pumping, reading, return_exceptions=True):
-            # OSError is how a server says that the peer has gone.
-            if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
-                log.error("a link ended with %s: %s", type(outcome).__name__, outcome)
 
 
 def _problem(status: int, code: str, detail: str, hint: str = "") -> Problem:
