@@ -345,6 +345,8 @@ class Core:
                 pass
 
     def _welcome(self, link: _Link, welcome: Welcome, now: float) -> Iterator[Action]:
+        if link.welcome is not None:
+            return  # Said before on this link; since then it has moved on.
         link.welcome = welcome
         link.next_heartbeat = now + welcome.heartbeat_s
         evidence = None if self._seen is None or welcome.adopt else regression(self._seen, welcome)

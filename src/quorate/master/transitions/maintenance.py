@@ -8,7 +8,8 @@ from quorate.master.transitions.draft import Draft
 from quorate.model.messages import Lease, Refuse
 from quorate.model.state import JobState
 
-#: After an adoption attempts are numbered from so much higher that none of the lost time's numbers comes again.
+#: After an adoption attempts are numbered higher by at least this, so that none of the lost time's numbers comes again.
+#: By how much more is chance: one backup may be restored twice.
 ADOPTED_ATTEMPTS = 100
 
 #: Kept while agents may still have what only the lost time knows.
@@ -92,9 +93,10 @@ def adopt(draft: Draft, event: Adopted) -> Answer:
         return Done()
     state.adopted = True
     state.schedule_due = True
+    jump = ADOPTED_ATTEMPTS + int(state.identity.mark[:4], 16) % (50 * ADOPTED_ATTEMPTS)
     for key in list(state.unfinished):
         job = draft.job(key)
-        job = draft.tell(job, f"the store was adopted by {event.by}", next_attempt=job.next_attempt + ADOPTED_ATTEMPTS)
+        job = draft.tell(job, f"the store was adopted by {event.by}", next_attempt=job.next_attempt + jump)
         if job.state is JobState.STARTING:
             # Nobody knows how this start went on after the backup: what is not running yet must not be started now.
             reason = "the store went back to a time when the attempt was just starting"
