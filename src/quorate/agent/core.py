@@ -345,7 +345,7 @@ class Core:
                 pass
 
     def _welcome(self, link: _Link, welcome: Welcome, now: float) -> Iterator[Action]:
-        if link.welcome is not None:
+        if link.welcome is not None and not (link.regressed and welcome.adopt):
             return  # Said before on this link; since then it has moved on.
         link.welcome = welcome
         link.next_heartbeat = now + welcome.heartbeat_s
