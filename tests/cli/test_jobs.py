@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import stat
 from pathlib import Path
@@ -182,6 +183,14 @@ def test_one_member_alone_can_be_read(cluster: Quorate) -> None:
     assert cluster("job", "logs", job, "--member", "sub1").out == "1\n"
     lines = [json.loads(line) for line in cluster("job", "logs", job, "--json").out.splitlines()]
     assert {line["rank"]: line["text"] for line in lines} == {0: "0", 1: "1"}
+
+
+def test_lines_can_be_read_with_their_times_and_only_the_last_ones(cluster: Quorate) -> None:
+    job = submit(cluster, "seq", "100")
+    cluster("job", "wait", job)
+    lines = cluster("job", "logs", job, "--tail", "2", "--times").out.splitlines()
+    assert [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", "", line) for line in lines] == ["99", "100"]
+    assert cluster("job", "logs", job).out.split() == [str(number) for number in range(1, 101)]
 
 
 def test_interrupted_without_a_terminal_the_job_runs_on(cluster: Quorate) -> None:

@@ -16,7 +16,7 @@ from quorate.cli.session import Master, Token, connect
 if TYPE_CHECKING:
     from quorate.client.api import Client
     from quorate.client.streams import Watcher
-    from quorate.model.views import AttemptView, JobDetail, JobView, MemberView
+    from quorate.model.views import AttemptView, JobDetail, JobView, LogLine, MemberView
 
 app = new_group("List, show, follow, wait for and cancel jobs.", no_args_is_help=True)
 
@@ -96,8 +96,7 @@ def logs(
         batch = []
         try:
             for line in lines:
-                stamp = f"{line.time:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z "
-                batch.append(line.model_copy(update={"text": stamp + line.text}) if times else line)
+                batch.append(_with_time(line) if times else line)
                 # Following shows each line at once; a finished log goes out in larger pieces.
                 if follow or len(batch) >= 500:
                     screen.write(batch)
@@ -183,6 +182,10 @@ def _tells_of_breaks() -> Watcher:
         away = problem is not None
 
     return told
+
+
+def _with_time(line: LogLine) -> LogLine:
+    return line.model_copy(update={"text": f"{line.time:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z {line.text}"})
 
 
 # --- for people --------------------------------------------------------------------------------------------------
