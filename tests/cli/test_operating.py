@@ -108,7 +108,7 @@ def test_master_and_agent_by_hand_trust_each_other_through_a_token(quorate: Quor
             done = quorate("run", "--pool", "gpu", "--label", "rack=r1", "--", "echo", "over TLS")
             assert done.out == "over TLS\n"
             other = quorate(
-                "agent", "--master", url, "--token", "@join.token", "--state-dir", "other", "--name", "second",
+                "agent", "--master", url, "--token", "@join.token", "--state-dir", "other", "--name", "second", "--members-as", "self",
                 code=None,
             )  # fmt: skip
             assert other.code != 0 and "token" in other.err, "the token was good for one agent"
@@ -165,7 +165,17 @@ def test_a_daemon_that_is_started_twice_says_so(cluster: Quorate, what: str) -> 
     folder = cluster.home / "local"
     arguments = {
         "master": ["master", "--listen", "127.0.0.1", "--port", str(free_port()), "--state-dir", folder / "master"],
-        "agent": ["agent", "--master", "http://127.0.0.1:1", "--name", "a", "--state-dir", folder / "agent-a"],
+        "agent": [
+            "agent",
+            "--master",
+            "http://127.0.0.1:1",
+            "--name",
+            "a",
+            "--members-as",
+            "self",
+            "--state-dir",
+            folder / "agent-a",
+        ],
     }[what]
     done = cluster(*arguments, code=None)
     assert done.code in (1, 2) and ("runs on" in done.err or "another agent" in done.err)

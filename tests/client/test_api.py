@@ -28,7 +28,7 @@ def test_a_submission_whose_answer_was_lost_is_repeated_under_the_same_key() -> 
 
 def test_what_has_no_key_is_not_repeated() -> None:
     with peer(hangs_up, hangs_up) as there, Client(Settings(there.url)) as client, pytest.raises(Unreachable):
-        client.request("POST", "/api/v1/tokens", {})
+        client.create_token(kind="join", pool="default")
     assert len(there.requests) == 1
 
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quorate.client.api import Client
 
 
 def jobs(incomplete: str) -> list[tuple[str, str]]:
     """Ids of recent jobs with their names and states."""
-    found = _items("/api/v1/jobs?limit=50")
-    return [(i["id"], f"{i['spec'].get('name', 'job')}, {i['state']}") for i in found if i["id"].startswith(incomplete)]
+    return _offers(incomplete, lambda client: ((j.id, f"{j.spec.name}, {j.state}") for j in client.jobs(limit=50)))
 
 
 def agents(incomplete: str) -> list[tuple[str, str]]:
     """Agents with their pool and state."""
-    return [(i["id"], f"{i['pool']}, {i['state']}") for i in _items("/api/v1/agents") if i["id"].startswith(incomplete)]
+    return _offers(incomplete, lambda client: ((a.id, f"{a.pool}, {a.state}") for a in client.agents()))
 
 
 def pools(incomplete: str) -> list[tuple[str, str]]:
     """Pools with how much is free."""
-    found = _items("/api/v1/pools")
-    return [(i["name"], f"{i['free']} of {i['slots']} slots free") for i in found if i["name"].startswith(incomplete)]
+    return _offers(incomplete, lambda client: ((p.name, f"{p.free} of {p.slots} slots free") for p in client.pools()))
 
 
-def _items(path: str) -> list[dict[str, Any]]:
+def _offers(incomplete: str, find: Callable[[Client], Iterable[tuple[str, str]]]) -> list[tuple[str, str]]:
     from quorate.cli.session import connect
     from quorate.model.problem import QuorateError
 
     try:
         with connect() as client:
-            found = client.request("GET", path, timeout=1.0)["items"]
-            return found if isinstance(found, list) else []
-    except (QuorateError, KeyError, TypeError):
+            return [(name, about) for name, about in find(client) if name.startswith(incomplete)]
+    except QuorateError:
         return []

@@ -90,11 +90,11 @@ class LocalCluster:
         self._start_master()
         told(f"starting {agents} agents")
         with Client(self.settings()) as client:
-            join = client.request("POST", "/api/v1/tokens", {"kind": "join", "pool": "default", "uses": agents})
+            join = client.create_token(kind="join", pool="default", uses=agents, description="quorate up")
             names = list(_names(agents))
             network = _free_network()
             for number, name in enumerate(names):
-                self._start_agent(name, f"{network}.{FIRST_ADDRESS + number}", slots, join["token"])
+                self._start_agent(name, f"{network}.{FIRST_ADDRESS + number}", slots, join.token)
             self._wait_for_agents(client, set(names))
 
     def _start_master(self) -> None:

@@ -115,15 +115,14 @@ def stop(
         usage(f"--for: {error}")
     with connect(master, token) as client, Steps() as told:
         told("telling the agents" if seconds else "stopping the master")
-        answer = client.request("POST", "/api/v1/master/stop", {"for": seconds}, timeout=120.0)
+        answer = client.stop_master(seconds)
     if as_json:
         print_json(answer)
         return
-    untold = (answer or {}).get("untold") or []
     if seconds:
         note(f"the agents wait {span(seconds)} for the master; start it again before that")
-    if untold:
-        note(f"these agents could not be told and follow their usual timers: {', '.join(untold)}")
+    if answer.untold:
+        note(f"these agents could not be told and follow their usual timers: {', '.join(answer.untold)}")
     print("the master is stopping")
 
 
@@ -162,7 +161,7 @@ def adopt(
     if not yes:
         typer.confirm("Agents will end every member that this store does not know. Go on", abort=True, err=True)
     with connect(master, token) as client:
-        client.request("POST", "/api/v1/master/adopt", {})
+        client.adopt()
     print("the store is adopted; agents follow it")
 
 

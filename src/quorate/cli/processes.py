@@ -98,20 +98,19 @@ def last_lines(log: Path, count: int = 15) -> tuple[str, ...]:
     return ()
 
 
-def end(daemons: Sequence[Daemon], within: float = 15.0) -> list[Daemon]:
-    """SIGTERM, then SIGKILL after `within` seconds; returns those that had to be killed."""
-    running = {daemon: process for daemon in daemons if (process := daemon.process())}
-    for process in running.values():
+def end(daemons: Sequence[Daemon], within: float = 15.0) -> None:
+    """SIGTERM, then SIGKILL after `within` seconds."""
+    running = [process for daemon in daemons if (process := daemon.process())]
+    for process in running:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(list(running.values()), timeout=within)
+    _, alive = psutil.wait_procs(running, timeout=within)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=5)
     for child in _children:
         child.poll()
-    return [daemon for daemon, process in running.items() if process in alive]
 
 
 def advertised_addresses() -> set[str]:
@@ -125,14 +124,13 @@ def advertised_addresses() -> set[str]:
     return found
 
 
-def sweep(mark: str, members: frozenset[str] = frozenset()) -> int:
-    """Kills what still carries the cluster's mark or is one of its members; returns how many there were."""
+def sweep(mark: str, members: frozenset[str] = frozenset()) -> None:
+    """Kills what still carries the cluster's mark or is one of its members."""
     found = list(_marked(mark, members))
     for process in found:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(found, timeout=5)
-    return len(found)
 
 
 def _marked(mark: str, members: frozenset[str]) -> Iterator[psutil.Process]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -45,17 +45,21 @@ def create(
         seconds = parse_duration(ttl) if ttl else 3600.0 if pool else None
     except DurationError as error:
         usage(f"--ttl: {error}")
-    body: dict[str, Any] = {"kind": "join", "pool": pool, "uses": uses} if pool else {"kind": "user", "user": user}
-    if operator:
-        body["operator"] = True
-    body |= {"ttl": seconds, "description": description}
     with connect(master, token) as client:
-        made = client.request("POST", "/api/v1/tokens", {k: v for k, v in body.items() if v not in (None, "")})
+        made = client.create_token(
+            kind="join" if pool else "user",
+            pool=pool,
+            uses=uses,
+            user=user,
+            operator=operator,
+            ttl=seconds,
+            description=description,
+        )
         url = client.settings.master
     if as_json:
         print_json(made)
         return
-    print(made["token"])
+    print(made.token)
     life = f"valid for {span(seconds)}" if seconds else "valid until it is revoked"
     if pool:
         # A URL of this machine alone is of no use on another one.
@@ -69,7 +73,7 @@ def create(
 def list_tokens(as_json: Json = False, master: Master = None, token: Token = None) -> None:
     """List tokens; the tokens themselves are not kept."""
     with connect(master, token) as client:
-        tokens = client.request("GET", "/api/v1/tokens")["items"]
+        tokens = list(client.tokens())
     if as_json:
         print_json(tokens)
         return
@@ -77,13 +81,13 @@ def list_tokens(as_json: Json = False, master: Master = None, token: Token = Non
         ["ID", "KIND", "FOR", "CREATED", "EXPIRES", ">USES LEFT", "DESCRIPTION"],
         (
             (
-                item["id"],
-                item["kind"],
-                item.get("pool") or item.get("user") or "",
-                ago(_moment(item.get("created_at"))),
-                _until(_moment(item.get("expires_at"))),
-                str(item["uses_left"]) if item.get("uses_left") is not None else "-",
-                item.get("description", ""),
+                item.id,
+                item.kind,
+                item.pool or item.user,
+                ago(item.created_at),
+                _until(item.expires_at),
+                "-" if item.uses_left is None else str(item.uses_left),
+                item.description,
             )
             for item in tokens
         ),
@@ -97,16 +101,10 @@ def revoke(
     token: Token = None,
 ) -> None:
     """Revoke tokens; agents that have joined stay (quorate agent revoke ends those)."""
-    from quorate.client.api import segment
-
     with connect(master, token) as client:
         for item in tokens:
-            client.request("DELETE", f"/api/v1/tokens/{segment(item)}")
+            client.revoke_token(item)
             print(f"{item} revoked")
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 def _until(moment: datetime | None) -> str:

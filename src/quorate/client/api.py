@@ -31,6 +31,10 @@ from quorate.model.views import (
     PlanView,
     PoolPage,
     PoolView,
+    StopView,
+    TokenCreatedView,
+    TokenPage,
+    TokenView,
 )
 
 if TYPE_CHECKING:
@@ -169,15 +173,31 @@ class Client:
         """The master itself."""
         return self._ask(MasterView, "GET", "/api/v1/master")
 
+    def stop_master(self, absence: float = 0.0) -> StopView:
+        """Stops the master; with an `absence` (seconds), agents first agree to wait that long for it."""
+        return self._ask(StopView, "POST", "/api/v1/master/stop", body={"for": absence}, timeout=120.0)
+
+    def adopt(self) -> MasterView:
+        """Takes the store as it is after a restore; agents follow it from then on."""
+        return self._ask(MasterView, "POST", "/api/v1/master/adopt")
+
+    def create_token(self, **wanted: Any) -> TokenCreatedView:
+        """`kind="join"` with `pool` and `uses`, or `kind="user"` with `user` and `operator`; `ttl` in seconds."""
+        body = {name: value for name, value in wanted.items() if value not in (None, "", False)}
+        return self._ask(TokenCreatedView, "POST", "/api/v1/tokens", body=body)
+
+    def tokens(self) -> Iterator[TokenView]:
+        """All tokens by id, without their secrets."""
+        return self._pages(TokenPage, "/api/v1/tokens")
+
+    def revoke_token(self, token: str) -> None:
+        """Makes a token worthless; raises ApiError for an unknown one."""
+        self._send("DELETE", f"/api/v1/tokens/{segment(token)}")
+
     def backup(self) -> Iterator[bytes]:
         """The pieces of a tar with the store and the contexts, taken while the master runs."""
         with self._stream("POST", "/api/v1/master/backup", {}) as pieces:
             yield from pieces
-
-    def request(self, method: str, path: str, body: Any = None, *, timeout: float = ANSWER_TIMEOUT) -> Any:
-        """For what has no view: sends and returns plain JSON (none for an empty answer)."""
-        answer = self._send(method, path, body=body, timeout=timeout)
-        return self._json(answer) if answer.content else None
 
     # --- underneath --------------------------------------------------------------------------------------------
 
@@ -335,12 +355,6 @@ class Client:
             except ValidationError:
                 pass
         raise self._no_master(f"it answered {answer.status_code} {answer.reason_phrase} without saying why")
-
-    def _json(self, answer: httpx.Response) -> Any:
-        try:
-            return answer.json()
-        except ValueError:
-            raise self._no_master("its answer is no JSON") from None
 
     def _no_master(self, evidence: str) -> ClientError:
         url, source = self.settings.master, self.settings.source
