@@ -108,7 +108,8 @@ def test_master_and_agent_by_hand_trust_each_other_through_a_token(quorate: Quor
             done = quorate("run", "--pool", "gpu", "--label", "rack=r1", "--", "echo", "over TLS")
             assert done.out == "over TLS\n"
             other = quorate(
-                "agent", "--master", url, "--token", "@join.token", "--state-dir", "other", "--name", "second", "--members-as", "self",
+                "agent", "--master", url, "--token", "@join.token", "--state-dir", "other", "--name", "second",
+                "--members-as", "self",
                 code=None,
             )  # fmt: skip
             assert other.code != 0 and "token" in other.err, "the token was good for one agent"
