@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from quorate.agent.core import REVOKED, Core, Identity
+from quorate.agent.core import REVOKED, Core, Identity, Settings
 from quorate.agent.events import (
     Action,
     CloseLink,
@@ -89,9 +89,11 @@ class Life:
     journal: Journal = field(default_factory=MemoryJournal)
     now: float = 1000.0
     boot: str = "boot"
+    gather_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.core = Core(Identity(ME, "0", self.boot, "host", "127.0.0.1", (), "instance"), self.journal)
+        identity = Identity(ME, "0", self.boot, "host", "127.0.0.1", (), "instance")
+        self.core = Core(identity, self.journal, Settings(gather_s=self.gather_s))
 
     def tell(self, event: Event, after: float = 0.0) -> list[Action]:
         self.now += after
@@ -432,3 +434,15 @@ def test_without_room_for_an_intent_nothing_begins_until_there_is() -> None:
     actions = life.tell(Ticked(), after=1.1)
     assert of(Start, actions)
     assert messages(Report, actions)[0].findings == ()
+
+
+def test_a_beginning_waits_a_moment_for_company_and_an_end_does_not() -> None:
+    life = Life(gather_s=0.01)
+    life.tell(Recovered())
+    life.connect()
+    assert not messages(Report, life.hear(desired(A0, A1, spec=allocation())))
+    assert life.core.next_tick(life.now) == life.now + 0.01
+    assert not messages(Report, life.tell(Running(A0, life.now), after=0.005))
+    assert states(life.tell(Ended(A0, DONE), after=0.001)) == {A0: "exited", A1: "starting"}
+    assert not messages(Report, life.tell(Running(A1, life.now), after=0.001))
+    assert states(life.tell(Ticked(), after=0.01)) == {A1: "running"}

@@ -33,8 +33,7 @@ async def test_a_member_runs_and_its_exit_code_and_output_arrive(agent: Agent) -
         await peer.whole_log(M)
         assert peer.output(M) == b"out\n"
         assert peer.output(M, Stream.STDERR) == b"err\n"
-        states = peer.history[M]
-        assert list(dict.fromkeys(states)) == ["starting", "running", "exited"]
+        assert peer.history[M][-1] == "exited"
 
 
 async def test_what_the_cluster_drops_leaves_nothing_behind(agent: Agent) -> None:

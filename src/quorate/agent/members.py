@@ -61,6 +61,8 @@ class _Member:
     #: What the shim is to hear as soon as it listens.
     stop: Object | None = None
     link: ShimLink | None = None
+    #: Until the shim has spoken: what it is to do.
+    order: shim.Order | None = None
     #: The shim has said that it is over, so that its end is no loss.
     over: bool = False
     #: Why the log cannot be written, from the shim.
@@ -111,11 +113,8 @@ class Members:
         try:
             order = await self._prepare(member, spec)
             held.preparing = None
-            connection = self._zygote().fork()
-            held.link = await self._attach(member, held, connection)
-            held.link.write(order.to_json() + b"\n")
-            if held.stop is not None:
-                held.link.send(held.stop)
+            held.order = order
+            await self._fork(member, held, order)
         except PrepareError as error:
             self._fail(member, str(error), error.code)
         except NoUserLeft as error:
@@ -127,6 +126,18 @@ class Members:
         except Exception as error:  # a bug must not leave a member that waits for ever
             log.exception("member %s", member)
             self._fail(member, f"the agent failed: {type(error).__name__}: {error}", "START-FAILED")
+
+    async def _fork(self, member: str, held: _Member, order: shim.Order) -> None:
+        held.link = await self._attach(member, held, self._zygote().fork())
+        held.link.write(order.to_json() + b"\n")
+        if held.stop is not None:
+            held.link.send(held.stop)
+
+    async def _fork_again(self, member: str, held: _Member, order: shim.Order) -> None:
+        try:
+            await self._fork(member, held, order)
+        except OSError as error:
+            self._fail(member, f"no shim could be forked: {error}", "START-FAILED")
 
     async def _prepare(self, member: str, spec: AllocationSpec) -> shim.Order:
         began = shim.boottime()
@@ -172,6 +183,7 @@ class Members:
     # --- while they run ----------------------------------------------------------------------------------------
 
     def _hear(self, member: str, held: _Member, message: Object) -> None:
+        held.order = None
         if "running" in message:
             self._tell(Running(member, message["running"]))
         elif "log" in message and "shim" not in message:
@@ -198,6 +210,11 @@ class Members:
     def _gone(self, member: str, held: _Member) -> None:
         """The shim's connection is at its end; after its last word that means nothing."""
         if held.over:
+            return
+        if held.order is not None and self._members.get(member) is held:
+            # A shim speaks before it starts anything: this one was never forked, or died at once. Ask a living zygote.
+            order, held.order = held.order, None
+            self._spawn(self._fork_again(member, held, order))
             return
         outcome = read_outcome(str(self.folder(member) / shim.EXIT))
         if outcome is not None:

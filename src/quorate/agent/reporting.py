@@ -18,6 +18,18 @@ class Reporting:
         self._findings: tuple[Finding, ...] = ()
         #: Of the report that carried the findings last; None if those are acknowledged.
         self._findings_in: int | None = None
+        #: Something is in no report yet that cannot wait for company.
+        self.urgent = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is in no report yet."""
+        return self._findings_in == _NONE or _NONE in self._members.values()
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether anything was reported and not acknowledged."""
+        return bool(self._findings_in) or any(self._members.values())
 
     @property
     def outstanding(self) -> bool:
@@ -33,10 +45,12 @@ class Reporting:
     def findings(self, findings: tuple[Finding, ...]) -> None:
         if findings != self._findings:
             self._findings, self._findings_in = findings, _NONE
+            self.urgent = True
 
-    def changed(self, member: str) -> None:
+    def changed(self, member: str, *, urgent: bool = False) -> None:
         """There is news of a member."""
         self._members[member] = _NONE
+        self.urgent = self.urgent or urgent
 
     def forgotten(self, member: str) -> None:
         """Nobody asks for the member any more."""
@@ -50,6 +64,7 @@ class Reporting:
 
     def again(self) -> None:
         """What was reported and not acknowledged may be lost."""
+        self.urgent = self.outstanding
         self._members = dict.fromkeys(self._members, _NONE)
         if self._findings_in is not None:
             self._findings_in = _NONE
@@ -59,12 +74,14 @@ class Reporting:
         self.again()
         if self._findings:
             self._findings_in = _NONE
+        self.urgent = self.outstanding
 
     def next(self, status: Callable[[str], MemberStatus]) -> Report | None:
         """One report of all that is in none yet; None if that is nothing."""
         fresh = [member for member, sequence in self._members.items() if sequence == _NONE]
         if not fresh and self._findings_in != _NONE:
             return None
+        self.urgent = False
         self._sequence += 1
         for member in fresh:
             self._members[member] = self._sequence
