@@ -1,0 +1,59 @@
+"""Names and addresses of everything that a hub or a sandbox consists of: derived, never drawn, so it is found again."""
+
+import base64
+import hashlib
+from typing import Final
+
+#: Namespaces are files in the state folder, named by kind and id.
+HUB: Final = "hub-"
+SANDBOX: Final = "sandbox-"
+
+#: Inside a hub, which is one allocation's alone.
+BRIDGE: Final = "br0"
+VXLAN: Final = "vx0"
+UPLINK: Final = "up0"
+#: Inside a sandbox.
+LINK: Final = "eth0"
+
+#: The host's ends of uplinks begin so, and nothing else does.
+UPLINK_PREFIX: Final = "quorate"
+
+#: The table in each hub, in each sandbox and on the host.
+TABLE: Final = "quorate"
+
+
+def port(rank: int) -> str:
+    """The hub's end of a member's link."""
+    return f"p{rank}"
+
+
+def uplink(allocation: str) -> str:
+    """The host's end of an allocation's uplink: 15 characters, the most that a link's name may have."""
+    digest = hashlib.blake2b(allocation.encode(), digest_size=5).digest()
+    return UPLINK_PREFIX + base64.b32encode(digest).decode().lower()
+
+
+def mac(allocation: str, rank: int) -> str:
+    """A member's MAC, locally administered; unique in its allocation, which is as far as it is ever seen."""
+    return _mac(allocation, rank)
+
+
+def gateway_mac(allocation: str) -> str:
+    """The MAC of the hub itself, the same on every agent."""
+    return _mac(allocation, 0xFFFF)
+
+
+def _mac(allocation: str, number: int) -> str:
+    digest = hashlib.blake2b(allocation.encode(), digest_size=3).digest()
+    return bytes([0x02, *digest, *number.to_bytes(2, "big")]).hex(":")
+
+
+def mark(name: str, digest: str) -> str:
+    """The alias of the link that is marked last: what it belongs to, and what was asked for when it was complete."""
+    return f"{UPLINK_PREFIX} {name} {digest}"
+
+
+def marked(alias: str | None) -> str | None:
+    """The digest in such an alias; None for any other."""
+    words = (alias or "").split()
+    return words[2] if len(words) == 3 and words[0] == UPLINK_PREFIX else None

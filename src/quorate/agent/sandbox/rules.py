@@ -1,0 +1,172 @@
+"""The nftables rules of a sandbox, a hub and the host, as text for `nft -f`; no table of others is touched.
+
+Syntax and semantics: nft(8). The bridge family of small kernels knows neither ct, reject nor ibrname, so none is used.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from quorate.agent.sandbox import names
+from quorate.agent.sandbox.spec import FlowRule, HubSpec, Mode, SandboxSpec
+from quorate.network.flows import Direction
+
+#: A comment holds 128 bytes with its closing NUL (NFTNL_UDATA_COMMENT_MAXLEN).
+_COMMENT = 120
+#: Distinct (peer, transport, port) that a sandbox remembers as refused; a scan fills it and no more.
+_REFUSED = 4096
+_TRACKED = "ct state vmap { established : accept, related : accept, invalid : drop }"
+_REJECT = ("meta l4proto tcp counter reject with tcp reset", "counter reject with icmpx admin-prohibited")
+
+
+def sandbox_rules(hub: HubSpec, sandbox: SandboxSpec) -> str:
+    """What a member may open and who may open something to it: its plan inside the subnet; outside, the hub decides."""
+    if sandbox.mode is Mode.OFF:
+        return _replaced("inet", names.TABLE, ())
+    peers: dict[tuple[str, ...], str] = {}
+    for rule in sandbox.rules:
+        peers.setdefault(rule.peers, f"peers_{len(peers)}")
+    everyone = [peer.address for peer in hub.peers]
+    policy = "drop" if sandbox.mode is Mode.ENFORCE else "accept"
+    last = _REJECT if sandbox.mode is Mode.ENFORCE else ("counter accept",)
+    lines = [
+        *(line for group, name in peers.items() for line in _set(name, group)),
+        *_set("members", everyone),
+        *_refused_set("refused_in"),
+        *_refused_set("refused_out"),
+        "chain inbound {",
+        f"type filter hook input priority filter; policy {policy};",
+        'iifname "lo" accept',
+        _TRACKED,
+        "ip saddr @members icmp type { echo-request, destination-unreachable, time-exceeded } accept",
+        *_flows(sandbox.rules, Direction.INGRESS, peers),
+        "meta l4proto { tcp, udp } update @refused_in { ip saddr . meta l4proto . th dport counter }",
+        *last,
+        "}",
+        "chain outbound {",
+        f"type filter hook output priority filter; policy {policy};",
+        'oifname "lo" accept',
+        _TRACKED,
+        f"ip daddr != {hub.subnet} accept",
+        "ip daddr @members icmp type { echo-request, destination-unreachable, time-exceeded } accept",
+        *_flows(sandbox.rules, Direction.EGRESS, peers),
+        "meta l4proto { tcp, udp } update @refused_out { ip daddr . meta l4proto . th dport counter }",
+        *last,
+        "}",
+    ]
+    return _replaced("inet", names.TABLE, lines)
+
+
+def hub_rules(hub: HubSpec) -> str:
+    """Nobody speaks but the members, each with its own MAC and address from its own port; outside by egress alone."""
+    allocation = hub.allocation
+    local = [
+        f'"{names.port(rank)}" . {names.mac(allocation, rank)} . {peer.address}' for rank, peer in hub.local.items()
+    ]
+    remote = [f"{names.mac(allocation, rank)} . {peer.address}" for rank, peer in hub.remote.items()]
+    here = [names.mac(allocation, rank) for rank in hub.local]
+    bridge = [
+        *_typed_set("local", "typeof iifname . ether saddr . ip saddr", local),
+        *_typed_set("remote", "typeof ether saddr . ip saddr", remote),
+        *_typed_set("here", "type ether_addr", here),
+        "chain ingress {",
+        # Only IPv4 is named, so ARP, IPv6 and everything else falls: neighbours are permanent, nothing need be asked.
+        "type filter hook prerouting priority filter; policy drop;",
+        "ether type ip iifname . ether saddr . ip saddr @local accept",
+        f'iifname "{names.VXLAN}" ether type ip ether saddr . ip saddr @remote ether daddr @here accept',
+        'counter comment "spoofed"',
+        "}",
+    ]
+    outside = f'iifname "{names.BRIDGE}" oifname "{names.UPLINK}"'
+    inet = [
+        *_set("unreachable", hub.unreachable),
+        "chain inbound {",
+        "type filter hook input priority filter; policy drop;",
+        _TRACKED,
+        *(f'iifname "{names.BRIDGE}" {rule}' for rule in _REJECT),
+        "}",
+        "chain through {",
+        "type filter hook forward priority filter; policy drop;",
+        _TRACKED,
+        *(f'{outside} ip daddr @unreachable {rule} comment "forbidden"' for rule in _REJECT),
+        f'{outside} counter accept comment "egress"',
+        "}",
+        "chain leaving {",
+        "type nat hook postrouting priority srcnat; policy accept;",
+        f'oifname "{names.UPLINK}" masquerade',
+        "}",
+    ]
+    return _replaced("bridge", names.TABLE, bridge) + _replaced("inet", names.TABLE, inet)
+
+
+def host_rules(vxlan_port: int, agents: Iterable[str], uplinks: str) -> str:
+    """The host's own three things: VXLAN in from agents alone (and out from the kernel alone), uplinks' forward.
+
+    No rule accepts what another table drops; none drops what is not ours.
+    """
+    uplink = f"{names.UPLINK_PREFIX}*"
+    known = sorted(set(agents))
+    lines = [
+        *_set("agents", [agent for agent in known if ":" not in agent]),
+        *_set("agents6", [agent for agent in known if ":" in agent], "ipv6_addr"),
+        "chain inbound {",
+        "type filter hook input priority filter; policy accept;",
+        f'udp dport {vxlan_port} ip saddr != @agents counter drop comment "forged VXLAN"',
+        f'udp dport {vxlan_port} ip6 saddr != @agents6 counter drop comment "forged VXLAN"',
+        f'iifname "{uplink}" ct state established,related accept',
+        *(f'iifname "{uplink}" {rule} comment "member to host"' for rule in _REJECT),
+        "}",
+        "chain outbound {",
+        "type filter hook output priority filter; policy accept;",
+        # The kernel's own VXLAN socket has no owner, so this does not match it; every socket of a process has one.
+        f'udp dport {vxlan_port} meta skuid 0-4294967294 counter drop comment "forged VXLAN"',
+        "}",
+        "chain through {",
+        "type filter hook forward priority filter; policy accept;",
+        f'iifname "{uplink}" oifname "{uplink}" counter drop comment "allocation to allocation"',
+        f'iifname "{uplink}" udp dport {vxlan_port} counter drop comment "forged VXLAN"',
+        f'oifname "{uplink}" ct state established,related accept',
+        f'oifname "{uplink}" counter drop comment "outside to member"',
+        "}",
+        "chain leaving {",
+        "type nat hook postrouting priority srcnat; policy accept;",
+        f'ip saddr {uplinks} oifname != "{uplink}" masquerade',
+        "}",
+    ]
+    return _replaced("inet", names.TABLE, lines)
+
+
+def _replaced(family: str, table: str, lines: Iterable[str]) -> str:
+    # Declared before it is deleted: deleting a table that is not there fails the whole transaction.
+    body = list(lines)
+    start = f"table {family} {table}\ndelete table {family} {table}\n"
+    return start + ("\n".join([f"table {family} {table} {{", *body, "}", ""]) if body else "")
+
+
+def _flows(rules: Iterable[FlowRule], direction: Direction, peers: dict[tuple[str, ...], str]) -> Iterator[str]:
+    side = "saddr" if direction is Direction.INGRESS else "daddr"
+    for rule in rules:
+        if rule.direction is direction:
+            ports = ", ".join(f"{first}-{last}" if first != last else str(first) for first, last in rule.ports)
+            yield (
+                f"ip {side} @{peers[rule.peers]} {rule.transport.value} dport {{ {ports} }} counter accept "
+                f'comment "{_comment(rule)}"'
+            )
+
+
+def _comment(rule: FlowRule) -> str:
+    # The id comes first and whole: counters are read back by it.
+    text = f"{rule.flow}: {rule.purpose}" if rule.purpose else rule.flow
+    plain = "".join(char if char.isprintable() and char not in '"\\' else " " for char in text)
+    return plain.encode()[:_COMMENT].decode(errors="ignore")
+
+
+def _set(name: str, elements: Iterable[str], kind: str = "ipv4_addr") -> list[str]:
+    return _typed_set(name, f"type {kind}; flags interval; auto-merge", elements)
+
+
+def _typed_set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
+    listed = ", ".join(elements)
+    return [f"set {name} {{", f"{kind};", *([f"elements = {{ {listed} }}"] if listed else []), "}"]
+
+
+def _refused_set(name: str) -> list[str]:
+    return [f"set {name} {{", f"type ipv4_addr . inet_proto . inet_service; size {_REFUSED}; flags dynamic;", "}"]

@@ -1,0 +1,239 @@
+"""What a machine's private networks should be: hubs, sandboxes and rules as values, checked where they come in."""
+
+import hashlib
+import re
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from typing import Final
+
+import msgspec
+
+from quorate.model.ids import ALLOCATION_ID, AllocationId, MemberId, split_member
+from quorate.model.ports import LAST_PORT
+from quorate.network import catalogue
+from quorate.network.flows import Direction, Transport
+
+#: 24 bits, and 0 is nobody's (RFC 7348, section 5).
+LAST_VNI: Final = 2**24 - 1
+#: The smallest MTU that IPv4 hosts must take (RFC 791) and the largest that Ethernet cards commonly offer.
+MTU_LIMITS: Final = (576, 9216)
+#: Ranks fill two bytes of a MAC; the last number is the gateway's.
+MAX_PEERS: Final = 16_384
+MAX_RULES: Final = 100_000
+#: What VXLAN puts round a packet, over IPv4 and over IPv6 (RFC 7348, section 5).
+OVERHEAD: Final = {4: 50, 6: 70}
+
+_FLOW_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class SpecError(ValueError):
+    """A value that describes no network; the text says which and why."""
+
+
+class Mode(StrEnum):
+    """What becomes of a connection that is not in the plan."""
+
+    ENFORCE = "enforce"
+    #: It passes, and is counted as one that would have been refused.
+    OBSERVE = "observe"
+    #: The member's namespace has no rules; the hub keeps allocations apart all the same.
+    OFF = "off"
+
+
+class Egress(StrEnum):
+    """Where members may go outside their allocation."""
+
+    ALL = "all"
+    NONE = "none"
+
+
+class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Peer(_Value, frozen=True):
+    """One member of the allocation as the network sees it: its agent's underlay address, and its own."""
+
+    agent: str
+    address: str
+
+
+class FlowRule(_Value, frozen=True):
+    """One planned flow as one member sees it; `peers` are networks, `ports` (first, last) of the destination."""
+
+    flow: str
+    direction: Direction
+    transport: Transport
+    peers: tuple[str, ...]
+    ports: tuple[tuple[int, int], ...]
+    purpose: str = ""
+
+    def __post_init__(self) -> None:
+        if not _FLOW_ID.fullmatch(self.flow):
+            raise SpecError(f"{self.flow!r} is no id of a flow")
+        for peer in self.peers:
+            _network(peer)
+        for first, last in self.ports:
+            if not 0 <= first <= last <= LAST_PORT:
+                raise SpecError(f"{self.flow}: {first}-{last} is no range of ports")
+        if not self.peers or not self.ports:
+            raise SpecError(f"{self.flow}: a rule needs peers and ports")
+
+
+class HubSpec(_Value, frozen=True):
+    """The network of one allocation on this machine.
+
+    `peers` holds every member in rank order, those of other agents too; those with `underlay` as their agent live here.
+    `mtu` is the members'; see `inner_mtu`. `gateway` is the hub's own address, the same on every agent.
+    """
+
+    allocation: str
+    vni: int
+    subnet: str
+    gateway: str
+    underlay: str
+    peers: tuple[Peer, ...]
+    mtu: int = 1450
+    egress: Egress = Egress.ALL
+    #: Networks that members never reach: agents, master, overlays of others. Metadata addresses are always among them.
+    forbidden: tuple[str, ...] = ()
+    vxlan_port: int = catalogue.port("vxlan")
+
+    def __post_init__(self) -> None:
+        if not ALLOCATION_ID.fullmatch(self.allocation):
+            raise SpecError(f"{self.allocation!r} is no allocation id")
+        if not 1 <= self.vni <= LAST_VNI:
+            raise SpecError(f"{self.allocation}: VNI {self.vni} is not between 1 and {LAST_VNI}")
+        if not MTU_LIMITS[0] <= self.mtu <= MTU_LIMITS[1]:
+            raise SpecError(
+                f"{self.allocation}: an MTU of {self.mtu} is not between {MTU_LIMITS[0]} and {MTU_LIMITS[1]}"
+            )
+        if not 1 <= len(self.peers) <= MAX_PEERS:
+            raise SpecError(f"{self.allocation}: {len(self.peers)} members; 1 to {MAX_PEERS} are possible")
+        subnet, own = _network(self.subnet), _host(self.underlay)
+        hosts = [self.gateway, *(peer.address for peer in self.peers)]
+        for host in hosts:
+            if _v4(host) not in subnet:
+                raise SpecError(f"{self.allocation}: {host} is not in {subnet}")
+        if len(set(hosts)) != len(hosts):
+            raise SpecError(f"{self.allocation}: two members, or a member and the gateway, have one address")
+        families = {_host(peer.agent).version for peer in self.peers} | {own.version}
+        if len(families) != 1:
+            raise SpecError(f"{self.allocation}: its agents have IPv4 and IPv6 addresses; an overlay has one family")
+        for network in self.forbidden:
+            _network(network)
+        if not 1 <= self.vxlan_port <= LAST_PORT:
+            raise SpecError(f"{self.vxlan_port} is no port for VXLAN")
+
+    @property
+    def local(self) -> dict[int, Peer]:
+        """The members on this machine, by rank."""
+        return {rank: peer for rank, peer in enumerate(self.peers) if peer.agent == self.underlay}
+
+    @property
+    def remote(self) -> dict[int, Peer]:
+        """The members on other machines, by rank."""
+        return {rank: peer for rank, peer in enumerate(self.peers) if peer.agent != self.underlay}
+
+    @property
+    def prefix(self) -> int:
+        """Length of the subnet's prefix."""
+        return _network(self.subnet).prefixlen
+
+    @property
+    def unreachable(self) -> tuple[str, ...]:
+        """Everything that members never reach, as IPv4 networks; there is no IPv6 in a hub."""
+        metadata = [address for address in catalogue.METADATA_ADDRESSES if ":" not in address]
+        return tuple(dict.fromkeys([*metadata, *self.forbidden]))
+
+
+class SandboxSpec(_Value, frozen=True):
+    """The network of one member. Its address, subnet and MTU are those of its rank in its allocation's hub."""
+
+    member: str
+    rules: tuple[FlowRule, ...] = ()
+    mode: Mode = Mode.ENFORCE
+    #: First and last of its ephemeral ports; None leaves the kernel's.
+    window: tuple[int, int] | None = None
+    #: A process whose network namespace becomes the sandbox, such as a pause container's; else one is made.
+    container: int | None = None
+
+    def __post_init__(self) -> None:
+        split_member(MemberId(self.member))
+        if len(self.rules) > MAX_RULES:
+            raise SpecError(f"{self.member}: {len(self.rules)} rules; at most {MAX_RULES} are possible")
+        if self.window is not None and not 1024 <= self.window[0] < self.window[1] <= LAST_PORT:
+            raise SpecError(f"{self.member}: {self.window[0]}-{self.window[1]} is no window above port 1023")
+        if self.container is not None and self.container < 2:
+            raise SpecError(f"{self.member}: {self.container} is no container's process")
+
+    @property
+    def allocation(self) -> AllocationId:
+        """Whose hub it is plugged into."""
+        return split_member(MemberId(self.member))[0]
+
+    @property
+    def rank(self) -> int:
+        """Its rank in the allocation."""
+        return split_member(MemberId(self.member))[1]
+
+
+class Desired(_Value, frozen=True):
+    """Everything that should be on this machine; whatever else is ours goes."""
+
+    hubs: tuple[HubSpec, ...] = ()
+    sandboxes: tuple[SandboxSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        hubs = {hub.allocation: hub for hub in self.hubs}
+        if len(hubs) != len(self.hubs):
+            raise SpecError("two hubs are of one allocation")
+        if len({hub.vni for hub in self.hubs}) != len(self.hubs):
+            raise SpecError("two allocations have one VNI")
+        places = set()
+        for sandbox in self.sandboxes:
+            hub = hubs.get(sandbox.allocation)
+            if hub is None:
+                raise SpecError(f"{sandbox.member}: its allocation has no hub here")
+            if sandbox.rank not in hub.local:
+                raise SpecError(f"{sandbox.member}: rank {sandbox.rank} of {hub.allocation} is not on this machine")
+            if (hub.allocation, sandbox.rank) in places:
+                raise SpecError(f"{sandbox.member}: rank {sandbox.rank} has two sandboxes; an incarnation ends first")
+            places.add((hub.allocation, sandbox.rank))
+        if len({hub.vxlan_port for hub in self.hubs}) > 1:
+            raise SpecError("two allocations have different ports for VXLAN; a machine has one")
+
+    def hub(self, allocation: str) -> HubSpec:
+        """The hub of that allocation; raises KeyError."""
+        return next(hub for hub in self.hubs if hub.allocation == allocation)
+
+
+def inner_mtu(underlay_mtu: int, underlay: str) -> int:
+    """The members' MTU over an underlay of that MTU, which is an IPv4 or an IPv6 one by the agent's address."""
+    return underlay_mtu - OVERHEAD[_host(underlay).version]
+
+
+def digest(*values: msgspec.Struct | str | int) -> str:
+    """Names what was asked for, so that what is there can be compared with it; 16 hex digits."""
+    return hashlib.blake2b(msgspec.json.encode(values, order="deterministic"), digest_size=8).hexdigest()
+
+
+def _network(text: str) -> IPv4Network:
+    try:
+        return IPv4Network(text)
+    except ValueError as error:
+        raise SpecError(f"{text!r} is no IPv4 network: {error}") from error
+
+
+def _v4(text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except ValueError as error:
+        raise SpecError(f"{text!r} is no IPv4 address") from error
+
+
+def _host(text: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise SpecError(f"{text!r} is no address") from error

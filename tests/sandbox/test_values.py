@@ -1,0 +1,128 @@
+"""What describes no network is refused where it comes in; what does is compared without looking at a machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Any
+
+import msgspec
+import pytest
+
+from quorate.agent.sandbox import names, planned, rules
+from quorate.agent.sandbox.reconcile import (
+    Digests,
+    MakeHost,
+    MakeHub,
+    MakeSandbox,
+    Observed,
+    RemoveHost,
+    RemoveHub,
+    RemoveSandbox,
+    RemoveStray,
+    reconcile,
+)
+from quorate.agent.sandbox.spec import Desired, FlowRule, HubSpec, Peer, SandboxSpec, inner_mtu
+from quorate.network.catalogue import EPHEMERAL
+from quorate.network.flows import Direction, NetworkMode, Transport
+from quorate.network.jobplan import JobNetwork, MemberEnd, plan_job
+
+PEERS = (Peer("10.0.0.1", "10.128.0.10"), Peer("10.0.0.2", "10.128.0.11"))
+HUB = HubSpec("jjjj-1", 7, "10.128.0.0/24", "10.128.0.1", "10.0.0.1", PEERS)
+SANDBOX = SandboxSpec("jjjj-1.0.1")
+DESIRED = Desired((HUB,), (SANDBOX,))
+DIGESTS = Digests({"jjjj-1": "a"}, {"jjjj-1.0.1": "b"}, "c")
+COMPLETE = Observed({"jjjj-1": "a"}, {"jjjj-1.0.1": "b"}, "c", True)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"allocation": "../etc"}, "no allocation id"),
+        ({"vni": 0}, "VNI 0"),
+        ({"vni": 2**24}, "VNI 16777216"),
+        ({"subnet": "10.128.0.1/24"}, "no IPv4 network"),
+        ({"gateway": "10.129.0.1"}, "not in 10.128.0.0/24"),
+        ({"gateway": "10.128.0.10"}, "have one address"),
+        ({"underlay": "fd00::1"}, "one family"),
+        ({"underlay": "near"}, "no address"),
+        ({"peers": ()}, "0 members"),
+        ({"mtu": 100}, "MTU of 100"),
+        ({"forbidden": ("10.0.0.1; flush ruleset",)}, "no IPv4 network"),
+        ({"vxlan_port": 0}, "no port"),
+    ],
+)
+def test_a_hub_that_cannot_be_is_refused_with_the_reason(change: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        msgspec.structs.replace(HUB, **change)
+
+
+def test_desired_sets_that_contradict_themselves_are_refused() -> None:
+    other = msgspec.structs.replace(HUB, allocation="kkkk-1")
+    for hubs, sandboxes, why in (
+        ((HUB, HUB), (), "one allocation"),
+        ((HUB, other), (), "one VNI"),
+        ((), (SANDBOX,), "no hub"),
+        ((HUB,), (SandboxSpec("jjjj-1.1.1"),), "not on this machine"),
+        ((HUB,), (SANDBOX, SandboxSpec("jjjj-1.0.2")), "two sandboxes"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            Desired(hubs, sandboxes)
+
+
+def test_a_rule_cannot_carry_text_of_its_own_into_the_rules() -> None:
+    rule = FlowRule("ssh", Direction.INGRESS, Transport.TCP, ("10.128.0.0/24",), ((22, 22),), 'x" ; flush ruleset #\n')
+    text = rules.sandbox_rules(HUB, SandboxSpec("jjjj-1.0.1", (rule,)))
+    (line,) = [line for line in text.splitlines() if "flush" in line]
+    assert line.endswith('comment "ssh: x  ; flush ruleset # "')
+
+
+def test_names_fit_and_macs_differ_between_ranks_and_from_the_gateways() -> None:
+    assert len(names.uplink("abcdefghijklmnop-999999")) == 15
+    macs = [names.mac("jjjj-1", rank) for rank in range(5000)] + [names.gateway_mac("jjjj-1")]
+    assert len(set(macs)) == len(macs)
+    # Locally administered, and of one machine.
+    assert {int(mac[:2], 16) & 3 for mac in macs} == {2}
+
+
+def test_the_members_mtu_leaves_room_for_the_overlay() -> None:
+    assert inner_mtu(1500, "10.0.0.1") == 1450
+    assert inner_mtu(1500, "fd00::1") == 1430
+
+
+def test_nothing_is_done_where_everything_is_as_desired() -> None:
+    assert list(reconcile(DESIRED, DIGESTS, COMPLETE)) == []
+
+
+def test_from_nothing_the_hosts_rules_come_first_and_the_sandbox_last() -> None:
+    assert list(reconcile(DESIRED, DIGESTS, Observed())) == [
+        MakeHost(4789, ("10.0.0.2",), True), MakeHub(HUB), MakeSandbox(HUB, SANDBOX),
+    ]  # fmt: skip
+
+
+def test_what_nobody_wants_goes_before_anything_is_made() -> None:
+    observed = Observed({"kkkk-1": "x"}, {"kkkk-1.0.1": None}, "old", True, ("quoratestray",))
+    steps = list(reconcile(DESIRED, DIGESTS, observed))
+    assert steps[:3] == [RemoveSandbox("kkkk-1.0.1"), RemoveHub("kkkk-1"), RemoveStray("quoratestray")]
+    assert list(reconcile(Desired(), DIGESTS, observed)) == [*steps[:3], RemoveHost()]
+
+
+def test_a_hub_made_anew_takes_its_sandboxes_with_it() -> None:
+    assert list(reconcile(DESIRED, DIGESTS, replace(COMPLETE, hubs={"jjjj-1": None}))) == [
+        MakeHub(HUB), MakeSandbox(HUB, SANDBOX),
+    ]  # fmt: skip
+
+
+def test_a_members_rules_are_its_flows_of_the_plan_and_no_others() -> None:
+    ends = tuple(MemberEnd(f"m{rank}", rank, IPv4Address(f"10.128.0.{10 + rank}"), "a") for rank in range(3))
+    plan = plan_job(JobNetwork("jjjj-1", "train", "torch", NetworkMode.OVERLAY, ends, EPHEMERAL))
+    first, last = (planned.flow_rules(plan, f"10.128.0.{10 + rank}") for rank in (0, 2))
+    assert ("torch-rendezvous", Direction.INGRESS) in {(rule.flow, rule.direction) for rule in first}
+    assert ("torch-rendezvous", Direction.INGRESS) not in {(rule.flow, rule.direction) for rule in last}
+    (leaving,) = [rule for rule in last if rule.flow == "torch-rendezvous"]
+    assert (leaving.direction, leaving.peers, leaving.ports) == (
+        Direction.EGRESS,
+        ("10.128.0.10/32",),
+        ((29400, 29400),),
+    )
+    assert "169.254.169.254/32" in planned.forbidden_networks(plan)
