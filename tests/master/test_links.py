@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -127,6 +128,21 @@ def test_another_protocol_is_refused_with_what_to_upgrade(master: MasterProcess,
             assert who in refuse.sentence
             with pytest.raises(ConnectionClosed):
                 await hear(link)
+
+    told(story)
+
+
+def test_a_protocol_of_which_nothing_is_understood_is_refused_as_one(master: MasterProcess) -> None:
+    key = master.join("future")
+    future = {"t": "hello", "protocol": PROTOCOL + 5, "version": "9.0", "agent": {"name": "future"}, "slots": "eight"}
+
+    async def story() -> None:
+        async with master.link(CONTROL, key) as link:
+            await link.send(msgspec.msgpack.encode(future))
+            refuse = await hear(link)
+            assert isinstance(refuse, Refuse)
+            assert "Quorate 9.0" in refuse.sentence
+            assert "upgrade the master" in refuse.sentence
 
     told(story)
 

@@ -1,6 +1,7 @@
 """Lines as readers of a member's log get them."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.master import loglines
+from quorate.master import loglines, logmerge
 from quorate.master.loglines import LogReader, Piece, last_lines
+from quorate.master.logmerge import LogMerge
 from quorate.master.logs import LogStore
 from quorate.model.ids import MemberId
 from quorate.model.logframes import Stream, encode_frame
@@ -145,3 +147,29 @@ def test_the_last_lines_of_a_long_log_are_found_without_reading_it_all(
     pieces = with_log(tmp_path, frames, read)
     assert [piece.text for piece in pieces] == ["0059997", "0059998", "0059999"]
     assert began[0] > 1_000_000
+
+
+def test_members_are_merged_by_time_however_little_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logmerge, "READ_BYTES", 4096)
+    monkeypatch.setattr(logmerge, "_SMALLEST_READ", 100)
+    talkative, silent = MEMBER, MemberId("k3jd-1.1.1")
+    moments = {talkative: range(0, 10_000, 2), silent: range(1, 10_000, 500)}
+
+    async def run() -> list[tuple[str, str]]:
+        store = LogStore(tmp_path)
+        for member, times in moments.items():
+            log = b"".join(encode_frame(OUT, at, b"%d\n" % at) for at in times)
+            await store.append(member, 0, log)
+        merge = LogMerge(store)
+        merge.add(dict.fromkeys(moments, 0))
+        told = b""
+        while blob := merge.step(()):
+            told += blob
+        await store.close()
+        return [(line["member"], line["text"]) for line in map(json.loads, told.splitlines())]
+
+    found = asyncio.run(run())
+    expected = sorted((at, member) for member, times in moments.items() for at in times)
+    assert found == [(member, str(at)) for at, member in expected]

@@ -12,12 +12,13 @@ unfinished lines were told.
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from quorate.master.logs import LogStore
 from quorate.model.ids import MemberId
-from quorate.model.logframes import HEADER, Stream, decode_frames
+from quorate.model.logframes import HEADER, FrameError, Stream, decode_frames
 
 #: Longer lines are told in parts.
 MAX_LINE_BYTES: Final = 2 * 1024 * 1024
@@ -76,7 +77,8 @@ class LogReader:
     def read(self, limit: int = READ_BYTES) -> list[Piece] | None:
         """The pieces in up to `limit` more bytes of log, or None where nothing more is there now.
 
-        Lines that have not ended are kept for later. Raises FrameError where the file is no log.
+        Lines that have not ended are kept for later. What is no frame is what a loss of power left, until it is sent
+        again: nothing more is there now.
         """
         try:
             with self._store.path(self.member).open("rb") as file:
@@ -85,7 +87,10 @@ class LogReader:
         except FileNotFoundError:
             return None
         began = self._at
-        pieces = [piece for frame in self._frames(data) for piece in self._cut(*frame) if piece.offset > self._told]
+        pieces: list[Piece] = []
+        with suppress(FrameError):
+            for frame in self._frames(data):
+                pieces.extend(piece for piece in self._cut(*frame) if piece.offset > self._told)
         return pieces if self._at > began else None
 
     def finish(self, *, ended: bool) -> list[Piece]:

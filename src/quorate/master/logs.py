@@ -92,7 +92,9 @@ class _Open:
     indexed: int
     #: Boundaries found since the index was last written.
     marks: list[int] = field(default_factory=list)
-    synced: int = 0
+    #: End of what was written since the file was opened: only that is vouched for. What follows in the file came from
+    #: an earlier life and, after a loss of power, may be rubbish; its agent sends it again.
+    vouched: int | None = None
 
 
 class LogStore:
@@ -250,7 +252,8 @@ class LogStore:
                 opened = self._writable(item.member)
                 self._place(opened, item)
                 touched[item.member] = opened
-                answers.append((item, opened.size))
+                assert opened.vouched is not None
+                answers.append((item, opened.vouched))
                 if room is not None:
                     room -= len(item.data)
             except LogError as error:
@@ -293,32 +296,29 @@ class LogStore:
                 self._new_directories.add(path.parent)
             size = os.fstat(descriptor).st_size
             opened = _Open(descriptor, path, size, 0, 0)
-            if size:
-                opened.boundary = opened.indexed = self.boundary_before(member, size)
-                try:
-                    _walk(opened)
-                except NoLog:
-                    # After a loss of power a file may be longer than what was synced. Nothing of it was acknowledged.
-                    os.ftruncate(descriptor, opened.boundary)
-                    opened.size = opened.boundary
             self._open[member] = opened
         self._open.move_to_end(member)
         return opened
 
-    @staticmethod
-    def _place(opened: _Open, item: _Append) -> None:
-        if item.offset > opened.size:
-            raise LogGap(opened.size)
+    def _place(self, opened: _Open, item: _Append) -> None:
+        if opened.vouched is None and item.offset <= opened.size:
+            # Everything before it was acknowledged in an earlier life, or the agent would have begun there.
+            opened.vouched = item.offset
+            opened.boundary = opened.indexed = self.boundary_before(item.member, item.offset)
+        if opened.vouched is None or item.offset > opened.vouched:
+            raise LogGap(opened.size if opened.vouched is None else opened.vouched)
         view, at = memoryview(item.data), item.offset
         while view:
             written = os.pwrite(opened.descriptor, view, at)
             view, at = view[written:], at + written
             opened.size = max(opened.size, at)
+        opened.vouched = max(opened.vouched, at)
         try:
             _walk(opened)
         except NoLog:
             os.ftruncate(opened.descriptor, opened.boundary)
             opened.size = opened.boundary
+            opened.vouched = min(opened.vouched, opened.boundary)
             raise
 
     def _shut(self, member: MemberId) -> None:
@@ -356,10 +356,11 @@ class LogStore:
 
 
 def _walk(opened: _Open) -> None:
-    """Follows the frames from the last known boundary; raises NoLog where none begins."""
+    """Follows the frames from the last known boundary as far as is vouched; raises NoLog where none begins."""
     at = opened.boundary
     window_start, window = at, os.pread(opened.descriptor, MAX_CHUNK_BYTES, at)
-    while at + HEADER.size <= opened.size:
+    assert opened.vouched is not None
+    while at + HEADER.size <= opened.vouched:
         if at + HEADER.size > window_start + len(window):
             window_start, window = at, os.pread(opened.descriptor, MAX_CHUNK_BYTES, at)
         magic, stream, _flags, length, _time = HEADER.unpack_from(window, at - window_start)
@@ -367,7 +368,7 @@ def _walk(opened: _Open) -> None:
             opened.boundary = at
             raise NoLog(f"no frame begins at byte {at}")
         end = at + HEADER.size + length
-        if end > opened.size:
+        if end > opened.vouched:
             break
         at = end
         if at - opened.indexed >= INDEX_EVERY:
