@@ -57,8 +57,8 @@ class Theme(StrEnum):
 _ACCIDENTS = {
     theme: words.split()
     for theme, words in {
-        Theme.MIXED: "kill dies usurp agent agent reboot freeze cut cut shim drain plan restore",
-        Theme.LOSS: "cut cut cut agent reboot shim kill",
+        Theme.MIXED: "kill dies usurp agent agent reboot freeze cut cut shim drain plan revoke restore",
+        Theme.LOSS: "cut cut cut agent reboot shim kill revoke",
         Theme.FREEZE: "freeze freeze freeze cut agent kill",
         Theme.MASTER: "kill kill dies dies dies usurp usurp plan plan agent cut",
         Theme.RESTORE: "restore restore kill cut agent usurp freeze",
@@ -104,6 +104,8 @@ class Story:
         self.healed = False
         self.master: Master | None = None
         self.orders: list[_Order] = []
+        #: Machines that are no part of the cluster any more.
+        self.revoked: set[str] = set()
         self._masters = 0
         self._adopting = False
         self._backup: _Backup | None = None
@@ -150,7 +152,8 @@ class Story:
         state = master.core.state
         if state.unfinished or any(order.cancel_wanted and not order.cancel_done for order in self.orders):
             return False
-        return not any(state.held.values()) and all(machine.quiet for machine in self.invariants.machines)
+        there = [machine for machine in self.invariants.machines if machine.name not in self.revoked]
+        return not any(state.held.get(m.name) for m in there) and all(machine.quiet for machine in there)
 
     def _unsettled(self) -> str:
         state = self.master.core.state if self.master else None
@@ -329,6 +332,8 @@ class Story:
             case "shim":
                 if machine.processes:
                     machine.kill_shim(random.choice(sorted(machine.processes)))
+            case "revoke":
+                self._revoke(machine)
             case "drain":
                 self._drain(machine, length)
             case "plan":
@@ -361,6 +366,24 @@ class Story:
         name = AgentId(machine.name)
         self._feed(lambda now, wall: ev.AgentDrainRequested(now=now, wall=wall, agent=name, by="operator"))
         self.world.after(length, self._resume, name)
+
+    def _revoke(self, machine: Machine) -> None:
+        """The operator gives a machine up: because it burns, or although it may still be at work."""
+        gone = self.world.chance(0.5)
+
+        def answered(answer: fx.Answer | None) -> None:
+            self.world.tell("operator", f"revokes {machine.name}")
+            self.revoked.add(machine.name)
+
+        asked = self._feed(
+            lambda now, wall: ev.AgentRevoked(
+                now=now, wall=wall, agent=AgentId(machine.name), by="operator", gone=gone
+            ),
+            answered,
+        )
+        if gone and asked:
+            machine.reboot()
+            machine.gave_up = True
 
     def _resume(self, name: AgentId) -> None:
         if not self._feed(lambda now, wall: ev.AgentResumed(now=now, wall=wall, agent=name, by="operator")):
@@ -416,6 +439,10 @@ class Story:
         self.world.tell("world", "heals")
         self.healed = True
         self.disk.dies_at = None
+        if self.revoked:
+            # What is left may be too small for some jobs: their users give up.
+            for order in self.orders:
+                self.world.after(300.0, self._cancel, order)
         for machine in self.invariants.machines:
             machine.thaw()
             machine.mend()

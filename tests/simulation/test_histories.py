@@ -48,6 +48,7 @@ def test_histories_hold_what_they_are_to_test() -> None:
         "is usurped",
         "stops as planned",
         "restores the backup",
+        "revokes",
         "agent killed",
         "shim of",
         "reboots",
