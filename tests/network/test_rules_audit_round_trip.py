@@ -122,7 +122,10 @@ def without_iptables(text: str) -> Iterator[tuple[set[str], str]]:
     lines = text.splitlines()
     for index, line in enumerate(lines):
         if "--comment" in line:
-            yield ids_in(line), "\n".join(lines[:index] + lines[index + 1 :])
+            # What sends a peer's packets to its chain is for all that the chain lets pass.
+            target = line.rpartition(" -j ")[2]
+            inside = [other for other in lines if other.startswith(f"-A {target} ")]
+            yield ids_in("\n".join([line, *inside])), "\n".join(lines[:index] + lines[index + 1 :])
 
 
 CLOUDS: list[tuple[str, str, Callable[[str], Iterator[tuple[set[str], str]]]]] = [

@@ -50,6 +50,10 @@ class Party:
     #: DNS names, for what has no fixed addresses.
     hosts: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        """Cheap for thousands of addresses: parties of one plan differ in their keys."""
+        return hash(self.key)
+
     @property
     def key(self) -> str:
         """What names the party in a plan, such as `agent/gpu`."""

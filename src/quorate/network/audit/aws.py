@@ -106,6 +106,7 @@ class _Aws(Ruleset):
     def __init__(self, names: dict[str, str], permissions: tuple[_Permission, ...]) -> None:
         self._names, self._permissions = names, permissions
         self.rules = tuple(permission.rule for permission in permissions)
+        self._by_rule = {permission.rule.id: permission for permission in permissions}
 
     def governs(self, local: Party) -> bool:
         """Machines whose group is in the text, by its id or by Quorate's own name for it."""
@@ -164,7 +165,7 @@ class _Aws(Ruleset):
 
     def removal(self, rule: Rule) -> str:
         """Return the aws command that takes the permission away."""
-        found = next(permission for permission in self._permissions if permission.rule.id == rule.id)
+        found = self._by_rule[rule.id]
         body: dict[str, Any] = {"IpProtocol": found.protocol}
         if found.ports:
             body |= {"FromPort": found.ports[0][0], "ToPort": found.ports[0][1]}

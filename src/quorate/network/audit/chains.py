@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from quorate.network.audit.ruleset import Scene, Unreadable
-from quorate.network.audit.space import Act, Entry, Intervals, both
+from quorate.network.audit.space import Act, Entry, Intervals, both, join
 from quorate.network.flows import Direction
 
 #: The kernel's own bound is 16 (NFT_JUMP_STACK_SIZE); a file may claim anything.
@@ -89,6 +89,53 @@ class Fields:
         return cls(*ends, *ports, inbound)
 
 
+def joined(steps: Sequence[Step]) -> list[Step]:
+    """Return a chain in which jumps to one chain that follow each other are one jump, where that is the same.
+
+    It is where they differ in one axis alone: who comes back from the chain would come back a second time.
+    """
+    found: list[Step] = []
+    pending: list[Step] = []
+
+    def put() -> None:
+        found.append(_one_jump(pending) if len(pending) > 1 else pending[0])
+        pending.clear()
+
+    for step in steps:
+        sure = step.verdict is Verdict.JUMP and len(step.matches) == 1 and not step.matches[0].doubt
+        if pending and not (sure and step.target == pending[0].target and _one_axis(pending, step)):
+            put()
+        if sure:
+            pending.append(step)
+        else:
+            found.append(step)
+    if pending:
+        put()
+    return found
+
+
+_AXES = ("peer", "local", "service", "other")
+
+
+def _differing(one: Match, other: Match) -> list[str]:
+    return [axis for axis in _AXES if getattr(one, axis) != getattr(other, axis)]
+
+
+def _one_axis(pending: Sequence[Step], step: Step) -> bool:
+    first = pending[0].matches[0]
+    axes = set(_differing(first, step.matches[0])) | set(_differing(first, pending[-1].matches[0]))
+    return len(axes) <= 1 and all(getattr(first, axis) is not None for axis in axes)
+
+
+def _one_jump(steps: Sequence[Step]) -> Step:
+    first = steps[0].matches[0]
+    limits: dict[str, Any] = {
+        axis: join(span for step in steps for span in getattr(step.matches[0], axis))
+        for axis in _differing(first, steps[-1].matches[0])
+    }
+    return replace(steps[0], matches=(replace(first, **limits),))
+
+
 def flatten(
     chains: Mapping[str, Sequence[Step]], base: str, policy: Act, *, rule_of_policy: str = "", last: bool = True
 ) -> list[Entry]:
@@ -96,6 +143,7 @@ def flatten(
 
     In a chain that is not the last at its hook, accepting means going on behind it.
     """
+    chains = {name: joined(steps) for name, steps in chains.items()}
     out: list[Entry] = []
     ends: list[int] = []
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any
 
 from quorate.model.ports import InvalidPorts, PortRange
 from quorate.network.audit.ruleset import Scene, Unreadable, of_networks
-from quorate.network.audit.space import Act, Entry, Intervals
+from quorate.network.audit.space import Act, Entry, Intervals, join
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party
 
@@ -60,9 +61,18 @@ def items(body: Any, key: str, place: str) -> Iterator[tuple[Any, str]]:
 def networks(texts: list[Any], place: str) -> Intervals:
     """Return CIDRs as intervals; host bits are the platform's business and are taken off."""
     try:
-        return of_networks(ip_network(text, strict=False) for text in texts)
-    except (ValueError, TypeError) as error:
+        return join(span for text in texts for span in _network(text))
+    except TypeError:
+        raise Unreadable(f"a list of CIDRs is expected, not {json.dumps(texts)[:40]}", place) from None
+    except ValueError as error:
         raise Unreadable(str(error), place) from None
+
+
+@lru_cache(65_536)
+def _network(text: str) -> Intervals:
+    if not isinstance(text, str):
+        raise TypeError
+    return of_networks([ip_network(text, strict=False)])
 
 
 def port_range(text: Any, place: str) -> PortRange:

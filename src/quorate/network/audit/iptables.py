@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from quorate.model.ports import InvalidPorts, PortRange
@@ -143,6 +144,7 @@ def _options(words: list[str]) -> Iterator[_Option]:
 class _Iptables(Ruleset):
     def __init__(self, families: dict[int, _Family], rules: tuple[Rule, ...]) -> None:
         self._families, self.rules = families, rules
+        self._known: dict[tuple[Direction, Transport, Phase], list[Entry]] = {}
 
     def governs(self, local: Party) -> bool:
         """A machine's own rules hold for whichever machine they are said to be of."""
@@ -154,6 +156,13 @@ class _Iptables(Ruleset):
 
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the entries of the hook's chains, IPv4 before IPv6; a family that is not in the text is unknown."""
+        # A machine's own rules know no parties, so that the scenes of all of them are few.
+        asked = scene.direction, scene.transport, scene.phase
+        if asked not in self._known:
+            self._known[asked] = self._entries(scene)
+        return self._known[asked], Outcome.ALLOW
+
+    def _entries(self, scene: Scene) -> list[Entry]:
         fields = Fields.of(scene)
         hook = "INPUT" if fields.inbound else "OUTPUT"
         found: list[Entry] = []
@@ -167,7 +176,7 @@ class _Iptables(Ruleset):
                 tool = "iptables-save" if version == 4 else "ip6tables-save"
                 why = f"the text holds no rules for IPv{version}; add what {tool} prints"
                 found.append(Entry(Act.DENY, "", peer=space, doubt=why))
-        return found, Outcome.ALLOW
+        return found
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
         """Return an iptables command for each family of the far end."""
@@ -236,10 +245,10 @@ class _Reader:
 
     def _address(self, axis: str, option: _Option) -> bool:
         try:
-            networks = [ip_network(text, strict=False) for text in self._value(option).split(",")]
+            spans = _addresses(self._value(option))
         except ValueError as error:
             raise Unreadable(str(error), self._place()) from None
-        return self._narrow(axis, of_networks(networks), _FAMILY[self._line.family], negated=option.negated)
+        return self._narrow(axis, spans, _FAMILY[self._line.family], negated=option.negated)
 
     def _source(self, option: _Option) -> bool:
         return self._address(self._fields.source, option)
@@ -361,6 +370,11 @@ class _Reader:
         "--icmpv6-type": _never,
         "-f": _never,
     }
+
+
+@lru_cache(65_536)
+def _addresses(text: str) -> Intervals:
+    return of_networks(ip_network(item, strict=False) for item in text.split(","))
 
 
 def _service(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
@@ -23,6 +24,8 @@ _GOVERNED = {
 _EPHEMERAL: Intervals = ((EPHEMERAL.first, EPHEMERAL.last),)
 #: Nothing listens on port 0, and some platforms have no form for it.
 _SERVICES: Intervals = ((1, 65535),)
+#: How many places a verdict names; the rest would say the same.
+_EXAMPLES = 2
 _ANYONE = Party(Role.ANYONE, "anyone", EVERYWHERE)
 
 
@@ -88,8 +91,9 @@ class _Ends:
     """What was decided about a flow at its ends."""
 
     outcomes: dict[Direction, set[Outcome]] = field(default_factory=lambda: defaultdict(set))
-    denied_by: list[str] = field(default_factory=list)
-    allowed_by: list[str] = field(default_factory=list)
+    #: Rules in the order in which they were met.
+    denied_by: dict[str, None] = field(default_factory=dict)
+    allowed_by: dict[str, None] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
 
@@ -136,8 +140,8 @@ def _ask(
     # Everybody else overlaps the parties of the plan, so their flows mark what of it is needed.
     others = [f for f in plan.flows if f.local(scene.direction) == scene.local and f not in mine]
     marked = [f for f in (*mine, *others) if f.transport is scene.transport]
-    within = Box(_peer(scene.peer), _addresses(scene.local), _SERVICES, _EPHEMERAL)
-    markers = [Box(peer=_peer(f.peer(scene.direction)), service=of_ports(f.ports)) for f in marked]
+    within = Box(_addresses(scene.peer), _addresses(scene.local), _SERVICES, _EPHEMERAL)
+    markers = [Box(peer=_addresses(f.peer(scene.direction)), service=of_ports(f.ports)) for f in marked]
     ours = {index for index, flow in enumerate(marked) if flow in planned}
     own = {index for index, flow in enumerate(marked) if flow in mine}
     for cell in cells(entries, default, within, markers):
@@ -163,32 +167,34 @@ def _ask_the_rest(
         for flow in mine:
             if flow in planned and flow.transport is scene.transport:
                 service = both(of_ports(flow.ports), _SERVICES) or ()
-                box = Box(_peer(scene.peer), _addresses(scene.local), service, _EPHEMERAL)
+                box = Box(_addresses(scene.peer), _addresses(scene.local), service, _EPHEMERAL)
                 for cell in cells(entries, default, box):
                     _record(planned[flow], later, cell)
 
 
-def _peer(party: Party) -> Intervals:
-    return of_networks(party.addresses) or EVERY_ADDRESS
-
-
+@lru_cache(4096)
 def _addresses(party: Party) -> Intervals:
     return of_networks(party.addresses) or EVERY_ADDRESS
 
 
 def _record(ends: _Ends, scene: Scene, cell: Cell) -> None:
     ends.outcomes[scene.direction].add(cell.outcome)
+    if cell.outcome is Outcome.ALLOW:
+        ends.allowed_by.setdefault(cell.rule)
+    elif cell.outcome is Outcome.DENY:
+        ends.denied_by.setdefault(cell.rule)
+        if len(ends.examples) < _EXAMPLES:
+            by = f"denied by {cell.rule}" if cell.rule else "denied by the default"
+            ends.examples.append(f"{_where(scene, cell)}: {by}")
+    elif len(ends.doubts) < _EXAMPLES:
+        ends.doubts.append(f"{_where(scene, cell)}: {cell.doubt}")
+
+
+def _where(scene: Scene, cell: Cell) -> str:
     way = f"{scene.direction.value} at {scene.local.key}"
     if scene.phase is not Phase.OPEN:
         way = f"answers, {way}" if scene.answers else f"packets after the first, {way}"
-    where = f"{way}, {show_addresses(cell.peer)}, {scene.transport.value}/{show_ports(cell.service)}"
-    if cell.outcome is Outcome.DENY:
-        ends.denied_by.append(cell.rule)
-        ends.examples.append(f"{where}: {f'denied by {cell.rule}' if cell.rule else 'denied by the default'}")
-    elif cell.outcome is Outcome.ALLOW:
-        ends.allowed_by.append(cell.rule)
-    else:
-        ends.doubts.append(f"{where}: {cell.doubt}")
+    return f"{way}, {show_addresses(cell.peer)}, {scene.transport.value}/{show_ports(cell.service)}"
 
 
 def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None:
@@ -214,9 +220,9 @@ def _planned(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict:
     if Outcome.DENY in seen:
         ways = [way for way, outcomes in ends.outcomes.items() if Outcome.DENY in outcomes]
         change = "; ".join(ruleset.opening(flow, way) for way in ways)
-        return FlowVerdict(flow, Outcome.DENY, _names(ends.denied_by), "; ".join(ends.examples[:2]), change)
+        return FlowVerdict(flow, Outcome.DENY, _names(ends.denied_by), "; ".join(ends.examples), change)
     if Outcome.UNKNOWN in seen:
-        return FlowVerdict(flow, Outcome.UNKNOWN, why="; ".join(ends.doubts[:2]))
+        return FlowVerdict(flow, Outcome.UNKNOWN, why="; ".join(ends.doubts))
     if not seen:
         return FlowVerdict(flow, Outcome.UNKNOWN, why="neither end is a machine that these rules hold for")
     return FlowVerdict(flow, Outcome.ALLOW, _names(ends.allowed_by))
@@ -233,7 +239,7 @@ def _forbidden(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict 
 
 
 def _names(rules: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(rule for rule in rules if rule))
+    return tuple(rule for rule in rules if rule)
 
 
 def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from quorate.network.audit.documents import (
@@ -57,10 +58,15 @@ def read(text: str) -> Ruleset:
     return _Oci(tuple(reader.found), reader.owners, everywhere=reader.everywhere)
 
 
+@lru_cache(1024)
+def _dash(key: str) -> str:
+    return re.sub(r"([A-Z])", lambda found: "-" + found[1].lower(), key)
+
+
 def _dashed(value: Any) -> Any:
     """The command line prints `is-stateless`, the API takes `isStateless`; both are read."""
     if isinstance(value, dict):
-        return {re.sub(r"([A-Z])", lambda m: "-" + m[1].lower(), key): _dashed(item) for key, item in value.items()}
+        return {_dash(key): _dashed(item) for key, item in value.items()}
     return [_dashed(item) for item in value] if isinstance(value, list) else value
 
 
@@ -163,6 +169,12 @@ class _Oci(Ruleset):
     def __init__(self, found: tuple[_SecurityRule, ...], owners: dict[str, str], *, everywhere: bool) -> None:
         self._found, self._owners, self._everywhere = found, owners, everywhere
         self.rules = tuple(item.rule for item in found)
+        self._by_rule = {item.rule.id: item for item in found}
+        self._carrying = {
+            (way, transport): [item for item in found if item.direction is way and carries(item.protocol, transport)]
+            for way in Direction
+            for transport in Transport
+        }
 
     def governs(self, local: Party) -> bool:
         """Machines of a group or list in the text; rules that name no group hold for all."""
@@ -193,9 +205,7 @@ class _Oci(Ruleset):
         self, scene: Scene, way: Direction, *, mirrored: bool, stateless: bool | None = None
     ) -> Iterator[Entry]:
         groups = self._groups(scene.local)
-        for item in self._found:
-            if item.direction is not way or not carries(item.protocol, scene.transport):
-                continue
+        for item in self._carrying[way, scene.transport]:
             if (item.owner and item.owner not in groups) or (stateless is not None and item.stateless != stateless):
                 continue
             doubt = item.doubt
@@ -241,6 +251,6 @@ class _Oci(Ruleset):
 
     def removal(self, rule: Rule) -> str:
         """Return the oci command, or where the rule stands in a list that is replaced as a whole."""
-        found = next(item for item in self._found if item.rule.id == rule.id)
+        found = self._by_rule[rule.id]
         group = found.owner or "OCID"
         return f"oci network nsg rules remove --nsg-id {group} --security-rule-ids '[\"{rule.id}\"]'"

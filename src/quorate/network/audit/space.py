@@ -101,17 +101,16 @@ def cells(entries: Sequence[Entry], default: Outcome, within: Box, markers: Sequ
         limits += [getattr(marker, axis) for marker in markers]
         axes.append(list(_classes(getattr(within, axis), limits)))
     mask = (1 << count) - 1
-    decided: dict[int, tuple[Outcome, int, Outcome, str]] = {}
+    decided: dict[int, tuple[Outcome, str, Outcome, tuple[str, ...], str]] = {}
     for (peer_bits, peer), (local_bits, local), (service_bits, service), (other_bits, _) in product(*axes):
         bits = peer_bits & local_bits & service_bits & other_bits
         rules = bits & mask
         if rules not in decided:
             outcome, by, doubt = _first(entries, rules, default)
             without = _first(entries, rules & ~(1 << by), default)[0] if by >= 0 else outcome
-            decided[rules] = outcome, by, without, doubt
-        outcome, by, without, doubt = decided[rules]
-        matching = tuple(dict.fromkeys(entries[index].rule for index in _indexes(rules)))
-        rule = entries[by].rule if by >= 0 else ""
+            matching = tuple(dict.fromkeys(entries[index].rule for index in _indexes(rules)))
+            decided[rules] = outcome, entries[by].rule if by >= 0 else "", without, matching, doubt
+        outcome, rule, without, matching, doubt = decided[rules]
         yield Cell(peer, local, service, outcome, rule, without, matching, tuple(_indexes(bits >> count)), doubt)
 
 
@@ -153,18 +152,25 @@ def _indexes(bits: int) -> Iterator[int]:
 
 def _classes(within: Intervals, limits: Sequence[Intervals | None]) -> Iterator[tuple[int, Intervals]]:
     """Cut one axis: yields for each class the bits of the limits that hold it, and its intervals."""
-    everywhere = sum(1 << index for index, limit in enumerate(limits) if limit is None)
+    everywhere = 0
+    # Most limits are one of a few, such as the addresses of a pool or the port of a service.
+    bits_of: dict[Intervals, int] = {}
+    for index, limit in enumerate(limits):
+        if limit is None:
+            everywhere |= 1 << index
+        else:
+            bits_of[limit] = bits_of.get(limit, 0) | 1 << index
     starts = {first for first, _ in within} | {last + 1 for _, last in within}
-    for limit in limits:
-        for first, last in limit or ():
-            starts |= {first, last + 1}
+    for limit in bits_of:
+        for first, last in limit:
+            starts.add(first)
+            starts.add(last + 1)
     points = sorted(starts)
     held = [everywhere] * len(points)
-    for index, limit in enumerate(limits):
-        bit = 1 << index
-        for first, last in limit or ():
+    for limit, bits in bits_of.items():
+        for first, last in limit:
             for place in range(bisect_left(points, first), bisect_left(points, last + 1)):
-                held[place] |= bit
+                held[place] |= bits
     inside = [False] * len(points)
     for first, last in within:
         for place in range(bisect_left(points, first), bisect_left(points, last + 1)):
@@ -208,10 +214,14 @@ def both(one: Intervals | None, other: Intervals | None) -> Intervals | None:
     """Return the points that are in both; None is everything."""
     if one is None or other is None:
         return other if one is None else one
-    shared = [
-        (max(first, other_first), min(last, other_last))
-        for first, last in one
-        for other_first, other_last in other
-        if max(first, other_first) <= min(last, other_last)
-    ]
-    return join(shared)
+    shared: list[tuple[int, int]] = []
+    mine = theirs = 0
+    while mine < len(one) and theirs < len(other):
+        first, last = max(one[mine][0], other[theirs][0]), min(one[mine][1], other[theirs][1])
+        if first <= last:
+            shared.append((first, last))
+        if one[mine][1] < other[theirs][1]:
+            mine += 1
+        else:
+            theirs += 1
+    return tuple(shared)

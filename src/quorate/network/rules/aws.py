@@ -7,7 +7,6 @@ rules a direction unless the quota is raised; a new group lets everything out un
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from quorate.network.flows import Direction, Role
 from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
 from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, unsupported
+from quorate.network.rules.outline import outline
 
 #: What the API takes in a description: 255 of a-z, A-Z, 0-9, blanks and these.
 DESCRIPTION, CHARSET = 255, " ._-:/()#,@[]+=&;{}!$*"
@@ -78,13 +78,14 @@ def _permissions(opening: Opening, own: set[str]) -> Iterator[Permission]:
         if opening.peer.security_groups:
             for group in opening.peer.security_groups:
                 yield Permission(*base, group=group)
-        elif opening.peer.addresses:
+        elif opening.peer.key in own:
+            # One rule however many machines there are; each counts against the quota.
+            yield Permission(*base, party=opening.peer.key)
+        else:
             for cidr in v4:
                 yield Permission(*base, cidr=cidr)
             for cidr in v6:
                 yield Permission(*base, cidr6=cidr)
-        elif opening.peer.key in own:
-            yield Permission(*base, party=opening.peer.key)
 
 
 def group_name(party: Party) -> str:
@@ -106,7 +107,7 @@ def render_json(plan: Plan, role: Role | None) -> Rendered:
         for direction, key in ((Direction.INGRESS, "IpPermissions"), (Direction.EGRESS, "IpPermissionsEgress")):
             group[key] = [_api(permission, found) for permission in permissions if permission.direction is direction]
         shown.append(group)
-    return Rendered(json.dumps({"SecurityGroups": shown}, indent=2) + "\n", tuple(findings))
+    return Rendered(outline({"SecurityGroups": shown}, 4), tuple(findings))
 
 
 def _api(permission: Permission, found: dict[str, tuple[Party, list[Permission]]]) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def render_cloudformation(plan: Plan, role: Role | None) -> Rendered:
         "Parameters": {"Vpc": {"Type": "AWS::EC2::VPC::Id", "Description": "the VPC of master and agents"}},
         "Resources": resources,
     }
-    return Rendered(json.dumps(template, indent=2) + "\n", tuple(findings))
+    return Rendered(outline(template, 2), tuple(findings))
 
 
 def logical(party: Party) -> str:

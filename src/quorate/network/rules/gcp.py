@@ -19,6 +19,7 @@ from quorate.network.flows import Direction, Role
 from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
 from quorate.network.rules.openings import Opening, by_family, left_out, machines, openings, shorten, slug, unsupported
+from quorate.network.rules.outline import outline
 
 #: RFC 1035 label, as the API demands.
 NAME = 63
@@ -61,7 +62,7 @@ def _with_names_of_their_own(rules: list[dict[str, Any]]) -> list[dict[str, Any]
 def render_json(plan: Plan, role: Role | None) -> Rendered:
     """Return a JSON list of firewall resources."""
     rules, findings = resources(plan, role)
-    return Rendered(json.dumps(rules, indent=2) + "\n", tuple(findings))
+    return Rendered(outline(rules, 2), tuple(findings))
 
 
 def render_commands(plan: Plan, role: Role | None) -> Rendered:

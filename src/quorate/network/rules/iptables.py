@@ -6,15 +6,18 @@ Syntax: iptables-restore(8), iptables-extensions(8). Lines between `# IPv4` and 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from quorate.model.ports import ALL_PORTS, PortRange
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Plan
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten
+from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug
 
 IN, OUT = "QUORATE-IN", "QUORATE-OUT"
+#: XT_EXTENSION_MAXNAMELEN is 29 with the closing NUL.
+CHAIN = 28
 #: xt_multiport holds 15 ports; a range counts as two (iptables-extensions(8)).
 MULTIPORT = 15
 #: XT_MAX_COMMENT_LEN is 256 with the closing NUL.
@@ -50,9 +53,11 @@ def render(plan: Plan, role: Role | None) -> Rendered:
 
 
 def _family(needed: tuple[Opening, ...], version: int) -> Iterator[str]:
+    inner = dict.fromkeys(_chain(opening) for opening in needed if _chain(opening) and _networks(opening, version))
     yield "*filter"
     # The built-in chains are named with their policy, our own are emptied by being named.
-    yield from (":INPUT DROP [0:0]", ":OUTPUT DROP [0:0]", f":{IN} - [0:0]", f":{OUT} - [0:0]")
+    yield from (":INPUT DROP [0:0]", ":OUTPUT DROP [0:0]")
+    yield from (f":{chain} - [0:0]" for chain in (IN, OUT, *inner))
     for built_in, chain in (("INPUT", IN), ("OUTPUT", OUT)):
         # Loaded a second time, the jump stands there twice: a packet that our chain left undecided only asks it again.
         yield f"-A {built_in} -j {chain}"
@@ -63,19 +68,47 @@ def _family(needed: tuple[Opening, ...], version: int) -> Iterator[str]:
         yield f"-A {chain} {loopback} -j ACCEPT"
         for kind in types:
             yield f"-A {chain} -p {icmp} {kind} -j ACCEPT"
+        jumps: set[str] = set()
         for opening in needed:
-            if opening.direction is direction:
-                yield from _rules(opening, chain, version)
+            if opening.direction is direction and _networks(opening, version):
+                yield from _rules(opening, chain, version, jumps)
     yield "COMMIT"
 
 
-def _rules(opening: Opening, chain: str, version: int) -> Iterator[str]:
+def _networks(opening: Opening, version: int) -> tuple[str, ...]:
+    return by_family(opening.peer.addresses)[0 if version == 4 else 1]
+
+
+def _chain(opening: Opening) -> str:
+    """Return the chain of a peer with several addresses: a packet is compared with them once, not for each opening."""
+    if len(opening.peer.addresses) < 2:
+        return ""
+    name = f"{IN if opening.direction is Direction.INGRESS else OUT}-{slug(opening.peer.key)}"
+    if len(name) <= CHAIN:
+        return name
+    return f"{name[: CHAIN - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _rules(opening: Opening, chain: str, version: int, jumps: set[str]) -> Iterator[str]:
     side = "-s" if opening.direction is Direction.INGRESS else "-d"
     transport = opening.transport.value
-    comment = shorten(opening.purpose, COMMENT).replace('"', "'").replace("\\", "/")
-    for network in by_family(opening.peer.addresses)[0 if version == 4 else 1]:
-        for match in _matches(opening.ports, transport):
-            yield f'-A {chain} {side} {network} -p {transport}{match} -m comment --comment "{comment}" -j ACCEPT'
+    accept = f"-m comment --comment {_quoted(opening.purpose)} -j ACCEPT"
+    inner = _chain(opening)
+    if inner and inner not in jumps:
+        jumps.add(inner)
+        comment = _quoted(opening.peer.key)
+        for network in _networks(opening, version):
+            yield f"-A {chain} {side} {network} -m comment --comment {comment} -j {inner}"
+    for match in _matches(opening.ports, transport):
+        if inner:
+            yield f"-A {inner} -p {transport}{match} {accept}"
+        else:
+            for network in _networks(opening, version):
+                yield f"-A {chain} {side} {network} -p {transport}{match} {accept}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + shorten(text, COMMENT).replace('"', "'").replace("\\", "/") + '"'
 
 
 def _matches(ranges: tuple[PortRange, ...], transport: str) -> Iterator[str]:

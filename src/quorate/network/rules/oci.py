@@ -6,7 +6,6 @@ and .../EgressSecurityRule. Rules are stateful, so no mirror is needed; one call
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
 from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, unsupported
+from quorate.network.rules.outline import outline
 
 DESCRIPTION = 255
 #: AddNetworkSecurityGroupSecurityRulesDetails: "at most 25".
@@ -45,7 +45,7 @@ def render_groups(plan: Plan, role: Role | None) -> Rendered:
         if party.security_groups:
             group["networkSecurityGroupId"] = party.security_groups[0]
         shown.append({**group, "calls": calls})
-    return Rendered(json.dumps({"networkSecurityGroups": shown}, indent=2) + "\n", tuple(findings))
+    return Rendered(outline({"networkSecurityGroups": shown}, 6), tuple(findings))
 
 
 def render_lists(plan: Plan, role: Role | None) -> Rendered:
@@ -61,7 +61,7 @@ def render_lists(plan: Plan, role: Role | None) -> Rendered:
         shown[f"{opening.direction.value}SecurityRules"] += made
         if not made:
             findings.append(_nameless(opening))
-    return Rendered(json.dumps({"securityLists": list(lists.values())}, indent=2) + "\n", tuple(findings))
+    return Rendered(outline({"securityLists": list(lists.values())}, 4), tuple(findings))
 
 
 def _nameless(opening: Opening) -> Finding:
@@ -78,27 +78,26 @@ def group_rules(opening: Opening, own: set[str]) -> Iterator[dict[str, Any]]:
     """Return the rules of a group for one opening; a peer with a group is named by it, else by its addresses."""
     far = "source" if opening.direction is Direction.INGRESS else "destination"
     peers = [(group, "NETWORK_SECURITY_GROUP") for group in opening.peer.security_groups]
+    if not peers and opening.peer.key in own:
+        # One rule however many machines there are; each counts against the limit of 120.
+        peers = [(group_name(opening.peer), "NETWORK_SECURITY_GROUP")]
     if not peers:
         peers = [(cidr, "CIDR_BLOCK") for family in by_family(opening.peer.addresses) for cidr in family]
-    if not peers and opening.peer.key in own:
-        peers = [(group_name(opening.peer), "NETWORK_SECURITY_GROUP")]
+    way = opening.direction.value.upper()
     for ports in opening.ports:
+        match = _match(opening, ports)
         for peer, kind in peers:
-            yield {
-                "direction": opening.direction.value.upper(),
-                far: peer,
-                f"{far}Type": kind,
-                **_match(opening, ports),
-            }
+            yield {"direction": way, far: peer, f"{far}Type": kind, **match}
 
 
 def list_rules(opening: Opening) -> Iterator[dict[str, Any]]:
     """Return the rules of a security list for one opening; a list names peers by their addresses only."""
     far = "source" if opening.direction is Direction.INGRESS else "destination"
     for ports in opening.ports:
+        match = _match(opening, ports)
         for family in by_family(opening.peer.addresses):
             for cidr in family:
-                yield {far: cidr, f"{far}Type": "CIDR_BLOCK", **_match(opening, ports)}
+                yield {far: cidr, f"{far}Type": "CIDR_BLOCK", **match}
 
 
 def _match(opening: Opening, ports: PortRange) -> dict[str, Any]:

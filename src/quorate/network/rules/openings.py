@@ -9,7 +9,7 @@ from itertools import groupby
 from quorate.model.ports import PortRange, merge
 from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role, Transport
-from quorate.network.plan import Network, Party, Plan, PlannedFlow, without
+from quorate.network.plan import Network, Party, Plan, PlannedFlow
 
 #: Machines that carry firewall rules, and whose flows pass them: in the host's network a member is its agent's machine.
 MACHINES = {Role.MASTER: (Role.MASTER,), Role.AGENT: (Role.AGENT, Role.MEMBER)}
@@ -87,10 +87,17 @@ def openings(plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network,
         for flows in _overlapping(flow for _, flow in pairs):
             ports = merge(ports for flow in flows for ports in flow.ports)
             peer, local = first.peer(direction), first.local(direction)
-            if direction is Direction.EGRESS and peer.addresses and not without(peer.addresses, unfiltered):
+            if direction is Direction.EGRESS and _all_within(peer, unfiltered):
                 continue
             found.append(Opening(direction, local, peer, first.transport, ports, flows))
     return tuple(found)
+
+
+def _all_within(peer: Party, networks: tuple[Network, ...]) -> bool:
+    return bool(peer.addresses) and all(
+        any(mine.version == wide.version and mine.subnet_of(wide) for wide in networks)  # type: ignore[arg-type]
+        for mine in peer.addresses
+    )
 
 
 def _overlapping(flows: Iterable[PlannedFlow]) -> list[tuple[PlannedFlow, ...]]:
