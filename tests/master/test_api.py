@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from quorate.master.api.waiting import SENTENCES
+
 from .serving import MasterProcess
 
 SPEC = {"name": "one", "entrypoint": ["true"]}
@@ -109,6 +111,20 @@ def test_a_listing_can_be_of_one_state_and_one_owner(own_master: MasterProcess) 
         admin.post(f"/api/v1/jobs/{his}/cancel")
         assert [job["id"] for job in admin.get("/api/v1/jobs?owner=ada").json()["items"]] == [hers]
         assert [job["id"] for job in admin.get("/api/v1/jobs?state=cancelled").json()["items"]] == [his]
+
+
+def test_a_listing_says_what_pending_jobs_wait_for_and_in_a_long_queue_their_place(own_master: MasterProcess) -> None:
+    with own_master.client() as client:
+        first = submit(client)["id"]
+        [listed] = client.get("/api/v1/jobs").json()["items"]
+        assert listed["reason"] == client.get(f"/api/v1/jobs/{first}").json()["reason"] != ""
+        for _ in range(SENTENCES):
+            newest = submit(client)["id"]
+        urgent = submit(client, priority=90)["id"]
+        reasons = {job["id"]: job["reason"] for job in client.get("/api/v1/jobs?limit=200").json()["items"]}
+    assert reasons[urgent] == "1st in line in pool default"
+    assert reasons[first] == "2nd in line in pool default"
+    assert reasons[newest] == f"{SENTENCES + 2}nd in line in pool default"
 
 
 def test_a_job_can_be_cancelled_by_its_owner_and_by_operators_alone(own_master: MasterProcess) -> None:

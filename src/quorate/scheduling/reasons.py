@@ -1,6 +1,6 @@
 """Why a job waits, and why another can never run: the same counts that the pass decides by, as sentences for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from math import ceil, inf
 
@@ -45,6 +45,17 @@ def explain(view: View, job: str) -> str:
         parts.append(f"{_ordinal(len(ahead) + 1)} in line")
     parts += [f"it holds {text}" for text in _held_by(walk, request, view)]
     return "; ".join(parts)
+
+
+def places_in_line(queue: Iterable[Request], jobs: Collection[str]) -> dict[str, str]:
+    """Where those of the jobs that are queued stand in the lines of their pools: what can be said of many at once."""
+    counts: dict[str, int] = {}
+    places: dict[str, str] = {}
+    for request in in_order(queue):
+        counts[request.pool] = place = counts.get(request.pool, 0) + 1
+        if request.job in jobs:
+            places[request.job] = f"{_ordinal(place)} in line in pool {request.pool}"
+    return places
 
 
 def never_fits(request: Request, agents: Iterable[AgentView], pools: Iterable[str] = ()) -> str | None:

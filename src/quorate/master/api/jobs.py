@@ -141,7 +141,7 @@ async def listing(
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> Response:
-    """Jobs, newest first, without their members."""
+    """Jobs, newest first, without their members; in a long queue a pending one says only its place in the line."""
     before = None
     if cursor:
         try:
@@ -159,7 +159,7 @@ async def listing(
             break
         last = record.seq
         items.append(render.job_view(master.state, record, moment_now, members=False))
-    return answer(JobPage(items=tuple(items), next=following))
+    return answer(JobPage(items=await waiting.listed(master.state, items, moment_now), next=following))
 
 
 async def _newest_first(master: Services, before: int | None) -> AsyncIterator[JobRecord]:

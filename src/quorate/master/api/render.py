@@ -27,6 +27,15 @@ def utc(wall: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(wall, datetime.UTC)
 
 
+def waiting(view: JobView, waits: str) -> JobView:
+    """The view with what its job waits for."""
+    return view.model_copy(update={"reason": _joined(view.reason, waits)})
+
+
+def _joined(reason: str, waits: str) -> str:
+    return "; ".join(filter(None, (reason, waits)))
+
+
 def job_view(state: State, job: JobRecord, now: float, *, waits: str = "", members: bool = True) -> JobView:
     """A job with the members of its newest allocation; listings go without, for they would be the most of it.
 
@@ -62,7 +71,7 @@ def _job(state: State, job: JobRecord, now: float, waits: str, *, members: bool)
         "spec": spec.spec,
         "secrets": tuple(sorted(spec.sealed)),
         "state": job.state,
-        "reason": "; ".join(filter(None, (job.reason, waits))),
+        "reason": _joined(job.reason, waits),
         "exit_code": job.exit_code,
         "attempt": job.attempt,
         "restarts_left": job.restarts_left,
