@@ -30,12 +30,29 @@ def _template() -> bytes:
     return connection.serialize()
 
 
+class _Connection(sqlite3.Connection):
+    """A connection whose owner may die before any statement."""
+
+    disk: "Disk | None" = None
+
+    def execute(self, *values: object) -> sqlite3.Cursor:
+        if self.disk is not None:
+            self.disk.before_statement()
+        return super().execute(*values)  # type: ignore[arg-type]
+
+    def executemany(self, *values: object) -> sqlite3.Cursor:
+        if self.disk is not None:
+            self.disk.before_statement()
+        return super().executemany(*values)  # type: ignore[arg-type]
+
+
 class Disk:
     """What survives a master: one SQLite database in memory, and when it is to fail."""
 
     def __init__(self, content: bytes | None = None) -> None:
-        self.connection = sqlite3.connect(":memory:", check_same_thread=False)
+        self.connection = sqlite3.connect(":memory:", check_same_thread=False, factory=_Connection)
         self.connection.deserialize(content or _template())
+        self.connection.disk = self
         self._opened: list[Store] = []
         #: The next commit dies before this statement; 0 dies when all is durable.
         self.dies_at: int | None = None
@@ -45,12 +62,13 @@ class Disk:
         if self.connection.in_transaction:
             self.connection.rollback()
         store = open_on(lambda: self.connection, "simulated")
-        sa.event.listen(store._engine, "before_cursor_execute", self._before)
+        sa.event.listen(store._engine, "before_cursor_execute", self.before_statement)
         # A store that is collected rolls its connection back, which here is everybody's.
         self._opened.append(store)
         return store
 
-    def _before(self, *_: object) -> None:
+    def before_statement(self, *_: object) -> None:
+        """Every statement passes here, whichever way it goes to SQLite."""
         if self.dies_at is not None and self.dies_at > 0:
             self.dies_at -= 1
             if self.dies_at == 0:

@@ -68,6 +68,7 @@ _EPOCH: Final = _sql(sa.select(cluster.c.epoch))
 _ADVANCE: Final = _sql(
     sa.update(cluster).where(cluster.c.epoch == sa.bindparam("fence")).values(generation=sa.bindparam("to"))
 )
+_RESTORED: Final = _sql(sa.update(cluster).values(restored=sa.bindparam("to")))
 _SELECTS: Final = {kind: _sql(sa.select(table.c.key, table.c.body)) for kind, table in tables.items()}
 _UPSERTS: Final = {kind: _upsert(table) for kind, table in tables.items()}
 _DELETES: Final = {
@@ -155,24 +156,29 @@ class Store:
 
         An empty batch only checks that this master is still the one. `restored`: a new value for that mark.
         """
+        self._guarded(lambda: self._write(generation, changes, restored))
 
-        def write(connection: sa.Connection) -> None:
+    def _write(self, generation: int, changes: Sequence[Change], restored: bool | None) -> None:
+        # Straight to the driver: every answer of the master waits for this, and the statements are always the same.
+        raw = self._raw
+        raw.execute("BEGIN IMMEDIATE")
+        try:
             if not changes and restored is None:
-                if connection.exec_driver_sql(_EPOCH).scalar_one() != self._epoch:
+                if raw.execute(_EPOCH).fetchone() != (self._epoch,):
                     raise self._fenced()
-                return
-            done = connection.exec_driver_sql(_ADVANCE, {"fence": self._epoch, "to": generation})
-            if done.rowcount != 1:
+            elif raw.execute(_ADVANCE, {"fence": self._epoch, "to": generation}).rowcount != 1:
                 raise self._fenced()
             if restored is not None:
-                connection.execute(sa.update(cluster).values(restored=restored))
+                raw.execute(_RESTORED, {"to": restored})
             for kind, (puts, drops) in _by_kind(changes).items():
                 if puts:
-                    connection.exec_driver_sql(_UPSERTS[kind], puts)
+                    raw.executemany(_UPSERTS[kind], puts)
                 if drops:
-                    connection.exec_driver_sql(_DELETES[kind], drops)
-
-        self._transact(write)
+                    raw.executemany(_DELETES[kind], drops)
+            raw.execute("COMMIT")
+        except BaseException:
+            raw.rollback()
+            raise
 
     def _fenced(self) -> StoreFenced:
         return StoreFenced(
@@ -193,9 +199,7 @@ class Store:
 
     def copy_to(self, copy: sqlite3.Connection) -> None:
         """As `backup`, into an open database."""
-        raw = self._connection.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
-        raw.backup(copy)
+        self._raw.backup(copy)
         copy.execute("UPDATE cluster SET restored = 1")
         copy.commit()
         copy.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -204,6 +208,12 @@ class Store:
         """Gives the database back."""
         self._connection.close()
         self._engine.dispose()
+
+    @property
+    def _raw(self) -> sqlite3.Connection:
+        raw = self._connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        return raw
 
     # --- one way in -------------------------------------------------------------------------------------------------
 
@@ -219,6 +229,8 @@ class Store:
             return work()
         except sa.exc.DBAPIError as error:
             raise _translate(error.orig, self._where) from error
+        except sqlite3.Error as error:
+            raise _translate(error, self._where) from error
 
 
 def _by_kind(changes: Iterable[Change]) -> dict[type[Record], tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
