@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,13 +179,24 @@ def _summary(cluster: LocalCluster, job: JobView, accuracy: float, *, keep: bool
     print(f"  {dim('ran')}      {span(job.ran)}")
     if not keep:
         print("\nTry next:")
+        _activate()
         print("  quorate up                                                   a local cluster that stays")
         print("  quorate run --nodes 2 --launcher torch -- python train.py    your own training on it")
         print("  quorate demo --keep                                          this one, to look around in")
 
 
+def _activate() -> None:
+    """What makes the shell find this Quorate, if it does not yet."""
+    script = Path(sys.prefix) / "bin" / "activate"
+    found = shutil.which("quorate")
+    if script.exists() and (found is None or Path(found).parent != script.parent):
+        here = script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script
+        print(f"  source {here}")
+
+
 def _how_to_use(cluster: LocalCluster) -> None:
     print(f"\nThe cluster stays up at {cluster.url}. Try next:")
+    _activate()
     print("  quorate job list      what ran")
     print("  quorate agent list    where")
     print("  quorate down          stop it all")
