@@ -62,8 +62,11 @@ def create(
     print(made.token)
     life = f"valid for {span(seconds)}" if seconds else "valid until it is revoked"
     if pool:
+        from quorate.network import catalogue
+
         # A URL of this machine alone is of no use on another one.
-        there = "https://THIS-MACHINE:8443" if "//127." in url or "//localhost" in url else url
+        local = "//127." in url or "//localhost" in url
+        there = f"https://THIS-MACHINE:{catalogue.port('api-tls')}" if local else url
         note(f"{life}; on the agent's machine: quorate agent --master {there} --token @FILE")
     else:
         note(f"{life}; {user} runs: quorate login {url}")
