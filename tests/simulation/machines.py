@@ -200,6 +200,8 @@ class Machine:
         self.frozen = self.paused = False
         self.excused_until = self.world.now + 30.0
         if self._core is None:
+            # It was to be started while nothing could be: systemd makes up for it.
+            self.start_agent()
             return
         waiting, self._held_up = self._held_up, []
         for event in (Ticked(), *waiting):

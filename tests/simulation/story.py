@@ -319,7 +319,8 @@ class Story:
                 self._usurp()
             case "agent":
                 machine.kill_agent(link_noticed=self.world.chance(0.7))
-                self.world.after(length / 4, machine.start_agent)
+                # Only an agent stops what is cut off: one that is dead for longer than its timers is like a paused one.
+                self.world.after(min(length / 4, 40.0), machine.start_agent)
             case "reboot":
                 machine.reboot()
                 self.world.after(length, machine.start_agent)
