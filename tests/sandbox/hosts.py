@@ -27,6 +27,8 @@ from quorate.network.flows import Direction, Transport
 
 #: Seconds after which an attempt counts as silent; what works takes a thousandth of it.
 TIMEOUT_S = 0.5
+#: From linux/in.h; Python does not name them.
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 10, 2
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -51,13 +53,13 @@ class Host:
     address: str
     network: Network
 
-    def converge(self, *parts: HubSpec | SandboxSpec) -> tuple[Action, ...]:
+    def converge(self, *parts: HubSpec | SandboxSpec, distrust: tuple[str, ...] = ()) -> tuple[Action, ...]:
         desired = Desired(
             tuple(part for part in parts if isinstance(part, HubSpec)),
             tuple(part for part in parts if isinstance(part, SandboxSpec)),
         )
         with namespaces.entered(self.namespace):
-            return self.network.converge(desired)
+            return self.network.converge(desired, distrust)
 
     def run(self, *command: str, text: str | None = None) -> str:
         with namespaces.entered(self.namespace):
@@ -116,6 +118,22 @@ class Inside:
             except OSError as error:
                 return errno.errorcode.get(error.errno or 0, str(error))
 
+    def sends_whole(self, size: int, address: str, port: int) -> str:
+        """One packet of that many bytes, IP and UDP with them, that nobody may cut: how does it end?"""
+        with namespaces.entered(self.path):
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sender:
+            sender.settimeout(TIMEOUT_S)
+            sender.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+            try:
+                sender.connect((address, port))
+                sender.send(bytes(size - 28))
+                return f"open {sender.recv(100).decode()}"
+            except TimeoutError:
+                return "silent"
+            except OSError as error:
+                return errno.errorcode[error.errno or 0]
+
     def sends(self, payload: bytes, address: str, port: int) -> None:
         """One UDP packet, which a filter on the way out may refuse."""
         with namespaces.entered(self.path):
@@ -163,7 +181,7 @@ def _serve(selector: selectors.BaseSelector, name: bytes, heard: list[bytes]) ->
                 connection.sendall(name + b" sees " + peer[0].encode())
                 connection.close()
             else:
-                data, peer = found.recvfrom(100)
+                data, peer = found.recvfrom(65535)
                 heard.append(data)
                 found.sendto(name + b" sees " + peer[0].encode(), peer)
 

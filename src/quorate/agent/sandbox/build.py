@@ -92,8 +92,9 @@ def remove_hub(place: Place, allocation: str) -> None:
             for link in links.aliases():
                 if link.startswith("p"):
                     links.remove(link)
-    namespaces.remove(path)
+    # The name goes last: it is what the next life finds the rest by.
     place.forget(path.name)
+    namespaces.remove(path)
 
 
 def make_sandbox(place: Place, hub: HubSpec, sandbox: SandboxSpec) -> None:
@@ -151,8 +152,8 @@ def remove_sandbox(place: Place, member: str) -> None:
     if namespaces.exists(path):
         with namespaces.entered(path), opened() as links:
             links.remove(names.LINK)
-    namespaces.remove(path)
     place.forget(path.name)
+    namespaces.remove(path)
 
 
 def _quiet() -> None:

@@ -1,5 +1,6 @@
 """A machine's private networks as one thing: look, compare, act; read counters back; notice what others changed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,12 +30,15 @@ class Network:
 
     place: Place = field(default_factory=Place)
 
-    def converge(self, desired: Desired) -> tuple[Action, ...]:
+    def converge(self, desired: Desired, distrust: Collection[str] = ()) -> tuple[Action, ...]:
         """Makes everything as desired and removes the rest; returns what had to be done.
 
-        Raises LinkError, NftError, NoUplinkLeft or OSError where a step fails; the next call goes on from there.
+        What is named in `distrust`, as `drift` names it, is made anew even where it looks complete. Raises LinkError,
+        NftError, NoUplinkLeft or OSError where a step fails; the next call goes on from there.
         """
         with self.place.locked():
+            for name in distrust:
+                self.place.forget(name)
             actions = tuple(reconcile(desired, self._digests(desired), self._observe()))
             for action in actions:
                 self._do(action)
@@ -98,7 +102,7 @@ class Network:
             hubs=hubs,
             sandboxes=sandboxes,
             host=recorded.split()[0] if recorded is not None and intact else None,
-            host_table=bool(table),
+            host_table=bool(table) or recorded is not None,
             strays=tuple(sorted(uplinks - {names.uplink(allocation) for allocation in hubs})),
         )
 

@@ -41,7 +41,8 @@ def fingerprint(*listings: list[Item]) -> str:
 
 def _lasting(item: Any) -> Any:
     if isinstance(item, dict):
-        learnt = "dynamic" in item.get("flags", ())
+        # A set with a bounded size is one that packets fill; nft 1.0 does not list its flag `dynamic`.
+        learnt = "size" in item
         skipped = (*_VOLATILE, "elem") if learnt else _VOLATILE
         return {key: _lasting(value) for key, value in item.items() if key not in skipped}
     if isinstance(item, list):

@@ -49,7 +49,8 @@ class Place:
 
     def record(self, name: str, fingerprint: str) -> None:
         """Keeps the fingerprint of rules that have just been loaded."""
-        fresh = self.records / f".{name}"
+        # Not among the records, where a death before the renaming would leave it.
+        fresh = self.folder / "record"
         fresh.write_text(fingerprint)
         fresh.rename(self.records / name)
 

@@ -16,7 +16,7 @@ class Observed:
     sandboxes: Mapping[str, str | None] = field(default_factory=dict)
     #: The digest of the host's rules; None where there are none, or others than were loaded.
     host: str | None = None
-    #: Whether the host has a table of ours at all.
+    #: Whether the host has a table of ours, or a record of one.
     host_table: bool = False
     #: Host's ends of uplinks that lead to no hub.
     strays: tuple[str, ...] = ()
