@@ -54,7 +54,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     authority = folder / "ca.pem"
     authority.write_bytes((master.state / "tls" / "ca.pem").read_bytes())
     with Client(Settings(master.url, master.token, authority)) as client:
-        token = client.request("POST", "/api/v1/tokens", {"kind": "join", "pool": "default"})["token"]
+        token = client.create_token(kind="join", pool="default").token
         agents = tuple(new_agent(name) for name in "ab")
         try:
             for number, agent in enumerate(agents):
@@ -140,7 +140,7 @@ def test_allocations_cannot_read_each_others_files(cluster: Cluster) -> None:
 def test_a_key_that_was_revoked_does_not_come_back(cluster: Cluster) -> None:
     extra = new_agent("extra")
     try:
-        token = cluster.client.request("POST", "/api/v1/tokens", {"kind": "join", "pool": "default"})["token"]
+        token = cluster.client.create_token(kind="join", pool="default").token
         extra.join(cluster.master.url, token)
         until(lambda: any(a.id == "extra" and a.state == "ready" for a in cluster.client.agents()))
         cluster.client.tell_agent("extra", "revoke")
@@ -153,7 +153,7 @@ def test_a_key_that_was_revoked_does_not_come_back(cluster: Cluster) -> None:
 def test_a_master_with_another_authority_than_the_tokens_is_not_trusted(cluster: Cluster) -> None:
     extra = new_agent("mallory")
     try:
-        token = cluster.client.request("POST", "/api/v1/tokens", {"kind": "join", "pool": "default"})["token"]
+        token = cluster.client.create_token(kind="join", pool="default").token
         parts = token.split(".")
         extra.join(cluster.master.url, ".".join([*parts[:3], "0" * 64]))
         assert extra.process is not None
