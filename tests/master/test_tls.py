@@ -3,8 +3,12 @@
 import asyncio
 import datetime
 import hashlib
+import http.server
 import ssl
 import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -12,6 +16,8 @@ import pytest
 from cryptography import x509
 from websockets.asyncio.client import connect
 
+from quorate.agent import membership
+from quorate.client import trust
 from quorate.master.auth import hash_of
 from quorate.master.config import load
 from quorate.master.tls import CertificateError, operators_certificate, own_certificate
@@ -49,6 +55,46 @@ def test_a_join_token_leads_to_the_authority_and_to_a_link_that_can_be_trusted(t
         asyncio.run(welcomed())
         with pytest.raises(httpx.ConnectError), httpx.Client(base_url=master.url) as stranger:
             stranger.get("/healthz")
+
+
+@contextmanager
+def somebody_in_between(folder: Path, says: bytes) -> Iterator[str]:
+    """A TLS server with a certificate of its own that answers every request with `says`."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(says)))
+            self.end_headers()
+            self.wfile.write(says)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Answers)
+    server.socket = own_certificate(folder, ["127.0.0.1"], NOW).context().wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("learn", [trust.fetch_authority, membership.fetch_authority])
+def test_no_authority_is_trusted_that_comes_along_with_the_right_one(
+    tmp_path: Path, learn: Callable[[str, str], str]
+) -> None:
+    # Base64 that ends in padding hides from a decoder what follows it: about two certificates of three end so.
+    made = (own_certificate(tmp_path / f"ours{n}", ["master"], NOW) for n in range(100))
+    ours = next(one for one in made if b"=" in one.authority)
+    theirs = own_certificate(tmp_path / "theirs", ["127.0.0.1"], NOW).authority
+    with somebody_in_between(tmp_path / "theirs", ours.authority + theirs) as url:
+        learned = learn(url, ours.fingerprint)
+        assert x509.load_pem_x509_certificates(learned.encode()) == [x509.load_pem_x509_certificate(ours.authority)]
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url, verify=ssl.create_default_context(cadata=learned))
 
 
 def test_plain_http_is_not_spoken_on_a_tls_port(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def establish(config: AgentConfig) -> Membership:
         raise JoinError("this agent is not a member yet: give it a token (quorate token create, on the master)")
     token = JoinToken.parse(config.token.get_secret_value())
     if token.fingerprint is not None and not authority and config.master.startswith("https"):
-        authority = _fetch_authority(config.master, token.fingerprint)
+        authority = fetch_authority(config.master, token.fingerprint)
     # The key is ours and on the disk before the master hears of it: an answer that is lost costs nothing.
     key = kept.key if kept else f"qa1.{secrets.token_urlsafe(32)}"
     membership = Membership(config.name, key, config.master, authority)
@@ -111,22 +111,26 @@ def _join(membership: Membership, token: JoinToken, pool: str | None) -> None:
     _open(request, membership.context())
 
 
-def _fetch_authority(master: str, fingerprint: str) -> str:
-    """The authority's certificate, over a connection that proves nothing: so nothing is said, and it is compared."""
+def fetch_authority(master: str, fingerprint: str) -> str:
+    """The authority's certificate, over a connection that proves nothing: so nothing is said, and it is compared.
+
+    Returns what was compared and not what was read, in which another certificate could stand behind the first.
+    """
     blind = ssl.create_default_context()
     blind.check_hostname = False
     blind.verify_mode = ssl.CERT_NONE
     pem = _open(urllib.request.Request(master + AUTHORITY_PATH), blind).decode("ascii", errors="replace")  # noqa: S310
     try:
-        found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.strip())).hexdigest()
+        der = ssl.PEM_cert_to_DER_cert(pem.strip())
     except ValueError as error:
         raise JoinError(f"{master} has no certificate of an authority to show: {error}") from error
+    found = hashlib.sha256(der).hexdigest()
     if not secrets.compare_digest(found, fingerprint):
         raise JoinError(
             f"{master} shows an authority with fingerprint {found}, the token was made for {fingerprint}: "
             "the token is of another cluster, or somebody stands between"
         )
-    return pem
+    return ssl.DER_cert_to_PEM_cert(der)
 
 
 def _open(request: urllib.request.Request, context: ssl.SSLContext | None) -> bytes:

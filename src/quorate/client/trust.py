@@ -19,21 +19,23 @@ def fetch_authority(url: str, fingerprint: str) -> str:
     """Returns the PEM of the authority at `url` if its SHA-256 is `fingerprint` (hex, colons allowed).
 
     The connection is not verified, so nothing is sent on it but the request; raises Untrusted if the two differ.
+    Returns what was compared and not what was read, in which another certificate could stand behind the first.
     """
     wanted = fingerprint.lower().removeprefix("sha256:").replace(":", "")
     if len(wanted) != 64 or set(wanted) - set("0123456789abcdef"):
         raise SettingsError(f"{fingerprint!r} is no SHA-256 fingerprint: 64 hexadecimal digits", "quorate master show")
     pem = _fetch(url)
     try:
-        found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        der = ssl.PEM_cert_to_DER_cert(pem)
     except ValueError:
         raise NotAMaster(f"what {url}{AUTHORITY_PATH} gives is no certificate") from None
+    found = hashlib.sha256(der).hexdigest()
     if not hmac.compare_digest(found, wanted):
         raise Untrusted(
             f"the authority at {url} has the fingerprint {found}, and {wanted} was expected",
             "ask the operator for the right one; somebody may stand in between",
         )
-    return pem
+    return ssl.DER_cert_to_PEM_cert(der)
 
 
 def _fetch(url: str) -> str:
