@@ -1,0 +1,205 @@
+"""The small part of an agent that is root: it makes private networks when the agent asks, and can do little else.
+
+One user may connect, which the kernel vouches for (SO_PEERCRED, unix(7)); one request on each connection, one at a
+time. It runs no shell and takes no command, path or name of a program; what it takes is checked as it is decoded.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from quorate.agent.helperprotocol import (
+    SOCKET,
+    Answer,
+    Converge,
+    Converged,
+    Count,
+    Counted,
+    Drift,
+    Drifted,
+    Failed,
+    Listen,
+    Listening,
+    ProtocolError,
+    Request,
+    receive_request,
+    send,
+)
+from quorate.agent.sandbox import namespaces
+from quorate.agent.sandbox.build import NoUplinkLeft
+from quorate.agent.sandbox.network import Network
+from quorate.agent.sandbox.nft import NftError
+from quorate.agent.sandbox.place import DEFAULT, Place
+from quorate.agent.sandbox.reconcile import (
+    Action,
+    MakeHost,
+    MakeHub,
+    MakeSandbox,
+    RemoveHost,
+    RemoveHub,
+    RemoveSandbox,
+    RemoveStray,
+)
+from quorate.model.ids import MEMBER_ID
+
+#: Seconds that one who has connected may take to say what it wants, and to take the answer.
+_PATIENCE_S: Final = 10.0
+_BACKLOG: Final = 16
+
+#: capabilities(7). SYS_ADMIN enters and binds namespaces; SYS_PTRACE lets a container's be taken.
+_NET_ADMIN, _SYS_PTRACE, _SYS_ADMIN = 12, 19, 21
+_KEPT: Final = (_NET_ADMIN, _SYS_PTRACE, _SYS_ADMIN)
+_LAST_CAPABILITY: Final = Path("/proc/sys/kernel/cap_last_cap")
+#: prctl(2) and capget(2).
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_CAPABILITY_VERSION_3: Final = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> int:
+    """`python -m quorate.agent.helper --user UID`; runs until SIGTERM. Exit code 1 where it cannot start."""
+    parser = argparse.ArgumentParser(prog="quorate-helper", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--socket", type=Path, default=Path(SOCKET), help="where to listen (%(default)s)")
+    parser.add_argument("--user", type=int, required=True, help="UID of the agent; nobody else may ask")
+    parser.add_argument("--folder", type=Path, default=DEFAULT, help="where namespaces are kept (%(default)s)")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("quorate-helper: it makes namespaces and rules, and needs root for that", file=sys.stderr)
+        return 1
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, _leave)
+    with _listening(options.socket, options.user) as listener:
+        drop_privileges()
+        print(f"quorate-helper: listening at {options.socket} for UID {options.user}", file=sys.stderr, flush=True)
+        serve(listener, options.user, Network(Place(options.folder)))
+    return 0
+
+
+def serve(listener: socket.socket, user: int, network: Network) -> None:
+    """Answers one after the other, for ever. Only root and `user` are heard."""
+    while True:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(_PATIENCE_S)
+            _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid not in (0, user):
+                _log(f"UID {uid} may not ask")
+                continue
+            _serve_one(connection, network)
+
+
+def _serve_one(connection: socket.socket, network: Network) -> None:
+    try:
+        request = receive_request(connection)
+    except ProtocolError as error:
+        send(connection, Failed(f"this is no request: {error}"))
+        return
+    try:
+        if isinstance(request, Listen):
+            with listen(network.place, request) as listener:
+                send(connection, Listening(), listener.fileno())
+            return
+        answer = answer_to(request, network)
+    except (OSError, NftError, NoUplinkLeft) as error:
+        _log(f"{type(request).__name__}: {error}")
+        answer = Failed(str(error))
+    send(connection, answer)
+
+
+def answer_to(request: Request, network: Network) -> Answer:
+    """Does what is asked. Raises OSError, NftError or NoUplinkLeft."""
+    match request:
+        case Converge(desired, distrust):
+            steps = tuple(_named(action) for action in network.converge(desired, distrust))
+            if steps:
+                _log(", ".join(steps))
+            return Converged(steps)
+        case Drift():
+            return Drifted(network.drift())
+        case Count(allocation):
+            return Counted(network.counters(allocation))
+        case Listen():
+            return Failed("a listener is sent, not told")
+
+
+def listen(place: Place, request: Listen) -> socket.socket:
+    """A listener in the member's sandbox. Raises OSError where there is no such sandbox, or the port is taken."""
+    path = place.sandbox(request.member)
+    if not MEMBER_ID.fullmatch(request.member) or not namespaces.exists(path):
+        raise FileNotFoundError(f"{request.member!r} has no sandbox here")
+    with namespaces.entered(path):
+        return socket.create_server(("127.0.0.1", request.port))
+
+
+def drop_privileges() -> None:
+    """Gives up, for good and for every program that it starts, all capabilities that networks do not need."""
+    for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
+        if capability not in _KEPT:
+            _check(_libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0))
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    kept = sum(1 << capability for capability in _KEPT)
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    # Effective, permitted, inheritable; the second triple is for capabilities from 32 on, of which none is kept.
+    _check(_libc.capset(header, struct.pack("6I", kept, kept, 0, 0, 0, 0)))
+
+
+@contextlib.contextmanager
+def _listening(path: Path, user: int) -> Iterator[socket.socket]:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        os.chown(path, user, -1)
+        path.chmod(0o600)
+        listener.listen(_BACKLOG)
+        try:
+            yield listener
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _named(action: Action) -> str:
+    match action:
+        case RemoveSandbox(member):
+            return f"remove-sandbox {member}"
+        case RemoveHub(allocation):
+            return f"remove-hub {allocation}"
+        case RemoveStray(link):
+            return f"remove-stray {link}"
+        case RemoveHost():
+            return "remove-host"
+        case MakeHost():
+            return "make-host"
+        case MakeHub(hub):
+            return f"make-hub {hub.allocation}"
+        case MakeSandbox(_, sandbox):
+            return f"make-sandbox {sandbox.member}"
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _log(text: str) -> None:
+    print(f"quorate-helper: {text}", file=sys.stderr, flush=True)
+
+
+def _check(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

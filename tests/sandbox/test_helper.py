@@ -1,0 +1,147 @@
+"""The root helper does what one user asks, says why where it cannot, and holds few privileges itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.sandbox.hosts import Lab, everything, hub, sandbox
+
+from quorate.agent.helperclient import Helper, HelperError
+from quorate.agent.helperprotocol import MAX_BYTES
+from quorate.agent.sandbox import namespaces
+from quorate.agent.sandbox.spec import Desired
+
+pytestmark = pytest.mark.lab
+
+#: The user of the agent, and one that is somebody else.
+AGENT, STRANGER = 1_234_567, 1_234_568
+
+
+@dataclass
+class Running:
+    """A helper on the lab's first host, asked by a process of a user."""
+
+    process: subprocess.Popen[str]
+    socket: Path
+    helper: Helper
+
+    def asked_by(self, user: int) -> str:
+        """What a process of that user, without any privilege, gets for an answer."""
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setgroups([])
+                os.setresgid(user, user, user)
+                os.setresuid(user, user, user)
+                os.write(writing, str(self.helper.drift()).encode())
+            except HelperError as error:
+                os.write(writing, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as answer:
+            os.waitpid(child, 0)
+            return answer.read()
+
+
+@pytest.fixture
+def running(lab: Lab) -> Iterator[Running]:
+    folder = Path(tempfile.mkdtemp(prefix="quorate-helper-"))
+    folder.chmod(0o755)
+    path = folder / "helper.sock"
+    host = lab.hosts[0]
+    with namespaces.entered(host.namespace):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "quorate.agent.helper", "--socket", path, "--user", str(AGENT), "--folder",
+             host.network.place.folder],
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        assert "listening" in process.stderr.readline()
+        yield Running(process, path, Helper(path))
+    finally:
+        process.kill()
+        process.communicate()
+        shutil.rmtree(folder)
+
+
+def test_networks_are_made_and_removed_on_request(lab: Lab, running: Running) -> None:
+    (host, _) = lab.hosts
+    desired = Desired(
+        (hub(host, host, host),), (sandbox("jjjj-1.0.1", everything()), sandbox("jjjj-1.1.1", everything()))
+    )
+    steps = running.helper.converge(desired)
+    assert steps == ("make-host", "make-hub jjjj-1", "make-sandbox jjjj-1.0.1", "make-sandbox jjjj-1.1.1")
+    with host.member("jjjj-1.1.1").serves("rank1", "tcp/0.0.0.0/29400"):
+        assert host.member("jjjj-1.0.1").tries("10.128.0.11", 29400) == "open rank1 sees 10.128.0.10"
+    assert {count.packets for count in running.helper.counters("jjjj-1").flows} == {0, 1}
+    assert running.helper.drift() == ()
+    running.helper.converge(Desired())
+    assert host.links() == {"lo", "u0"}
+
+
+def test_a_listener_in_a_sandbox_is_handed_to_the_agent(lab: Lab, running: Running) -> None:
+    (host, _) = lab.hosts
+    running.helper.converge(Desired((hub(host, host),), (sandbox("jjjj-1.0.1"),)))
+    with running.helper.listen("jjjj-1.0.1", 8080) as listener:
+        with namespaces.entered(host.network.place.sandbox("jjjj-1.0.1")):
+            member = socket.create_connection(("127.0.0.1", 8080), 5)
+        with member, listener.accept()[0] as accepted:
+            accepted.sendall(b"hello")
+            assert member.recv(10) == b"hello"
+    with pytest.raises(HelperError, match="no sandbox"):
+        running.helper.listen("../../host", 8080)
+    with pytest.raises(HelperError, match="no sandbox"):
+        running.helper.listen("jjjj-1.7.1", 8080)
+
+
+def test_the_agents_user_may_ask_and_another_may_not(running: Running) -> None:
+    assert running.asked_by(AGENT) == "()"
+    assert "Permission denied" in running.asked_by(STRANGER)
+    # Not by the socket's mode alone.
+    running.socket.chmod(0o666)
+    assert "does not answer" in running.asked_by(STRANGER)
+
+
+def test_what_is_no_request_is_answered_with_the_reason_and_the_next_one_is_served(running: Running) -> None:
+    for said, expected in (
+        (b"\x00\x00\x00\x03abc", b"no request"),
+        ((MAX_BYTES + 1).to_bytes(4, "big"), b"larger than"),
+        (b"\x00\x00\x00\x0f\x82\xa4type\xa5shell\xa1c\x01", b"no request"),
+    ):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(running.socket))
+            connection.sendall(said)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+            assert expected in answer
+    assert running.helper.drift() == ()
+
+
+def test_the_helper_has_no_other_capabilities_than_those_for_networks(running: Running) -> None:
+    status = dict(
+        line.split(":\t")
+        for line in Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
+        if ":\t" in line
+    )
+    # CAP_NET_ADMIN, CAP_SYS_PTRACE and CAP_SYS_ADMIN.
+    kept = 1 << 12 | 1 << 19 | 1 << 21
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {kept}
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_a_helper_that_is_not_there_is_told_with_the_next_command(tmp_path: Path) -> None:
+    with pytest.raises(HelperError, match="start it as root"):
+        Helper(tmp_path / "none").drift()
