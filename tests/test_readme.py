@@ -70,12 +70,12 @@ def test_the_one_minute_and_your_own_training(person: dict[str, str], tmp_path: 
     local = page[first + 1 : page.index("quorate down") + 1]
     where = clone(tmp_path / "quorate")
     if (Path(sys.prefix) / ".demo").exists():
-        shown = run(page[first], where, person, 120)
+        shown = run(page[first], where, person, 300)
     else:
         # A developer's environment that make has not made: nothing is to be installed into it by a test.
-        shown = run("source .venv/bin/activate; quorate demo", where, person, 120)
+        shown = run("source .venv/bin/activate; quorate demo", where, person, 300)
     assert "are read right" in shown
-    shown = run("set -e\n" + "\n".join(local), where, person, 240)
+    shown = run("set -e\n" + "\n".join(local), where, person, 600)
     assert shown.count("test accuracy 0.9") == 2
     assert "digits" in shown and "the local cluster is down" in shown
 
@@ -99,7 +99,7 @@ def test_several_machines(person: dict[str, str], tmp_path: Path) -> None:
         token, f"{agent} 2>agent.log &", wait.format("agent list", "ready"), "quorate run -- echo it runs",
         "kill %2; quorate master stop; wait",
     ]  # fmt: skip
-    assert "it runs\n" in run("\n".join(script), clone(tmp_path / "quorate"), person, 120)
+    assert "it runs\n" in run("\n".join(script), clone(tmp_path / "quorate"), person, 300)
 
 
 def test_every_command_of_the_page_is_tested() -> None:
