@@ -24,7 +24,7 @@ def main() -> int:
         except Exception as error:
             broken += 1
             print("\n".join(story.world.diary))
-            print(f"seed {seed}: {error}")
+            print(f"seed {seed}: {error}", flush=True)
             if not isinstance(error, Broken):
                 traceback.print_exc()
         else:
