@@ -19,6 +19,7 @@ from typing import Any
 
 from quorate.agent.sandbox import namespaces
 from quorate.agent.sandbox.counters import Counters
+from quorate.agent.sandbox.foreign import Obstacle
 from quorate.agent.sandbox.network import Network
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.reconcile import Action
@@ -73,6 +74,10 @@ class Host:
         with namespaces.entered(self.namespace):
             return self.network.drift()
 
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        with namespaces.entered(self.namespace):
+            return self.network.obstacles()
+
     def links(self) -> set[str]:
         return {link["ifname"] for link in json.loads(self.run("ip", "-j", "link"))}
 
@@ -117,6 +122,15 @@ class Inside:
                 return "silent"
             except OSError as error:
                 return errno.errorcode.get(error.errno or 0, str(error))
+
+    @contextlib.contextmanager
+    def overheard(self) -> Iterator[socket.socket]:
+        """Everything that passes the namespace's links, as frames."""
+        with namespaces.entered(self.path):
+            tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        with tap:
+            tap.settimeout(10)
+            yield tap
 
     def sends_whole(self, size: int, address: str, port: int) -> str:
         """One packet of that many bytes, IP and UDP with them, that nobody may cut: how does it end?"""

@@ -131,6 +131,17 @@ def test_a_full_packet_passes_whole_and_a_larger_one_is_refused_by_the_members_o
         assert near.member("jjjj-1.0.1").sends_whole(1451, "10.128.0.11", 5000) == "EMSGSIZE"
 
 
+def test_packets_of_the_overlay_forbid_routers_on_the_way_to_cut_them(lab: Lab) -> None:
+    near, far = lab.hosts
+    near.converge(hub(near, near, far), sandbox("jjjj-1.0.1", everything()))
+    with near.outside.overheard() as tap:
+        near.member("jjjj-1.0.1").sends(b"hello", "10.128.0.11", 5000)
+        frames = iter(lambda: tap.recv(2048), b"")
+        outer = next(frame[14:] for frame in frames if b"hello" in frame and frame[12:14] == b"\x08\x00")
+    # Don't fragment, in the third 16-bit word but one of the outer header (RFC 791, section 3.1).
+    assert int.from_bytes(outer[6:8]) & 0x4000
+
+
 def test_an_underlay_with_a_smaller_mtu_says_so_to_the_member(lab: Lab) -> None:
     near, far = lab.hosts
     near.converge(hub(near, near, far), sandbox("jjjj-1.0.1", everything()))
@@ -208,3 +219,33 @@ def test_tables_of_others_stay_as_they_are_and_ours_hold_beside_them(lab: Lab) -
     assert near.run("nft", "-s", "list", "ruleset").startswith(before)
     near.converge()
     assert near.run("nft", "-s", "list", "ruleset") == before
+
+
+def test_a_default_drop_of_dockers_is_named_and_its_remedy_lets_members_out(lab: Lab) -> None:
+    host, _ = lab.hosts
+    # As dockerd makes them.
+    for rule in ("-P FORWARD DROP", "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j RETURN"):
+        host.run("iptables-nft", *rule.split())
+    host.converge(hub(host, host), sandbox("jjjj-1.0.1"))
+    with lab.neighbour.outside.serves("outside", "tcp/10.77.0.99/443"):
+        assert host.member("jjjj-1.0.1").tries("10.77.0.99", 443) == "silent"
+        (obstacle,) = host.obstacles()
+        assert str(obstacle) == "ip filter FORWARD"
+        assert "DOCKER-USER" in obstacle.remedy
+        host.run("sh", "-c", obstacle.remedy.replace("iptables", "iptables-nft"))
+        assert host.member("jjjj-1.0.1").tries("10.77.0.99", 443) == "open outside sees 10.77.0.10"
+    assert host.obstacles() == ()
+
+
+def test_a_default_drop_in_nft_is_named_and_its_remedy_lets_members_out(lab: Lab) -> None:
+    host, _ = lab.hosts
+    host.run(
+        "nft", "-f", "-", text="table inet own {\nchain f {\ntype filter hook forward priority 0; policy drop;\n}\n}\n"
+    )
+    host.converge(hub(host, host), sandbox("jjjj-1.0.1"))
+    with lab.neighbour.outside.serves("outside", "tcp/10.77.0.99/443"):
+        assert host.member("jjjj-1.0.1").tries("10.77.0.99", 443) == "silent"
+        (obstacle,) = host.obstacles()
+        host.run("sh", "-c", obstacle.remedy)
+        assert host.member("jjjj-1.0.1").tries("10.77.0.99", 443) == "open outside sees 10.77.0.10"
+    assert host.obstacles() == ()

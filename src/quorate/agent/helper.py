@@ -29,6 +29,8 @@ from quorate.agent.helperprotocol import (
     Failed,
     Listen,
     Listening,
+    Look,
+    Obstructed,
     ProtocolError,
     Request,
     receive_request,
@@ -128,6 +130,8 @@ def answer_to(request: Request, network: Network) -> Answer:
             return Drifted(network.drift())
         case Count(allocation):
             return Counted(network.counters(allocation))
+        case Look():
+            return Obstructed(network.obstacles())
         case Listen():
             return Failed("a listener is sent, not told")
 

@@ -18,18 +18,21 @@ from quorate.agent.helperprotocol import (
     Failed,
     Listen,
     Listening,
+    Look,
+    Obstructed,
     ProtocolError,
     Request,
     receive_answer,
     send,
 )
 from quorate.agent.sandbox.counters import Counters
+from quorate.agent.sandbox.foreign import Obstacle
 from quorate.agent.sandbox.spec import Desired
 
 #: Seconds; hundreds of sandboxes are made in a fraction of it.
 _TIMEOUT_S: Final = 120.0
 
-Expected = TypeVar("Expected", Converged, Drifted, Counted, Listening)
+Expected = TypeVar("Expected", Converged, Drifted, Counted, Obstructed, Listening)
 
 
 class HelperError(Exception):
@@ -53,6 +56,10 @@ class Helper:
     def counters(self, allocation: str) -> Counters:
         """What passed and what was refused. Raises HelperError."""
         return self._ask(Count(allocation), Counted)[0].counters
+
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """Other programs' rules that keep members from the outside. Raises HelperError."""
+        return self._ask(Look(), Obstructed)[0].obstacles
 
     def listen(self, member: str, port: int) -> socket.socket:
         """A listener on 127.0.0.1 in the member's sandbox. Raises HelperError."""

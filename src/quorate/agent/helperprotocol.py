@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from quorate.agent.sandbox.counters import Counters
+from quorate.agent.sandbox.foreign import Obstacle
 from quorate.agent.sandbox.spec import Desired
 from quorate.model.ports import LAST_PORT
 
@@ -53,6 +54,10 @@ class Listen(_Message, frozen=True, tag="listen"):
             raise ValueError(f"{self.port} is no port")
 
 
+class Look(_Message, frozen=True, tag="look"):
+    """Whose rules keep members from the outside?"""
+
+
 class Converged(_Message, frozen=True, tag="converged"):
     """What was done, in order, as `make-hub jjjj-1`."""
 
@@ -75,14 +80,20 @@ class Listening(_Message, frozen=True, tag="listening"):
     """The descriptor comes with this."""
 
 
+class Obstructed(_Message, frozen=True, tag="obstructed"):
+    """The chains that drop members' packets to the outside."""
+
+    obstacles: tuple[Obstacle, ...]
+
+
 class Failed(_Message, frozen=True, tag="failed"):
     """Nothing, or not all, was done; the sentence says why. Asking again goes on from there."""
 
     sentence: str
 
 
-Request = Converge | Drift | Count | Listen
-Answer = Converged | Drifted | Counted | Listening | Failed
+Request = Converge | Drift | Count | Look | Listen
+Answer = Converged | Drifted | Counted | Obstructed | Listening | Failed
 
 Message = TypeVar("Message")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quorate.agent.sandbox import build, counters, names, namespaces, nft
+from quorate.agent.sandbox.foreign import Obstacle, obstacles
 from quorate.agent.sandbox.links import opened
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.reconcile import (
@@ -74,6 +75,10 @@ class Network:
                 if now != recorded:
                     changed.append(path.name)
             return tuple(changed)
+
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """Other programs' rules that keep members from the outside, each with its remedy."""
+        return obstacles()
 
     def _digests(self, desired: Desired) -> Digests:
         port = desired.hubs[0].vxlan_port if desired.hubs else 0

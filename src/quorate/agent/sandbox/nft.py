@@ -33,6 +33,11 @@ def tables(family: str, name: str) -> list[Item]:
     return [item for item in listed["nftables"] if "metainfo" not in item]
 
 
+def ruleset() -> list[Item]:
+    """All tables of the namespace, whoever made them."""
+    return [item for item in json.loads(_run(["-j", "list", "ruleset"]))["nftables"] if "metainfo" not in item]
+
+
 def fingerprint(*listings: list[Item]) -> str:
     """The same for the same rules, whatever has been counted and learnt since; 32 hex digits."""
     text = json.dumps([[_lasting(item) for item in listing] for listing in listings], sort_keys=True)
