@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BENCHES := launch_latency drain scheduling_pass agents logs ddp cli_startup rendezvous port_budget
 TORCH  := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
@@ -31,7 +32,7 @@ docs: $(VENV)/.dev    ## the documentation, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.dev    ## every benchmark, one after the other, into bench/results
-	@set -e; for file in $$(ls bench/*.py | grep -v harness); do echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for name in $(BENCHES); do echo "== $$name"; $(BIN)/python bench/$$name.py; done
 
 lock: $(VENV)/.dev    ## renew constraints.txt from what is installed
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9]*$$//' | sort -f; } > constraints.new

@@ -90,12 +90,22 @@ class Link:
                     return
 
 
-async def keep(endpoint: Endpoint, path: str, use: Callable[[Link], Awaitable[None]]) -> None:
-    """Dials `path` for ever and hands each connection to `use`; raises Refused where no further try can help."""
+async def keep(
+    endpoint: Endpoint,
+    path: str,
+    use: Callable[[Link], Awaitable[None]],
+    ready: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Dials `path` for ever, each time once `ready` has returned, and hands each connection to `use`.
+
+    Raises Refused where no further try can help.
+    """
     pauses = Pauses()
     loop = asyncio.get_running_loop()
     quiet = False
     while True:
+        if ready is not None:
+            await ready()
         at_least = 0.0
         began = loop.time()
         try:

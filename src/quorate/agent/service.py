@@ -88,6 +88,8 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._outgoing: asyncio.Queue[AgentMessage] = asyncio.Queue()
         self._link: Link | None = None
+        #: Set while the master's welcome holds.
+        self._welcome = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         #: Set whenever a log may have something to send.
         self._log_work = asyncio.Event()
@@ -109,7 +111,8 @@ class Service:
         await self._members.settle()
         links = [
             asyncio.create_task(self._keep(CONTROL_PATH, self._use_control)),
-            asyncio.create_task(self._keep(LOGS_PATH, self._use_logs)),
+            # After the welcome: what lets agents in at a rate after a master's restart then holds for both links.
+            asyncio.create_task(self._keep(LOGS_PATH, self._use_logs, self._welcome.wait)),
         ]
         try:
             ends: set[asyncio.Future[Any]] = {self._over, *links}
@@ -203,10 +206,15 @@ class Service:
 
     # --- the control link --------------------------------------------------------------------------------------
 
-    async def _keep(self, path: str, use: Callable[[Link], Awaitable[None]]) -> None:
+    async def _keep(
+        self,
+        path: str,
+        use: Callable[[Link], Awaitable[None]],
+        ready: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         while True:
             try:
-                await keep(self._endpoint, path, use)
+                await keep(self._endpoint, path, use, ready)
             except Refused as refused:
                 if not self._core.live:
                     self._gave_up = f"{refused}; to join anew, remove {self._membership} and give a token"
@@ -226,9 +234,11 @@ class Service:
                 self.tell(Received(message))
                 if self._core.connected and not was:
                     log.info("connected to %s", self._endpoint.url)
+                    self._welcome.set()
                     self._log_work.set()
         finally:
             self._link = None
+            self._welcome.clear()
             writer.cancel()
             self.tell(LinkDown())
 
