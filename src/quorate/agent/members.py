@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _HELLO_S = 5.0
 #: A sweep is over when so many looks in a row, this far apart, found nothing: a process may just have been forked.
 _CLEAN_LOOKS, _LOOK_S, _LONGEST_LOOK_S = 2, 0.03, 2.0
+#: A spare shim is forked when no member has been started for so long: not while others are on their way.
+_SPARE_AFTER_S = 0.05
 
 
 class PrepareError(Exception):
@@ -94,6 +96,7 @@ class Members:
         self._findings_changed = findings_changed
         self._members: dict[str, _Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spare_timer: asyncio.TimerHandle | None = None
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._secrets = Path("/dev/shm") / f"quorate-{os.geteuid()}"
 
@@ -129,6 +132,7 @@ class Members:
 
     async def _fork(self, member: str, held: _Member, order: shim.Order) -> None:
         held.link = await self._attach(member, held, self._zygote().fork())
+        self.keep_spare()
         held.link.write(order.to_json() + b"\n")
         if held.stop is not None:
             held.link.send(held.stop)
@@ -138,6 +142,17 @@ class Members:
             await self._fork(member, held, order)
         except OSError as error:
             self._fail(member, f"no shim could be forked: {error}", "START-FAILED")
+
+    def keep_spare(self) -> None:
+        """Has a shim ready for the next member, soon."""
+        if self._spare_timer is not None:
+            self._spare_timer.cancel()
+        self._spare_timer = asyncio.get_running_loop().call_later(_SPARE_AFTER_S, self._fork_spare)
+
+    def _fork_spare(self) -> None:
+        # Whoever starts a member meets the same error, and can say of which.
+        with suppress(OSError):
+            self._zygote().spare()
 
     async def _prepare(self, member: str, spec: AllocationSpec) -> shim.Order:
         began = shim.boottime()

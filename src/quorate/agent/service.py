@@ -109,6 +109,7 @@ class Service:
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))
         await self._members.settle()
+        self._members.keep_spare()
         links = [
             asyncio.create_task(self._keep(CONTROL_PATH, self._use_control)),
             # After the welcome: what lets agents in at a rate after a master's restart then holds for both links.

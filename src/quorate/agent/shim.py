@@ -80,9 +80,13 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def run(order: Order, agent: socket.socket) -> None:
-    """The life of a shim; returns when the member is over and everybody has been told."""
-    Shim(order, agent).run()
+def become_supervisor() -> None:
+    """Makes this process one that may be a shim: nobody's signal ends it, and what its children leave comes to it."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_NAME, b"quorate-shim", 0, 0, 0)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Peer:
@@ -131,21 +135,25 @@ class Shim:
         self._pipes: dict[int, Stream] = {}
         self._last_output = 0.0
         self._armed = True
+        self._wake_on_children()
+        if order.companion:
+            # Before everything else: the others wait for it, and what is done here meanwhile is done beside it.
+            try:
+                self._start_companion()
+            except OSError as error:
+                self._fail("START-FAILED", str(error))
         self._prepare(agent)
 
     # --- before the command ------------------------------------------------------------------------------------
 
-    def _prepare(self, agent: socket.socket) -> None:
-        order = self._order
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_NAME, b"quorate-shim", 0, 0, 0)
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+    def _wake_on_children(self) -> None:
         wake, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         self._selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
+
+    def _prepare(self, agent: socket.socket) -> None:
+        order = self._order
         os.chdir(order.folder)
         own = processes.process(os.getpid())
         assert own is not None
@@ -185,9 +193,7 @@ class Shim:
     def run(self) -> None:
         try:
             self._write_secrets()
-            if self._order.companion:
-                self._start_companion()
-            else:
+            if not self._order.companion:
                 self._start_command({})
         except (OSError, command.CommandError) as error:
             self._fail("START-FAILED", str(error))

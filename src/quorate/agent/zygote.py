@@ -1,11 +1,13 @@
 """A small process that forks a shim in two milliseconds, where starting an interpreter takes twenty.
 
 It has one thread and the standard library only, knows no secret, and ends when its agent does; shims live on. For each
-byte that comes, with a socket attached, one shim is forked; that reads its order from the socket.
+byte that comes, with a socket attached, one shim is forked; that reads its order from the socket, so it may be forked
+before there is one: a spare. A spare whose agent ends, ends too.
 """
 
 import gc
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -36,6 +38,7 @@ class Zygote:
         )
         theirs.close()
         self._socket = ours
+        self._spare: socket.socket | None = None
 
     @property
     def pid(self) -> int:
@@ -45,8 +48,22 @@ class Zygote:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def spare(self) -> None:
+        """Has one shim forked ahead, which saves the next member the wait: for when there is nothing better to do."""
+        if self._spare is None:
+            self._spare = self._fork()
+
     def fork(self) -> socket.socket:
         """A new shim's socket; write the order to it, as one line."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            # It says nothing before its order, so what can be read is its end.
+            if not select.select([spare], [], [], 0)[0]:
+                return spare
+            spare.close()
+        return self._fork()
+
+    def _fork(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         try:
             socket.send_fds(self._socket, [b"+"], [theirs.fileno()])
@@ -59,6 +76,8 @@ class Zygote:
 
     def close(self) -> None:
         """Lets it end; shims are left alone."""
+        if self._spare is not None:
+            self._spare.close()
         self._socket.close()
         self._process.wait()
 
@@ -93,6 +112,7 @@ def main(control: int, lock: int) -> None:
 
 def _be_shim(agent: socket.socket, lock: int) -> None:
     os.setsid()
+    shim.become_supervisor()
     received = bytearray()
     while not received.endswith(b"\n"):
         data = agent.recv(1 << 20)
