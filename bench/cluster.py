@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ QUORATE = [sys.executable, "-m", "quorate"]
 @contextmanager
 def cluster(agents: int = 2, slots: int = 8) -> Iterator[Client]:
     """Yields a client of a running cluster."""
+    # Whoever ends the benchmark leaves no cluster behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     directory = Path(tempfile.mkdtemp(prefix="quorate-bench-"))
     # The settings of whoever runs the benchmark are left alone.
     os.environ["XDG_CONFIG_HOME"] = str(directory / "config")
