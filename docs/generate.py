@@ -221,6 +221,14 @@ def agent_file() -> str:
     return "\n".join([*page, *_keys("", AgentConfig)]) + "\n"
 
 
+def benchmarks() -> str:
+    """What was measured, out of bench/results."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
+    import report
+
+    return str(report.page())
+
+
 PAGES = {
     "agent-file.md": agent_file,
     "commands.md": commands,
@@ -238,6 +246,7 @@ def main() -> int:
     stale = []
     made = {REFERENCE / name: make() for name, make in PAGES.items()}
     made |= {REFERENCE.parent / name: text for name, text in network_docs.pages().items()}
+    made[REFERENCE.parent / "benchmarks.md"] = benchmarks()
     for path, text in made.items():
         if not path.exists() or path.read_text() != text:
             stale.append(path.name)

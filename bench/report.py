@@ -1,0 +1,116 @@
+"""docs/benchmarks.md out of bench/results: `page` for docs/generate.py. Not a benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+INTRODUCTION = """<!-- Made by docs/generate.py from bench/results; do not edit. -->
+
+# Benchmarks
+
+Every figure is the median with its 95 % interval, taken by the command beside it, which writes the file of the same
+name in `bench/results`: there stand the machine, the commit and how it was taken. Sides that are compared run on the
+same machine in turn, so that a busy moment is busy for both. `make bench` takes them all.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: `figure` and `peer` find a text in the result of `name`; what to reach is given in words."""
+
+    what: str
+    reach: str
+    name: str
+    figure: Callable[[Any], str]
+    peer: Callable[[Any], str] | None = None
+
+
+def median(key: str, unit: str, digits: int = 0) -> Callable[[Any], str]:
+    """A summary of harness.py among the figures."""
+
+    def text(result: Any) -> str:
+        found = result["figures"][key]
+        low, high = found["interval95"]
+        return f"{found['median']:,.{digits}f}{f' {unit}' if unit else ''} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+    return text
+
+
+def peer(name: str, key: str, unit: str, digits: int = 0) -> Callable[[Any], str]:
+    """A peer's summary; empty where it was not installed."""
+    return lambda result: f"{name}: {median(key, unit, digits)(result)}" if key in result["figures"] else ""
+
+
+def pass_ms(series: str, agents: int) -> Callable[[Any], str]:
+    """A scheduling pass."""
+
+    def text(result: Any) -> str:
+        row = next(row for row in result["series"][series] if row["agents"] == agents)
+        low, high = row["interval_95_ms"]
+        return f"{row['median_ms']:.0f} ms ({low:.0f} to {high:.0f})"
+
+    return text
+
+
+HALF_FULL = "half-full, 10,000 queued"
+ROWS = (
+    Row(
+        "From submit until both members have run `true` and the job is done, two agents, through the API",
+        "under 100 ms, and Slurm's `srun -N2`",
+        "launch_latency",
+        median("quorate_2_members_ms", "ms"),
+        peer("`srun -N2`", "srun_2_nodes_ms", "ms"),
+    ),
+    Row(
+        "The same with one member",
+        "",
+        "launch_latency",
+        median("quorate_1_member_ms", "ms"),
+        peer("`srun -N1`", "srun_1_node_ms", "ms"),
+    ),
+    Row(
+        "200 one-member jobs drained, two agents, logs and durable exit codes",
+        "above 60 jobs/s and above Slurm",
+        "drain",
+        median("quorate_jobs_per_s", "jobs/s"),
+        peer("`sbatch`", "slurm_jobs_per_s", "jobs/s"),
+    ),
+    Row("One scheduling pass: 1,000 agents of 8 slots, half full, 10,000 jobs queued", "under 100 ms",
+        "scheduling_pass", pass_ms(HALF_FULL, 1000)),
+    Row("The same with 10,000 agents", "no upward bend", "scheduling_pass", pass_ms(HALF_FULL, 10_000)),
+    Row("5,000 agents on one master: its share of a core", "under 50 %", "agents",
+        median("master_cpu_percent_of_one_core", "%", 1)),
+    Row("The same: memory of the master for each agent", "", "agents",
+        lambda result: f"{result['figures']['memory_per_agent_kib']:.0f} KiB"),
+    Row("The same: all back after the master was killed and started", "within 30 s", "agents",
+        median("all_back_s_after_the_kill", "s", 1)),
+    Row("Log lines into one master from four agents, synced, read back and compared", "above 50,000/s", "logs",
+        median("master_lines_per_s", "lines/s")),
+    Row("Log lines to one reader", "", "logs", median("read_lines_per_s", "lines/s")),
+    Row("Log lines from two members that print to a reader who follows", "above 50,000/s", "logs",
+        median("whole_lines_per_s", "lines/s")),
+    Row("`quorate --help`", "under 150 ms", "cli_startup", median("help_ms", "ms"),
+        peer("bare python", "python_ms", "ms")),
+    Row("`quorate job list` against a local master", "under 300 ms", "cli_startup", median("job_list_ms", "ms")),
+    Row("DDP: steps/s under Quorate over steps/s under bare torchrun", "above 0.98", "ddp", median("ratio", "", 3),
+        peer("torchrun", "torchrun_steps_per_s", "steps/s")),
+)  # fmt: skip
+
+
+def page() -> str:
+    """The page; a benchmark without a result has no row."""
+    lines = [INTRODUCTION, "| what | reach | figure | beside it | command |", "|---|---|---|---|---|"]
+    for row in ROWS:
+        path = RESULTS / f"{row.name}.json"
+        if path.exists():
+            result = json.loads(path.read_text())
+            beside = row.peer(result) if row.peer else ""
+            figure = row.figure(result)
+            lines.append(f"| {row.what} | {row.reach} | {figure} | {beside} | `python bench/{row.name}.py` |")
+    return "\n".join(lines) + "\n"
