@@ -29,6 +29,7 @@ Cluster = Annotated[bool, typer.Option("--cluster", help="Ask the master for its
 ForRole = Annotated[
     str | None, typer.Option("--role", metavar="ROLE", help="Only what the machine of a `master` or `agent` sees.")
 ]
+OfPool = Annotated[str | None, typer.Option("--pool", metavar="NAME", help="Only what the agents of this pool need.")]
 
 
 @app.command()
@@ -57,6 +58,7 @@ def rules(
     form: Annotated[str, typer.Option("--for", metavar="FORMAT", help="nftables, gcp, aws…; `list` names all.")],
     config: Config = None,
     role: ForRole = None,
+    pool: OfPool = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rules here.")] = None,
     as_json: Json = False,
     cluster: Cluster = False,
@@ -69,6 +71,7 @@ def rules(
     """
     from quorate.cli import netinput, netview
     from quorate.network.findings import failing, settle
+    from quorate.network.machine import PoolNeeded, UnknownPool
     from quorate.network.rules import FORMATS, RoleNeeded, UnknownFormat, render
 
     if form == "list":
@@ -76,11 +79,15 @@ def rules(
         return
     source = netinput.cluster(config, live=cluster, master=master, token=token)
     try:
-        rendered = render(source.plan, form, _role(role))
+        rendered = render(source.plan, form, _role(role), pool)
     except UnknownFormat as error:
         netinput.refuse(str(error.args[0]), "quorate net rules --for list")
     except RoleNeeded as error:
         netinput.refuse(str(error), f"quorate net rules --for {form} --role agent")
+    except PoolNeeded as error:
+        netinput.refuse(str(error), f"quorate net rules --for {form} --role agent --pool NAME")
+    except UnknownPool as error:
+        netinput.refuse(str(error.args[0]))
     # What has no place is told by the renderer for each rule that is missing; the plan would only repeat it.
     others = [finding for finding in source.plan.findings if finding.code != "PLAN-UNRESOLVED"]
     findings = settle([*others, *rendered.findings])
@@ -97,6 +104,7 @@ def audit(
     ],
     config: Config = None,
     role: ForRole = None,
+    pool: OfPool = None,
     as_json: Json = False,
     cluster: Cluster = False,
     master: Master = None,
@@ -110,13 +118,18 @@ def audit(
     from quorate.network.audit import Unreadable
     from quorate.network.audit import audit as judge
     from quorate.network.findings import failing
+    from quorate.network.machine import PoolNeeded, UnknownPool
 
     source = netinput.cluster(config, live=cluster, master=master, token=token)
     text = netinput.read(file)
     try:
-        report = judge(source.plan, form, text, _role(role))
+        report = judge(source.plan, form, text, _role(role), pool)
     except Unreadable as error:
         netinput.refuse(f"{file}: {error}", "quorate net audit --help")
+    except PoolNeeded as error:
+        netinput.refuse(str(error), f"quorate net audit --from {form} --role agent --pool NAME {file}")
+    except UnknownPool as error:
+        netinput.refuse(str(error.args[0]))
     netview.show_audit(report, as_json=as_json)
     if failing(report.findings):
         raise typer.Exit(Exit.FAILED)

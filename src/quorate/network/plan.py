@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -137,6 +137,21 @@ class Plan:
     #: Flows that must fail, with their ends; an attempt on any of their ports counts.
     forbidden: tuple[PlannedFlow, ...] = ()
     findings: tuple[Finding, ...] = field(default=(), compare=False)
+    #: Where it is the plan of one pool's agents: rules for agents are theirs alone.
+    pool: str | None = None
+
+    def on(self, pool: str) -> Plan:
+        """Return what concerns agents of that pool, as a firewall on one of them sees it."""
+        return replace(
+            self,
+            flows=tuple(flow for flow in self.flows if _concerns(flow, pool)),
+            forbidden=tuple(flow for flow in self.forbidden if _concerns(flow, pool)),
+            pool=pool,
+        )
+
+    def holds_for(self, machine: Party) -> bool:
+        """Say whether rules made of the plan are for that machine, too."""
+        return self.pool is None or machine.role is not Role.AGENT or machine.name == self.pool
 
     @property
     def parties(self) -> tuple[Party, ...]:
@@ -146,7 +161,12 @@ class Plan:
 
     def seen_by(self, role: Role) -> tuple[tuple[Direction, PlannedFlow], ...]:
         """Return the flows that a firewall on machines of that role must let pass, ingress first."""
-        pairs = [(direction, flow) for flow in self.flows for direction in flow.directions(role)]
+        pairs = [
+            (direction, flow)
+            for flow in self.flows
+            for direction in flow.directions(role)
+            if self.holds_for(flow.local(direction))
+        ]
         return tuple(sorted(pairs, key=lambda pair: pair[0] is Direction.EGRESS))
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,6 +178,11 @@ class Plan:
             "forbidden": [_flow(flow) for flow in self.forbidden],
             "findings": [finding.to_dict() for finding in self.findings],
         }
+
+
+def _concerns(flow: PlannedFlow, pool: str) -> bool:
+    agents = [end.name for end in (flow.source, flow.destination) if end.role is Role.AGENT]
+    return not agents or pool in agents
 
 
 def addresses(texts: Iterable[str]) -> tuple[Network, ...]:

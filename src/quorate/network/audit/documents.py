@@ -30,6 +30,8 @@ def documents(text: str, hint: str) -> list[Any]:
             continue
         try:
             document, place = decoder.raw_decode(text, place)
+        except RecursionError:
+            raise Unreadable("it is nested too deep for rules", f"line {text.count(chr(10), 0, place) + 1}") from None
         except ValueError as error:
             at = getattr(error, "pos", place)
             line = text.count("\n", 0, at) + 1

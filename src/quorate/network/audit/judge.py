@@ -115,7 +115,8 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
 
 def _scenes(plan: Plan, ruleset: Ruleset, role: Role | None) -> Iterator[tuple[Scene, list[PlannedFlow]]]:
     """Every governed machine with every other party and with everybody else, both ways, with the flows between them."""
-    locals_ = [p for p in plan.parties if p.role in _GOVERNED[role] and ruleset.governs(p)]
+    governed = [p for p in plan.parties if p.role in _GOVERNED[role] and plan.holds_for(p)]
+    locals_ = [p for p in governed if ruleset.governs(p)]
     for local in locals_:
         for direction in Direction:
             between: dict[Party, list[PlannedFlow]] = {_ANYONE: []}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -142,6 +143,7 @@ def _left(left: Any) -> str:
 class _Nftables(Ruleset):
     def __init__(self, chains: dict[str, _Chain], sets: dict[str, Any], rules: tuple[Rule, ...]) -> None:
         self._chains, self._sets, self.rules = chains, sets, rules
+        self._known: dict[tuple[Direction, Transport, Phase], list[Entry]] = {}
 
     def governs(self, local: Party) -> bool:
         """A machine's own rules hold for whichever machine they are said to be of."""
@@ -153,6 +155,13 @@ class _Nftables(Ruleset):
 
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the entries of all base chains that the packets pass, in the order of hooks and priorities."""
+        # A machine's own rules know no parties, so that the scenes of all of them are few.
+        asked = scene.direction, scene.transport, scene.phase
+        if asked not in self._known:
+            self._known[asked] = self._entries(scene)
+        return self._known[asked], Outcome.ALLOW
+
+    def _entries(self, scene: Scene) -> list[Entry]:
         fields = Fields.of(scene)
         hooks = ("prerouting", "input") if fields.inbound else ("output", "postrouting")
         passed = sorted(
@@ -168,7 +177,7 @@ class _Nftables(Ruleset):
             more = flatten(steps[chain.priority > _CONNTRACK], chain.key, chain.policy, last=last)
             space = _SPACE[chain.family]
             append(found, more, **({"peer": space} if space else {}))
-        return found, Outcome.ALLOW
+        return found
 
     def _all_steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
         return {
@@ -374,15 +383,20 @@ def _meta(key: str, values: list[Any], negated: bool, scene: Scene, fields: Fiel
 def _addresses(value: Any) -> Iterator[tuple[int, int]]:
     if isinstance(value, dict) and "prefix" in value:
         text = f"{value['prefix']['addr']}/{value['prefix']['len']}"
-        yield from of_networks([ip_network(text, strict=False)])
+        yield from _network(text)
     elif isinstance(value, dict) and "range" in value:
         first, last = (ip_address(end) for end in value["range"])
         shift = V6 if first.version == 6 else 0
         yield int(first) + shift, int(last) + shift
     elif isinstance(value, str):
-        yield from of_networks([ip_network(value, strict=False)])
+        yield from _network(value)
     else:
         raise _Doubt(f"the address {value} is not modelled")
+
+
+@lru_cache(65_536)
+def _network(text: str) -> Intervals:
+    return of_networks([ip_network(text, strict=False)])
 
 
 def _port(value: Any) -> tuple[int, int]:

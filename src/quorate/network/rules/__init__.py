@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from quorate.network.findings import Finding
 from quorate.network.flows import Role
+from quorate.network.machine import of_machine, of_pool
 from quorate.network.plan import Plan
 
 
@@ -65,16 +66,21 @@ _FORMATS = (
 FORMATS = MappingProxyType({form.name: form for form in _FORMATS})
 
 
-def render(plan: Plan, form: str, role: Role | None = None) -> Rendered:
+def render(plan: Plan, form: str, role: Role | None = None, pool: str | None = None) -> Rendered:
     """Return the rules of a plan; the same plan gives the same text, whenever it is asked.
 
-    Raises UnknownFormat, and RoleNeeded where a machine's own format is asked for without its role.
+    Raises UnknownFormat and UnknownPool; and where a machine's own format is asked for, RoleNeeded without its role,
+    and PoolNeeded without the pool of an agent where pools differ.
     """
     if form not in FORMATS:
         raise UnknownFormat(form)
     chosen = FORMATS[form]
     if chosen.needs_role and role is None:
         raise RoleNeeded(f"{form} rules are for one machine: say --role master or --role agent")
+    if chosen.needs_role:
+        plan = of_machine(plan, role, pool)
+    elif pool is not None:
+        plan = of_pool(plan, pool)
     module, function = chosen.renderer.split(":")
     renderer: Callable[[Plan, Role | None], Rendered] = getattr(import_module(f"{__name__}.{module}"), function)
     return renderer(plan, role)

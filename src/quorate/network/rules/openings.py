@@ -117,7 +117,7 @@ def _share(one: PlannedFlow, other: PlannedFlow) -> bool:
 def machines(plan: Plan, role: Role | None = None) -> tuple[Party, ...]:
     """Return the parties of the plan that carry rules, sorted by key."""
     roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
-    return tuple(party for party in plan.parties if party.role in roles)
+    return tuple(party for party in plan.parties if party.role in roles and plan.holds_for(party))
 
 
 def left_out(plan: Plan, role: Role | None = None) -> tuple[Finding, ...]:
