@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ pytestmark = pytest.mark.xdist_group("cluster")
 
 
 @pytest.fixture
-def folder(quorate: Quorate) -> Path:
+def folder(quorate: Quorate) -> Iterator[Path]:
     """Where the cluster's state lies; whatever a test leaves running is ended."""
-    return quorate.home / "local"
+    yield quorate.home / "local"
+    for known in quorate.home.glob("*/cluster.json"):
+        quorate("down", "--purge", "--dir", known.parent)
 
 
 def up(quorate: Quorate, folder: Path, *options: str) -> str:
@@ -81,8 +84,6 @@ def test_two_local_clusters_do_not_share_addresses(quorate: Quorate, folder: Pat
         ["main1", "|", "one", "sub1", "|", "one"]
     )
     assert other("run", "--nodes", "2", "--", "echo", "two").out.count("two") == 2
-    for cli, place in ((quorate, folder), (other, folder.with_name("other-local"))):
-        cli("down", "--purge", "--dir", place)
 
 
 def test_down_without_a_cluster_is_no_error(quorate: Quorate, folder: Path) -> None:
