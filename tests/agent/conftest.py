@@ -53,6 +53,10 @@ class Agent:
         """Its first start, with a join token."""
         self._run(master, token=token)
 
+    def come_back(self, master: str) -> None:
+        """Its next life, with the key that it was given."""
+        self._run(master)
+
     def _run(self, master: str, **more: str) -> None:
         config = {"name": self.name, "master": master, "state_dir": str(self.state), "members_as": "self"}
         config |= self.settings | more

@@ -34,11 +34,13 @@ _RUN = """
 import gc
 gc.disable()
 import json, os, sys
+from dataclasses import replace
 from pathlib import Path
 from quorate.master import config, server
 given = json.loads(sys.argv[1])
 file = Path(given["file"]) if given["file"] else None
-sys.exit(server.run(config.load(given["flags"], os.environ, file, ready_fd=given["ready_fd"])))
+loaded = config.load(given["flags"], os.environ, file, ready_fd=given["ready_fd"])
+sys.exit(server.run(replace(loaded, settings=replace(loaded.settings, **given["timers"]))))
 """
 
 
@@ -46,11 +48,20 @@ class MasterProcess:
     """One state directory and the master's processes on it, one after the other."""
 
     def __init__(
-        self, state: Path, *, file: Path | None = None, log: Path | None = None, tls: bool = False, **flags: Any
+        self,
+        state: Path,
+        *,
+        file: Path | None = None,
+        log: Path | None = None,
+        tls: bool = False,
+        timers: dict[str, float] | None = None,
+        **flags: Any,
     ) -> None:
+        """`timers`: fields of master.settings.Settings, also those that no file can change."""
         self.state = state
         self.port = free_port()
         self._file = file
+        self._timers = timers or {}
         self._flags = {"listen": "127.0.0.1", "port": self.port, "state": str(state), "tls": tls, **flags}
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}
@@ -67,7 +78,7 @@ class MasterProcess:
     def start(self) -> "MasterProcess":
         """Returns once it says that it is ready."""
         reader, writer = os.pipe()
-        given = {"flags": self._flags, "file": str(self._file or ""), "ready_fd": writer}
+        given = {"flags": self._flags, "file": str(self._file or ""), "ready_fd": writer, "timers": self._timers}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _RUN, json.dumps(given)], stdout=log, stderr=log, pass_fds=[writer]
