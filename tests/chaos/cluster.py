@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -42,12 +43,12 @@ echo "last $i"
 STUBBORN = f"trap 'touch $CHAOS/asked; while [ ! -e $CHAOS/gate ]; do sleep 0.02; done; exit 0' TERM\n{COUNTING}"
 
 
-def until(condition: Callable[[], Value], what: object) -> Value:
+def until(condition: Callable[[], Value], what: object, patience_s: float = PATIENCE_S) -> Value:
     """Waits for what nobody announces; what the condition gave. `what` is told where it does not come about."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {what}"
-        time.sleep(0.02)
+        assert time.monotonic() < deadline, f"not within {patience_s:g} s: {what}"
+        time.sleep(0.05)
     return value
 
 
@@ -189,6 +190,11 @@ class Cluster:
         fields = {"entrypoint": ("sh", "-c", script), "resources": {"nodes": nodes}, "grace": 2.0} | spec
         job = self.client.submit(JobSpec(environment=environment, **fields))
         return Work(self, job.id, folder)
+
+    @property
+    def path(self) -> str:
+        """Where `python` is the interpreter of these tests, with everything that a training needs."""
+        return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
     def agent_of(self, work: Work, name: str = "sub1") -> Agent:
         return self.agents[work.member(name).agent]
