@@ -1,4 +1,4 @@
-"""The vocabulary of accidents: a real cluster of processes, jobs that count aloud, and ways to find and kill anybody."""
+"""The vocabulary of accidents: a real cluster, jobs that count aloud, and ways to find and kill anybody."""
 
 import os
 import shutil
@@ -78,7 +78,9 @@ class Work:
     _seen: dict[str, list[str]] = field(default_factory=dict)
 
     def view(self) -> JobDetail:
-        return self.cluster.client.job(self.id)
+        """The job. Its attempts are counted from the first that began: others on this machine may have its ports."""
+        view = self.cluster.client.job(self.id)
+        return view.model_copy(update={"attempt": view.attempt - _unbegun(view)})
 
     def until_state(self, state: JobState, attempt: int = 1) -> JobDetail:
         def reached() -> JobDetail | None:
@@ -104,7 +106,8 @@ class Work:
     def output(self, attempt: int | None = None) -> dict[str, list[str]]:
         """Lines by member, as the master has them."""
         found: dict[str, list[str]] = {}
-        for line in self.cluster.client.logs(self.id, attempt=attempt):
+        number = None if attempt is None else attempt + _unbegun(self.view())
+        for line in self.cluster.client.logs(self.id, attempt=number):
             if line.text or line.end:
                 found.setdefault(line.member, []).append(line.text)
         return found
@@ -131,7 +134,7 @@ class Work:
         """No line is lost or doubled, and none that was shown before the accident is missing."""
         log = self.output(attempt)
         for member, said in self._seen.items():
-            if not member.startswith(f"{self.id}-{attempt}."):
+            if not self.is_of(attempt, member):
                 continue
             assert log.get(member, [])[: len(said)] == said, f"{member} lost what was acknowledged"
         for member, said in log.items():
@@ -139,6 +142,10 @@ class Work:
             count = len(lines) - 1 if complete else len([line for line in lines if line.startswith("line ")])
             expected = [f"line {i}" for i in range(count)] + ([f"last {count}"] if complete else [])
             assert lines == expected, f"{member}: {lines[-3:]} after {len(lines)} lines"
+
+    def is_of(self, attempt: int, member: str) -> bool:
+        """Whether the member is one of that attempt's."""
+        return member.startswith(f"{self.id}-{attempt + _unbegun(self.view())}.")
 
     def __str__(self) -> str:
         view = self.view()
@@ -158,6 +165,10 @@ class Work:
 
     def command(self, name: str = "sub1") -> psutil.Process:
         return next(child for child in self.shim(name).children() if child.name() != "quorate-shim")
+
+
+def _unbegun(view: JobDetail) -> int:
+    return sum("(PORT-TAKEN)" in entry.what for entry in view.history)
 
 
 def member_of(process: psutil.Process) -> str:
@@ -250,7 +261,7 @@ def running(*names: str, slots: int = 8, timers: dict[str, float] | None = None,
         server.start()
         with Client(Settings(server.url, server.token)) as client:
             cluster = Cluster(folder, server, client, agents)
-            token = client.request("POST", "/api/v1/tokens", {"kind": "join", "pool": "default"})["token"]
+            token = client.create_token(kind="join", pool="default").token
             for number, agent in enumerate(agents.values()):
                 agent.settings = {"advertise_address": f"127.0.0.{11 + number}", "slots": slots}
                 agent.join(server.url, token)

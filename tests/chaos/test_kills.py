@@ -1,5 +1,6 @@
-"""`kill -9` of anybody at named points of a job's life: no job is lost, no line, no exit code, and no orphan is left."""
+"""`kill -9` of anybody at named points of a job's life: no job, no line and no exit code is lost, no orphan is left."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -140,16 +141,15 @@ def meeting(cluster: Cluster) -> Iterator[Work]:
     (late,) = (agent for agent in cluster.agents.values() if agent.name == "b")
     assert late.process is not None
     cluster.until_ready()
-    late.process.send_signal(19)
+    late.process.send_signal(signal.SIGSTOP)
     try:
         work = cluster.submit()
         assert work.view().attempt == 1
-        work.cluster = cluster
         until(lambda: work.member("main1").state == "starting", "the first member's start")
         until(lambda: _has_companion(work), "the first member's companion")
         yield work
     finally:
-        late.process.send_signal(18)
+        late.process.send_signal(signal.SIGCONT)
 
 
 def _has_companion(work: Work) -> bool:
@@ -163,7 +163,7 @@ def all_come(cluster: Cluster, work: Work, attempt: int = 1) -> None:
     """The other agent goes on, and so does the job."""
     late = cluster.agents["b"]
     assert late.process is not None
-    late.process.send_signal(18)
+    late.process.send_signal(signal.SIGCONT)
     work.until_counting(attempt=attempt)
     work.open_gate()
     end = work.ended()

@@ -423,3 +423,12 @@ def test_a_hello_out_of_all_bounds_is_refused(cluster: Cluster, changed: dict[st
     assert a.refused is not None
     assert said in a.refused.sentence
     assert a.refused.final
+
+
+def test_an_agent_that_was_silent_once_is_missed_as_soon_the_next_time(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    cluster.wait(120, b)
+    a.connect()
+    assert not cluster.state.live[a.name].unreachable
+    cluster.wait(70, b)
+    assert cluster.state.live[a.name].unreachable

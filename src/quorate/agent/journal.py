@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from quorate.agent import leasefile
 from quorate.model.messages import AllocationSpec, MemberStatus, Seen
 
 
@@ -208,18 +209,12 @@ class FileJournal:
         return _FRAME.pack(len(body), zlib.crc32(body)) + body
 
     def _write_lease(self, lease: Lease, durable: bool) -> None:
-        # One block written at once: a crash of the process leaves the old or the new one, never a mixture.
-        body = self._encode(lease)
         self._memory.lease = lease
-        fd = os.open(self._folder / "lease", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._folder / leasefile.NAME
         try:
-            os.pwrite(fd, _FRAME.pack(len(body), zlib.crc32(body)) + body, 0)
-            if durable:
-                os.fdatasync(fd)
+            leasefile.write(path, msgspec.structs.asdict(lease), durable=durable)
         except OSError as error:
-            raise JournalFull(f"{self._folder / 'lease'}: {error.strerror}") from error
-        finally:
-            os.close(fd)
+            raise JournalFull(f"{path}: {error.strerror}") from error
 
     def _read(self) -> Memory:
         memory = Memory()
@@ -252,13 +247,8 @@ class FileJournal:
         return memory
 
     def _read_lease(self) -> Lease | None:
-        path = self._folder / "lease"
-        data = path.read_bytes() if path.exists() else b""
-        if len(data) < _FRAME.size:
-            return None
-        length, checksum = _FRAME.unpack_from(data)
-        body = data[_FRAME.size : _FRAME.size + length]
-        return msgspec.msgpack.decode(body, type=Lease) if zlib.crc32(body) == checksum else None
+        kept = leasefile.read(self._folder / leasefile.NAME)
+        return None if kept is None else msgspec.convert(tuple(kept.values()), Lease)
 
     def _compact(self) -> None:
         """Writes what is remembered to a new file and puts it in the old one's place."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from quorate.agent import hostports, processes, shim
+from quorate.agent import hostports, leasefile, processes, shim
 from quorate.agent.command import User
 from quorate.agent.events import Ended, Event, Failed, Recovered, Running, SupervisorLost, Swept
 from quorate.agent.orders import Machine, OrderError, Places, compose
@@ -174,7 +174,8 @@ class Members:
         if spec.secrets:
             secrets = await self._supplies.secrets(spec.allocation)
             self._make_secrets_folder()
-        places = Places(str(folder), str(work), str(self._secrets / member))
+        lease = str(self._folder.parent / leasefile.NAME)
+        places = Places(str(folder), str(work), str(self._secrets / member), lease)
         return compose(member, spec, self._machine, places, user, secrets, shim.boottime() - began)
 
     def _make_secrets_folder(self) -> None:

@@ -48,6 +48,8 @@ class Places:
     folder: str
     work: str
     secrets: str
+    #: The file with the agent's lease.
+    lease: str = ""
 
 
 def compose(
@@ -83,6 +85,8 @@ def compose(
         gid=user.gid if user else None,
         secrets=dict(secrets),
         secrets_folder=places.secrets,
+        lease=places.lease,
+        stop_after_s=spec.stop_after_s,
         companion=configuration.to_json() if configuration.size > 1 else "",
     )
 

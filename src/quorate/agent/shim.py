@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from quorate.agent import command, processes
+from quorate.agent import command, leasefile, processes
 from quorate.agent.outcome import OUTCOME_BYTES, Outcome, write_outcome
 from quorate.agent.shimlog import FULL, ShimLog
 from quorate.launch import companion
@@ -40,6 +40,11 @@ _KILL_AGAIN_S = 0.05
 _FULL_RETRY_S = 0.5
 #: The companion ends by itself once it has told the others; twice the time that it takes for that at most.
 _COMPANION_GRACE_S = 10.0
+#: The agent ends members when its lease is over. So much later the shim does it for an agent that is stopped or dead,
+#: and yet well before the master may take the member for ended (its margin is 30 s).
+_AGENT_FIRST_S = 5.0
+#: When a lease cannot be read, it is looked at again after this.
+_LEASE_AGAIN_S = 1.0
 #: Output that comes in a rush is gathered this long, so that a line at a time costs no wake-up each.
 _GATHER_S = 0.002
 
@@ -63,6 +68,9 @@ class Order:
     #: Name to value; written to `secrets_folder`, which is in memory.
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     secrets_folder: str = ""
+    #: The file with the agent's lease, and how long after its end the member may run; None: for ever.
+    lease: str = ""
+    stop_after_s: float | None = None
     #: The companion's configuration; none for a member that is alone.
     companion: str = field(default="", repr=False)
 
@@ -132,6 +140,8 @@ class Shim:
         self._stop: tuple[str, bool] | None = None
         self._kill_at: float | None = None
         self._retry_at: float | None = None
+        #: When the agent's lease is looked at next.
+        self._lease_at = None if order.stop_after_s is None else boottime() + order.stop_after_s + _AGENT_FIRST_S
         self._pipes: dict[int, Stream] = {}
         self._last_output = 0.0
         self._armed = True
@@ -274,7 +284,7 @@ class Shim:
     # --- while it runs -----------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        due = [at for at in (self._kill_at, self._retry_at) if at is not None]
+        due = [at for at in (self._kill_at, self._retry_at, self._lease_at) if at is not None]
         timeout = max(0.0, min(due) - boottime()) if due else None
         for key, _ in self._selector.select(timeout):
             key.data()
@@ -282,9 +292,20 @@ class Shim:
         now = boottime()
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_log(now)
+        if self._lease_at is not None and now >= self._lease_at:
+            self._look_at_lease(now)
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = now + _KILL_AGAIN_S
             self._signal(signal.SIGKILL)
+
+    def _look_at_lease(self, now: float) -> None:
+        order = self._order
+        assert order.stop_after_s is not None
+        ends = leasefile.ends(order.lease, order.stop_after_s)
+        self._lease_at = now + _LEASE_AGAIN_S if ends is None else ends + _AGENT_FIRST_S
+        if now >= self._lease_at:
+            self._lease_at = None
+            self._stop_member("its agent is gone, or heard nothing from the master for too long", False, order.grace_s)
 
     def _reap(self) -> None:
         while True:

@@ -5,6 +5,7 @@
 """
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -132,8 +133,8 @@ class State:
         #: The operator took this store as it is (epoch-wide).
         self.adopted = False
 
-        #: Agents whose silence is looked at when a deadline comes.
-        self.watched: set[str] = set()
+        #: When each agent's silence is looked at next.
+        self.watched: dict[str, float] = {}
         #: When the newest allocation of a job began to run, on this process's clock: what max_runtime is measured from.
         self.run_from: dict[str, float] = {}
         #: The newest generation that was sealed.
@@ -178,9 +179,9 @@ class State:
         heapq.heappush(self._deadlines, Deadline(at, next(self._order), what, key))
 
     def watch(self, agent: str, at: float) -> None:
-        """Looks at the agent's silence at `at`, unless that is due already: one look at a time for each agent."""
-        if agent not in self.watched:
-            self.watched.add(agent)
+        """Looks at the agent's silence at `at`, unless that is due before: one look at a time for each agent."""
+        if at < self.watched.get(agent, math.inf):
+            self.watched[agent] = at
             self.due(at, "silence", agent)
 
     def take_due(self, now: float) -> Iterator[Deadline]:

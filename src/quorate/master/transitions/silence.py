@@ -22,7 +22,9 @@ def lease_end(state: State, agent: str) -> float:
 def look(draft: Draft, agent: str) -> None:
     """Looks at one agent's silence, and arranges the next look."""
     state, settings = draft.state, draft.state.settings
-    state.watched.discard(agent)
+    if draft.now < state.watched.get(agent, draft.now):
+        return  # An earlier look has taken this one's place and arranged the next.
+    state.watched.pop(agent, None)
     record, live = state.agents.get(agent), state.live.get(agent)
     if record is None or live is None:
         return
