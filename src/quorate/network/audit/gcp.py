@@ -6,7 +6,9 @@ equals; implied: nothing comes in, everything goes out. Firewall policies of the
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +23,16 @@ from quorate.network.audit.documents import (
     port_range,
     unfiltered,
 )
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_ports
-from quorate.network.audit.space import Act, Entry, Intervals, Outcome
+from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
+from quorate.network.audit.space import Act, Entry, Intervals, Outcome, both
 from quorate.network.flows import Direction
 from quorate.network.plan import Party, PlannedFlow
 
 HINT = "gcloud compute firewall-rules list --format=json"
 _EVERY_V4 = ["0.0.0.0/0"]
+#: A new rule's, where nothing that denies has to be passed.
+_USUAL_PRIORITY = 1000
+_LONGEST_NAME = 63
 #: "Google Cloud always allows communication between a VM instance and its metadata server": names, time, metadata.
 _METADATA = networks(["169.254.169.254/32", "fd20:ce::254/128"], "")
 
@@ -64,7 +69,7 @@ def read(text: str) -> Ruleset:
     if len(vpcs) > 1:
         names = ", ".join(sorted(vpcs))
         raise Unreadable(f"it holds rules of several networks ({names}); list one: {HINT} --filter=network:NAME")
-    return _Gcp(tuple(found))
+    return _Gcp(tuple(found), next(iter(vpcs), ""))
 
 
 def _firewall(body: Any, place: str) -> _Firewall:
@@ -108,7 +113,8 @@ def _text(body: dict[str, Any]) -> str:
 
 
 class _Gcp(Ruleset):
-    def __init__(self, firewalls: tuple[_Firewall, ...]) -> None:
+    def __init__(self, firewalls: tuple[_Firewall, ...], network: str) -> None:
+        self._network = network
         self._firewalls = sorted(firewalls, key=lambda found: (found.priority, found.act is Act.ALLOW))
         self.rules = tuple(found.rule for found in firewalls)
 
@@ -125,21 +131,57 @@ class _Gcp(Ruleset):
         return found, Outcome.DENY if scene.direction is Direction.INGRESS else Outcome.ALLOW
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
-        """Return the gcloud command that makes a rule for the flow."""
+        """Return the gcloud commands that make a rule for the flow, before every rule that denies it."""
         peer, local = flow.peer(direction), flow.local(direction)
-        ports = ",".join(f"{flow.transport.value}:{item}" for item in flow.ports)
-        words = ["gcloud", "compute", "firewall-rules", "create", f"quorate-{flow.flow}-{direction.value}"]
-        words += [f"--direction={direction.value.upper()}", "--action=ALLOW", f"--rules={ports}"]
-        ranges = "source-ranges" if direction is Direction.INGRESS else "destination-ranges"
-        if direction is Direction.INGRESS and peer.tags and local.tags:
-            words.append(f"--source-tags={','.join(peer.tags)}")
-        else:
-            words.append(f"--{ranges}={','.join(map(str, peer.addresses))}")
-        if local.tags:
-            words.append(f"--target-tags={','.join(local.tags)}")
-        elif local.service_accounts:
-            words.append(f"--target-service-accounts={','.join(local.service_accounts)}")
-        return shlex.join(words)
+        priority, commands = self._priority(flow, direction)
+        by_tags = direction is Direction.INGRESS and peer.tags and local.tags
+        versions = (4,) if by_tags else sorted({network.version for network in peer.addresses})
+        for version in versions:
+            addresses = [str(network) for network in peer.addresses if network.version == version]
+            words = ["gcloud", "compute", "firewall-rules", "create", self._free_name(flow, direction, version)]
+            words += [f"--network={self._network}"] if self._network else []
+            words += [f"--direction={direction.value.upper()}", "--action=ALLOW", f"--priority={priority}"]
+            words.append(f"--rules={','.join(f'{flow.transport.value}:{item}' for item in flow.ports)}")
+            ranges = "source-ranges" if direction is Direction.INGRESS else "destination-ranges"
+            words.append(f"--source-tags={','.join(peer.tags)}" if by_tags else f"--{ranges}={','.join(addresses)}")
+            if local.tags:
+                words.append(f"--target-tags={','.join(local.tags)}")
+            elif local.service_accounts:
+                words.append(f"--target-service-accounts={','.join(local.service_accounts)}")
+            commands.append(shlex.join(words))
+        return "; ".join(commands)
+
+    def _priority(self, flow: PlannedFlow, direction: Direction) -> tuple[int, list[str]]:
+        """Return a priority before all rules that deny the flow, and commands that make room for it where none is."""
+        scene = Scene(direction, flow.local(direction), flow.peer(direction), flow.transport)
+        peer, ports = of_networks(flow.peer(direction).addresses) or None, of_ports(flow.ports)
+        denying = [
+            firewall
+            for firewall in self._firewalls
+            if firewall.act is Act.DENY and firewall.direction is direction
+            if any(both(entry.peer, peer) != () and both(entry.service, ports) for entry in _entries(firewall, scene))
+        ]
+        first = min((firewall.priority for firewall in denying), default=_USUAL_PRIORITY + 1)
+        update = "gcloud compute firewall-rules update {} --priority=1"
+        # Nothing comes before 0, and a rule that denies comes before one of its own priority.
+        moved = [update.format(firewall.rule.id) for firewall in denying if firewall.priority == 0]
+        return min(_USUAL_PRIORITY, max(first - 1, 0)), moved
+
+    def _free_name(self, flow: PlannedFlow, direction: Direction, version: int) -> str:
+        """Return a name that no rule has: ends tell pools apart, and a suffix what is there already."""
+        family = "-v6" if version == 6 else ""
+        ends = f"{flow.local(direction).name}-{flow.peer(direction).name}"
+        base = f"quorate-{flow.flow}-{direction.value}-{ends}".lower()
+        base = re.sub(r"[^a-z0-9]+", "-", base)
+        digest = f"-{hashlib.sha256(base.encode()).hexdigest()[:6]}"
+        room = _LONGEST_NAME - len(family)
+        base = base.rstrip("-") if len(base) <= room else base[: room - len(digest)].rstrip("-") + digest
+        taken = {rule.id for rule in self.rules}
+        return next(
+            name
+            for name in (f"{base}{family}", *(f"{base[: room - 4]}-{n}{family}" for n in range(2, 999)))
+            if name not in taken
+        )
 
     def removal(self, rule: Rule) -> str:
         """Return the gcloud command that deletes the rule."""

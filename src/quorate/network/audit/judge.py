@@ -10,6 +10,7 @@ from typing import Any
 
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
 from quorate.network.audit.space import EVERY_ADDRESS, Box, Cell, Intervals, Outcome, both, cells
+from quorate.network.audit.spare import Stands
 from quorate.network.catalogue import EPHEMERAL
 from quorate.network.findings import Finding, settle
 from quorate.network.flows import Direction, Role, Transport
@@ -103,13 +104,17 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     planned: Mapping[PlannedFlow, _Ends] = {flow: _Ends() for flow in plan.flows}
     forbidden: Mapping[PlannedFlow, _Ends] = {flow: _Ends() for flow in plan.forbidden}
     uses: dict[str, _Use] = defaultdict(_Use)
+    stands = Stands()
     for scene, mine in _scenes(plan, ruleset, role):
-        _ask(scene, mine, plan, ruleset, planned, forbidden, uses)
+        _ask(scene, mine, plan, ruleset, planned, forbidden, uses, stands)
     # What another machine's rules decide is not asked of this one's.
     seen = {flow: ends for flow, ends in planned.items() if role is None or ends.outcomes or not flow.known}
     flows = tuple(_planned(flow, ends, ruleset) for flow, ends in seen.items())
     possible = tuple(v for flow, ends in forbidden.items() if (v := _forbidden(flow, ends, ruleset)))
-    findings = [*plan.findings, *_flow_findings(flows, possible), *_rule_findings(ruleset, uses)]
+    going = {name for verdict in possible for name in verdict.rules}
+    disputed = {name for ends in planned.values() for name in ends.denied_by if name}
+    of_rules = _rule_findings(ruleset, uses, stands, going, disputed)
+    findings = [*plan.findings, *_flow_findings(flows, possible), *of_rules]
     return AuditReport(form, flows, possible, settle(findings), len(ruleset.rules))
 
 
@@ -136,6 +141,7 @@ def _ask(
     planned: Mapping[PlannedFlow, _Ends],
     forbidden: Mapping[PlannedFlow, _Ends],
     uses: dict[str, _Use],
+    stands: Stands,
 ) -> None:
     entries, default = ruleset.entries(scene)
     # Everybody else overlaps the parties of the plan, so their flows mark what of it is needed.
@@ -149,6 +155,7 @@ def _ask(
         here = [marked[index] for index in cell.markers if index in own]
         needed = any(index in ours for index in cell.markers)
         _note(cell, uses, needed, scene)
+        stands.add(cell.candidates)
         for flow in here:
             if flow in planned:
                 _record(planned[flow], scene, cell)
@@ -259,22 +266,39 @@ def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]
         yield Finding(code, verdict.flow.key, f"{verdict.flow.purpose}: {verdict.why}", *ends, verdict.change)
 
 
-def _rule_findings(ruleset: Ruleset, uses: Mapping[str, _Use]) -> Iterator[Finding]:
+def _rule_findings(
+    ruleset: Ruleset, uses: Mapping[str, _Use], stands: Stands, going: set[str], disputed: set[str]
+) -> Iterator[Finding]:
+    """Yield what is to be said about single rules; `going` are those that other findings take away."""
+    idle, shadowed, redundant = [], [], []
     for rule in ruleset.rules:
         use = uses.get(rule.id, _Use())
-        place = f" ({rule.place})" if rule.place else ""
         if rule.doubt:
-            yield Finding("RULE-UNREADABLE", rule.id, f"{rule.text}{place}: {rule.doubt}")
+            yield Finding("RULE-UNREADABLE", rule.id, f"{_read(rule)}: {rule.doubt}")
         elif use.matched and not use.decided:
-            evidence = f"{rule.text}{place}: rules before it decide all that it would match"
-            yield Finding("RULE-SHADOWED", rule.id, evidence, remedy=ruleset.removal(rule))
+            shadowed.append(rule)
         elif use.decided and not use.needed:
-            evidence = f"{rule.text}{place}: without it the same would be decided"
-            yield Finding("RULE-REDUNDANT", rule.id, evidence, remedy=ruleset.removal(rule))
+            redundant.append(rule)
         elif rule.allows and use.idle:
+            idle.append(rule)
             what = "no flow of the plan needs it" if not use.planned else "no flow of the plan needs all of it"
-            evidence = f"{rule.text}{place}: {what}; it lets pass {'; '.join(use.idle)}"
+            evidence = f"{_read(rule)}: {what}; it lets pass {'; '.join(use.idle)}"
             yield Finding("NET-UNNEEDED", rule.id, evidence, remedy=_narrow(rule, use, ruleset))
+    # Each of two equal rules can go, but not both; and what is too wide goes, not what the plan has beside it.
+    going = going | {rule.id for rule in idle}
+    candidates = [rule.id for rule in (*shadowed, *redundant)]
+    spare = stands.spare((name for name in candidates if name not in going), going, disputed)
+    for code, rules, why in (
+        ("RULE-SHADOWED", shadowed, "rules before it decide all that it would match"),
+        ("RULE-REDUNDANT", redundant, "without it the same would be decided"),
+    ):
+        for rule in rules:
+            if rule.id in spare:
+                yield Finding(code, rule.id, f"{_read(rule)}: {why}", remedy=ruleset.removal(rule))
+
+
+def _read(rule: Rule) -> str:
+    return f"{rule.text} ({rule.place})" if rule.place else rule.text
 
 
 def _narrow(rule: Rule, use: _Use, ruleset: Ruleset) -> str:

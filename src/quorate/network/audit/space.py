@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
 from typing import Literal
@@ -70,6 +70,16 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a rule, or the default behind all of them, decides at one place unless another does so before."""
+
+    rule: str
+    outcome: Outcome
+    #: Why it may or may not match; empty where it surely does.
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """Points that are treated alike: their place, what is decided, by which rule, and which markers hold them."""
 
@@ -83,6 +93,8 @@ class Cell:
     without: Outcome
     #: Every rule whose box holds the points, in order.
     matching: tuple[str, ...]
+    #: What may decide there, in order; the default is the last.
+    candidates: tuple[Candidate, ...]
     #: Indexes of the markers whose box holds the points.
     markers: tuple[int, ...]
     doubt: str = ""
@@ -101,46 +113,53 @@ def cells(entries: Sequence[Entry], default: Outcome, within: Box, markers: Sequ
         limits += [getattr(marker, axis) for marker in markers]
         axes.append(list(_classes(getattr(within, axis), limits)))
     mask = (1 << count) - 1
-    decided: dict[int, tuple[Outcome, str, Outcome, tuple[str, ...], str]] = {}
+    decided: dict[int, tuple[Candidate, Outcome, tuple[str, ...], tuple[Candidate, ...]]] = {}
     for (peer_bits, peer), (local_bits, local), (service_bits, service), (other_bits, _) in product(*axes):
         bits = peer_bits & local_bits & service_bits & other_bits
         rules = bits & mask
         if rules not in decided:
-            outcome, by, doubt = _first(entries, rules, default)
-            without = _first(entries, rules & ~(1 << by), default)[0] if by >= 0 else outcome
+            candidates = tuple(_candidates(entries, rules, default))
+            by = decide(candidates)
+            without = decide(one for one in candidates if one.rule != by.rule).outcome if by.rule else by.outcome
             matching = tuple(dict.fromkeys(entries[index].rule for index in _indexes(rules)))
-            decided[rules] = outcome, entries[by].rule if by >= 0 else "", without, matching, doubt
-        outcome, rule, without, matching, doubt = decided[rules]
-        yield Cell(peer, local, service, outcome, rule, without, matching, tuple(_indexes(bits >> count)), doubt)
+            decided[rules] = by, without, matching, candidates
+        by, without, matching, candidates = decided[rules]
+        inside = tuple(_indexes(bits >> count))
+        yield Cell(peer, local, service, by.outcome, by.rule, without, matching, candidates, inside, by.doubt)
 
 
-def _first(entries: Sequence[Entry], bits: int, default: Outcome) -> tuple[Outcome, int, str]:
-    """Return what the first matching entry decides, its index (-1 for the default), and the doubt if there is one."""
-    doubted: list[tuple[Outcome, int, str]] = []
+def decide(candidates: Iterable[Candidate]) -> Candidate:
+    """Return what is decided, by which rule, and the doubt if there is one.
+
+    A doubtful candidate does no harm where what comes after it decides the same.
+    """
+    doubted = []
+    for candidate in candidates:
+        if candidate.outcome is Outcome.UNKNOWN:
+            return candidate
+        if candidate.doubt:
+            doubted.append(candidate)
+            continue
+        for other in doubted:
+            if other.outcome is not candidate.outcome:
+                return replace(other, outcome=Outcome.UNKNOWN)
+        return candidate
+    raise ValueError("the default is missing, which decides where nothing else does")
+
+
+def _candidates(entries: Sequence[Entry], bits: int, default: Outcome) -> Iterator[Candidate]:
     while bits:
         low = bits & -bits
-        index = low.bit_length() - 1
         bits ^= low
-        entry = entries[index]
-        if entry.act is Act.JUMP:
+        entry = entries[low.bit_length() - 1]
+        if entry.act is not Act.JUMP:
+            yield Candidate(entry.rule, Outcome.ALLOW if entry.act is Act.ALLOW else Outcome.DENY, entry.doubt)
+        elif entry.doubt:
             # A jump that may or may not be taken leaves everything behind it open.
-            if entry.doubt:
-                return Outcome.UNKNOWN, index, entry.doubt
+            yield Candidate(entry.rule, Outcome.UNKNOWN, entry.doubt)
+        else:
             bits &= ~((1 << entry.to) - 1)
-            continue
-        outcome = Outcome.ALLOW if entry.act is Act.ALLOW else Outcome.DENY
-        if not entry.doubt:
-            return _settle(doubted, (outcome, index, ""))
-        doubted.append((outcome, index, entry.doubt))
-    return _settle(doubted, (default, -1, ""))
-
-
-def _settle(doubted: list[tuple[Outcome, int, str]], sure: tuple[Outcome, int, str]) -> tuple[Outcome, int, str]:
-    """A doubtful entry does no harm where what comes after it decides the same."""
-    for outcome, index, doubt in doubted:
-        if outcome is not sure[0]:
-            return Outcome.UNKNOWN, index, doubt
-    return sure
+    yield Candidate("", default)
 
 
 def _indexes(bits: int) -> Iterator[int]:

@@ -1,0 +1,142 @@
+"""What an audit says mends a finding, done: every finding is gone, and nothing that was open is closed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from quorate.model.clusterfile import ClusterFile
+from quorate.network.audit import AuditReport, audit
+from quorate.network.clusterplan import plan_cluster
+from quorate.network.plan import Plan
+from quorate.network.rules import render
+
+NETWORK = "https://www.googleapis.com/compute/v1/projects/p/global/networks/train"
+
+
+def plan() -> Plan:
+    where = {"vpc": "train", "internet": "nat"}
+    return plan_cluster(
+        ClusterFile.model_validate(
+            {
+                "master": {"where": {"addresses": ["10.0.0.2"], "tags": ["master"], **where}},
+                "users": {"where": {"addresses": ["192.0.2.0/24", "2001:db8:5::/48"]}},
+                "operators": {"where": {"addresses": ["192.0.2.5"]}},
+                "pools": [
+                    {
+                        "name": name,
+                        "where": {"addresses": [f"10.0.{index}.0/24", f"fd00:{index}::/64"], "tags": [name], **where},
+                        "network": {"modes": ["overlay", "host"], "launchers": ["torch"]},
+                    }
+                    for index, name in enumerate(("east", "west"), start=1)
+                ],
+                "outside": {"dns": ["10.0.0.53"], "ntp": ["10.0.0.53"], "registries": [{"addresses": ["10.0.9.9"]}]},
+            }
+        )
+    )
+
+
+def listed() -> list[dict[str, Any]]:
+    """The plan's own rules, as gcloud lists them once they are there."""
+    rules: list[dict[str, Any]] = json.loads(render(plan(), "gcp").text)
+    return [{**rule, "network": NETWORK} for rule in rules]
+
+
+def rule(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "network": NETWORK, "direction": "INGRESS", "priority": 1000, **more}
+
+
+def audited(rules: list[dict[str, Any]]) -> AuditReport:
+    return audit(plan(), "gcp", json.dumps(rules))
+
+
+def done(rules: list[dict[str, Any]], report: AuditReport) -> list[dict[str, Any]]:
+    """What is there once every command of the findings was run."""
+    by_name = {found["name"]: found for found in rules}
+    commands = dict.fromkeys(part for finding in report.findings for part in finding.remedy.split("; "))
+    for command in commands:
+        words = shlex.split(command)
+        assert words[:3] == ["gcloud", "compute", "firewall-rules"], command
+        verb, name, *flags = words[3:]
+        options = {key: value for key, _, value in (flag.removeprefix("--").partition("=") for flag in flags)}
+        if verb == "delete":
+            by_name.pop(name)
+            continue
+        if verb == "update":
+            by_name[name]["priority"] = int(options["priority"])
+            continue
+        assert verb == "create" and name not in by_name, f"{name} is there already"
+        assert len(name) <= 63 and options["network"] == "train"
+        created = rule(name, direction=options["direction"], priority=int(options.get("priority", 1000)))
+        protocol, _, ports = options["rules"].partition(":")
+        created["allowed"] = [{"IPProtocol": protocol, "ports": [ports]}]
+        members = {
+            "source-ranges": "sourceRanges",
+            "destination-ranges": "destinationRanges",
+            "source-tags": "sourceTags",
+            "target-tags": "targetTags",
+        }
+        created |= {members[key]: value.split(",") for key, value in options.items() if key in members}
+        for key in ("sourceRanges", "destinationRanges"):
+            assert len({":" in network for network in created.get(key, [])}) <= 1, "a rule has one address family"
+        by_name[name] = created
+    return list(by_name.values())
+
+
+def codes(report: AuditReport) -> list[tuple[str, str]]:
+    return [(finding.code, finding.subject) for finding in report.findings]
+
+
+def test_the_rules_of_the_plan_need_no_mending() -> None:
+    assert codes(audited(listed())) == []
+
+
+def test_what_a_deny_rule_blocks_is_let_past_it() -> None:
+    deny = rule("no-torch", priority=900, targetTags=["east", "west"], sourceRanges=["0.0.0.0/0", "::/0"][:1])
+    deny["denied"] = [{"IPProtocol": "tcp", "ports": ["29400"]}]
+    rules = [*listed(), deny]
+    before = audited(rules)
+    assert {subject for code, subject in codes(before) if code == "NET-BLOCKED"} == {
+        "torch-rendezvous:east:east",
+        "torch-rendezvous:west:west",
+    }
+    assert not [code for code, _ in codes(audited(done(rules, before))) if code.startswith("NET-")]
+
+
+def test_a_deny_rule_before_all_others_makes_room() -> None:
+    deny = rule("first", priority=0, sourceRanges=["0.0.0.0/0"], targetTags=["east"])
+    deny["denied"] = [{"IPProtocol": "udp", "ports": ["4789"]}]
+    rules = [*listed(), deny]
+    assert not [code for code, _ in codes(audited(done(rules, audited(rules)))) if code.startswith("NET-")]
+
+
+def test_missing_rules_are_made_with_names_and_families_of_their_own() -> None:
+    rules = [found for found in listed() if "agent-link" not in found["name"] and "vxlan" not in found["name"]]
+    before = audited(rules)
+    assert sum(code == "NET-BLOCKED" for code, _ in codes(before)) == 4
+    assert not [code for code, _ in codes(audited(done(rules, before))) if code.startswith("NET-")]
+
+
+def test_the_plans_own_rule_stays_where_a_wider_one_has_to_go() -> None:
+    wide = rule("default-allow-ssh", priority=65534, sourceRanges=["0.0.0.0/0"])
+    wide["allowed"] = [{"IPProtocol": "tcp", "ports": ["22"]}]
+    rules = [*listed(), wide]
+    after = done(rules, audited(rules))
+    assert "default-allow-ssh" not in {found["name"] for found in after}
+    assert codes(audited(after)) == []
+
+
+def test_of_two_equal_rules_one_stays() -> None:
+    twin = next(found for found in listed() if found["name"].startswith("quorate-ingress-master-api"))
+    rules = [*listed(), {**twin, "name": "twin"}]
+    before = audited(rules)
+    assert {code for code, _ in codes(before)} <= {"RULE-SHADOWED", "RULE-REDUNDANT"} and codes(before)
+    assert codes(audited(done(rules, before))) == []
+
+
+def test_ipv4_and_ipv6_masters_are_opened_by_one_rule_each(tmp_path: Path) -> None:
+    rules = [found for found in listed() if "api" not in found["name"]]
+    before = audited(rules)
+    assert not [code for code, _ in codes(audited(done(rules, before))) if code.startswith("NET-")]
