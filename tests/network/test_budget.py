@@ -96,3 +96,12 @@ def test_gloo_is_still_as_it_was_measured() -> None:
     )
     seen = [(run["groups"], run["listeners"]) for run in json.loads(done.stdout.splitlines()[-1])]
     assert seen == [(run["groups"], run["listeners"]) for run in MEASURED["gloo"] if run["ranks"] == 2]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "figures"),
+    [("torch", {"measured"}), ("dask", {"measured"}), ("horovod", {"measured", "estimate"}), ("mpi", {"estimate"})],
+)
+def test_what_nobody_counted_is_called_an_estimate(launcher: str, figures: set[str]) -> None:
+    shares = budget(Shape(launcher, ranks=8, nodes=4)).shares
+    assert {share.figures.value for share in shares} == figures

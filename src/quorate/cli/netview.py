@@ -203,7 +203,7 @@ def show_ports(report: PortReport, leases: Sequence[LiveLease] | None, *, as_jso
             share.library,
             str(share.listeners),
             str(share.to_one_destination),
-            "measured" if share.measured else "from source",
+            share.figures.value,
             share.because,
         )
         for share in report.budget.shares

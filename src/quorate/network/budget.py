@@ -2,12 +2,14 @@
 
 The figures for Gloo, TCPStore, Dask and TensorFlow were counted with the real libraries: torch 2.13.0, dask 2026.8.0,
 TensorFlow 2.21.0 (`bench/port_budget.py`, `bench/results/port_budget.json`). Those for NCCL are read from its source
-(NVIDIA/nccl at 5067397c26: src/bootstrap.cc, src/ras/ras.cc, src/transport/net_socket.cc).
+(NVIDIA/nccl at 5067397c26: src/bootstrap.cc, src/ras/ras.cc, src/transport/net_socket.cc). Those for Horovod and
+Open MPI are estimates: neither was counted, and their sources leave the numbers to the machine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from quorate.model.ports import LAST_PORT, PortRange
 from quorate.network.findings import Finding
@@ -35,6 +37,14 @@ class Shape:
     sockets_per_peer: int = DEFAULT_SOCKETS_PER_PEER
 
 
+class Figures(StrEnum):
+    """How far a share can be relied upon."""
+
+    MEASURED = "measured"
+    SOURCE = "from source"
+    ESTIMATE = "estimate"
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """What one library takes of a member's window, at the most at one time."""
@@ -44,7 +54,7 @@ class Share:
     #: Connections from one member to one address and port: each needs a source port of its own.
     to_one_destination: int
     because: str
-    measured: bool
+    figures: Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +93,25 @@ def budget(shape: Shape) -> Budget:
     shares = []
     if shape.launcher in ("torch", "deepspeed"):
         because = f"{ranks} ranks and the launcher connect to the store; a second store listens on a port of its own"
-        shares.append(Share("TCPStore", 1, ranks + 1, because, measured=True))
+        shares.append(Share("TCPStore", 1, ranks + 1, because, Figures.MEASURED))
     if shape.launcher in ("torch", "deepspeed", "horovod"):
         because = f"each of {ranks} ranks listens once for each of {groups} groups and connects once to each peer"
-        shares.append(Share("Gloo", ranks * groups, ranks, because, measured=True))
+        shares.append(Share("Gloo", ranks * groups, ranks, because, Figures.MEASURED))
         if shape.gpu:
             shares.append(_nccl(shape))
     if shape.launcher == "horovod":
         because = f"{ranks} tasks and a driver listen and connect to each other"
-        shares.append(Share("Horovod", ranks + 2, ranks + 1, because, measured=False))
+        shares.append(Share("Horovod", ranks + 2, ranks + 1, because, Figures.ESTIMATE))
     if shape.launcher == "mpi":
         because = f"{ranks} ranks and a daemon listen, over TCP and for PMIx"
-        shares.append(Share("Open MPI", 2 * (ranks + 1), ranks + 1, because, measured=False))
+        shares.append(Share("Open MPI", 2 * (ranks + 1), ranks + 1, because, Figures.ESTIMATE))
     if shape.launcher == "dask":
         because = f"each of {ranks} workers serves HTTP on a random port, besides its planned ones"
-        shares.append(Share("Dask", ranks, 2 * ranks, because, measured=True))
+        shares.append(Share("Dask", ranks, 2 * ranks, because, Figures.MEASURED))
     if shape.launcher == "tensorflow":
-        shares.append(Share("TensorFlow", 0, ranks, "servers listen on fixed ports and connect to each", measured=True))
+        shares.append(
+            Share("TensorFlow", 0, ranks, "servers listen on fixed ports and connect to each", Figures.MEASURED)
+        )
     return Budget(tuple(shares))
 
 
@@ -132,4 +144,4 @@ def _nccl(shape: Shape) -> Share:
         f"once to start; while one connects, the member listens three times for each of {shape.channels} channels"
     )
     to_one = max(shape.ranks, shape.sockets_per_peer + 1)
-    return Share("NCCL", lasting + connecting, to_one, because, measured=False)
+    return Share("NCCL", lasting + connecting, to_one, because, Figures.SOURCE)

@@ -46,7 +46,7 @@ class PortReport:
                     "listeners": share.listeners,
                     "to_one_destination": share.to_one_destination,
                     "because": share.because,
-                    "measured": share.measured,
+                    "figures": share.figures.value,
                 }
                 for share in self.budget.shares
             ],
