@@ -9,6 +9,7 @@ from typing import Any
 
 from quorate.model.clusterfile import ClusterFile
 from quorate.network.audit import AuditReport, audit
+from quorate.network.audit.space import Outcome
 from quorate.network.clusterplan import plan_cluster
 from quorate.network.plan import Plan
 from quorate.network.rules import render
@@ -140,3 +141,21 @@ def test_ipv4_and_ipv6_masters_are_opened_by_one_rule_each(tmp_path: Path) -> No
     rules = [found for found in listed() if "api" not in found["name"]]
     before = audited(rules)
     assert not [code for code, _ in codes(audited(done(rules, before))) if code.startswith("NET-")]
+
+
+def test_a_rule_that_is_too_wide_gives_way_to_the_plans_own() -> None:
+    narrow = [found for found in listed() if "admin-ssh" not in found["name"]]
+    wide = rule("default-allow-ssh", priority=65534, sourceRanges=["0.0.0.0/0"])
+    wide["allowed"] = [{"IPProtocol": "tcp", "ports": ["22"]}]
+    rules = [*narrow, wide]
+    before = audited(rules)
+    assert all(verdict.outcome is Outcome.ALLOW for verdict in before.flows)
+    assert codes(audited(done(rules, before))) == []
+
+
+def test_an_exposure_says_which_port_is_open_to_whom() -> None:
+    wide = rule("web", sourceRanges=["198.51.100.0/24"], targetTags=["east"])
+    wide["allowed"] = [{"IPProtocol": "tcp", "ports": ["9000-9001"]}]
+    found = [finding for finding in audited([*listed(), wide]).findings if finding.code == "AGENT-PUBLIC"]
+    assert [finding.subject for finding in found] == ["anyone-to-agent:anyone:east"]
+    assert "tcp/9000-9001 from 198.51.100.0/24, by web" in found[0].evidence

@@ -9,8 +9,18 @@ from functools import lru_cache
 from typing import Any
 
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
-from quorate.network.audit.space import EVERY_ADDRESS, Box, Cell, Intervals, Outcome, both, cells
-from quorate.network.audit.spare import Stands
+from quorate.network.audit.space import (
+    EVERY_ADDRESS,
+    Box,
+    Candidate,
+    Cell,
+    Intervals,
+    Outcome,
+    both,
+    cells,
+    decide,
+)
+from quorate.network.audit.spare import Stands, passes_without
 from quorate.network.catalogue import EPHEMERAL
 from quorate.network.findings import Finding, settle
 from quorate.network.flows import Direction, Role, Transport
@@ -87,6 +97,10 @@ class _Use:
     idle: list[str] = field(default_factory=list)
 
 
+def _is_idle(use: _Use) -> bool:
+    return use.decided and use.needed and bool(use.idle)
+
+
 @dataclass
 class _Ends:
     """What was decided about a flow at its ends."""
@@ -97,6 +111,10 @@ class _Ends:
     allowed_by: dict[str, None] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
+    #: What passes there: ports, from or to whom, and by which rule; a few of them.
+    openings: list[str] = field(default_factory=list)
+    #: What stands for decision where it passes.
+    stands: dict[Direction, set[tuple[Candidate, ...]]] = field(default_factory=lambda: defaultdict(set))
 
 
 def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> AuditReport:
@@ -110,12 +128,32 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     # What another machine's rules decide is not asked of this one's.
     seen = {flow: ends for flow, ends in planned.items() if role is None or ends.outcomes or not flow.known}
     flows = tuple(_planned(flow, ends, ruleset) for flow, ends in seen.items())
-    possible = tuple(v for flow, ends in forbidden.items() if (v := _forbidden(flow, ends, ruleset)))
-    going = {name for verdict in possible for name in verdict.rules}
+    exposing = {name for ends in forbidden.values() if _passes(ends) for name in ends.allowed_by}
+    idle = {rule.id for rule in ruleset.rules if rule.allows and _is_idle(uses[rule.id])}
     disputed = {name for ends in planned.values() for name in ends.denied_by if name}
-    of_rules = _rule_findings(ruleset, uses, stands, going, disputed)
+    mending = _Mending(ruleset, planned, frozenset(exposing | idle))
+    possible = tuple(_forbidden(flow, ends, mending) for flow, ends in forbidden.items() if _passes(ends))
+    of_rules = _rule_findings(mending, uses, stands, disputed)
     findings = [*plan.findings, *_flow_findings(flows, possible), *of_rules]
     return AuditReport(form, flows, possible, settle(findings), len(ruleset.rules))
+
+
+class _Mending:
+    """How rules that let too much pass are taken away: what the plan needs of them is opened by itself first."""
+
+    def __init__(self, ruleset: Ruleset, planned: Mapping[PlannedFlow, _Ends], going: frozenset[str]) -> None:
+        self.ruleset, self.going = ruleset, going
+        self._rules = {rule.id: rule for rule in ruleset.rules}
+        self._relying: dict[str, list[str]] = defaultdict(list)
+        for flow, ends in planned.items():
+            for direction, stands in ends.stands.items():
+                for rule in {decide(stand).rule for stand in stands if not passes_without(stand, going)} & going:
+                    self._relying[rule].append(ruleset.opening(flow, direction))
+
+    def withdrawing(self, name: str) -> tuple[str, ...]:
+        """Return the commands or edits that take a rule away, none for a default."""
+        rule = self._rules.get(name)
+        return (*dict.fromkeys(self._relying[name]), self.ruleset.removal(rule)) if rule else ()
 
 
 def _scenes(plan: Plan, ruleset: Ruleset, role: Role | None) -> Iterator[tuple[Scene, list[PlannedFlow]]]:
@@ -189,6 +227,10 @@ def _record(ends: _Ends, scene: Scene, cell: Cell) -> None:
     ends.outcomes[scene.direction].add(cell.outcome)
     if cell.outcome is Outcome.ALLOW:
         ends.allowed_by.setdefault(cell.rule)
+        if scene.phase is Phase.OPEN:
+            ends.stands[scene.direction].add(cell.candidates)
+        if len(ends.openings) < _EXAMPLES:
+            ends.openings.append(f"{_passing(cell, scene)}, by {cell.rule or 'the default'}")
     elif cell.outcome is Outcome.DENY:
         ends.denied_by.setdefault(cell.rule)
         if len(ends.examples) < _EXAMPLES:
@@ -214,10 +256,14 @@ def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None
     use.decided = True
     use.needed |= cell.without is not cell.outcome
     use.planned |= needed
-    if cell.outcome is Outcome.ALLOW and not needed and cell.without is not Outcome.ALLOW and len(use.idle) < 3:
-        far = "from" if scene.direction is Direction.INGRESS else "to"
-        ports = "all ports" if cell.service == _SERVICES else show_ports(cell.service)
-        use.idle.append(f"{scene.transport.value} {ports} {far} {show_addresses(cell.peer)}")
+    if cell.outcome is Outcome.ALLOW and not needed and cell.without is not Outcome.ALLOW and len(use.idle) < _EXAMPLES:
+        use.idle.append(_passing(cell, scene))
+
+
+def _passing(cell: Cell, scene: Scene) -> str:
+    far = "from" if scene.direction is Direction.INGRESS else "to"
+    ports = " on all ports" if cell.service == _SERVICES else f"/{show_ports(cell.service)}"
+    return f"{scene.transport.value}{ports} {far} {show_addresses(cell.peer)}"
 
 
 def _planned(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict:
@@ -236,14 +282,15 @@ def _planned(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict:
     return FlowVerdict(flow, Outcome.ALLOW, _names(ends.allowed_by))
 
 
-def _forbidden(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict | None:
+def _passes(ends: _Ends) -> bool:
     """A forbidden flow is possible where some connection passes at every end that these rules hold for."""
-    if not ends.outcomes or not all(Outcome.ALLOW in outcomes for outcomes in ends.outcomes.values()):
-        return None
+    return bool(ends.outcomes) and all(Outcome.ALLOW in outcomes for outcomes in ends.outcomes.values())
+
+
+def _forbidden(flow: PlannedFlow, ends: _Ends, mending: _Mending) -> FlowVerdict:
     rules = _names(ends.allowed_by)
-    by_id = {rule.id: rule for rule in ruleset.rules}
-    change = "; ".join(ruleset.removal(by_id[name]) for name in rules if name in by_id)
-    return FlowVerdict(flow, Outcome.ALLOW, rules, "let through by " + (", ".join(rules) or "the default"), change)
+    change = "; ".join(dict.fromkeys(part for name in rules for part in mending.withdrawing(name)))
+    return FlowVerdict(flow, Outcome.ALLOW, rules, "; ".join(ends.openings), change)
 
 
 def _names(rules: Iterable[str]) -> tuple[str, ...]:
@@ -267,11 +314,10 @@ def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]
 
 
 def _rule_findings(
-    ruleset: Ruleset, uses: Mapping[str, _Use], stands: Stands, going: set[str], disputed: set[str]
+    mending: _Mending, uses: Mapping[str, _Use], stands: Stands, disputed: set[str]
 ) -> Iterator[Finding]:
-    """Yield what is to be said about single rules; `going` are those that other findings take away."""
-    idle, shadowed, redundant = [], [], []
-    for rule in ruleset.rules:
+    shadowed, redundant = [], []
+    for rule in mending.ruleset.rules:
         use = uses.get(rule.id, _Use())
         if rule.doubt:
             yield Finding("RULE-UNREADABLE", rule.id, f"{_read(rule)}: {rule.doubt}")
@@ -279,27 +325,21 @@ def _rule_findings(
             shadowed.append(rule)
         elif use.decided and not use.needed:
             redundant.append(rule)
-        elif rule.allows and use.idle:
-            idle.append(rule)
+        elif rule.allows and _is_idle(use):
             what = "no flow of the plan needs it" if not use.planned else "no flow of the plan needs all of it"
             evidence = f"{_read(rule)}: {what}; it lets pass {'; '.join(use.idle)}"
-            yield Finding("NET-UNNEEDED", rule.id, evidence, remedy=_narrow(rule, use, ruleset))
+            yield Finding("NET-UNNEEDED", rule.id, evidence, remedy="; ".join(mending.withdrawing(rule.id)))
     # Each of two equal rules can go, but not both; and what is too wide goes, not what the plan has beside it.
-    going = going | {rule.id for rule in idle}
-    candidates = [rule.id for rule in (*shadowed, *redundant)]
-    spare = stands.spare((name for name in candidates if name not in going), going, disputed)
+    candidates = [rule.id for rule in (*shadowed, *redundant) if rule.id not in mending.going]
+    spare = stands.spare(candidates, mending.going, disputed)
     for code, rules, why in (
         ("RULE-SHADOWED", shadowed, "rules before it decide all that it would match"),
         ("RULE-REDUNDANT", redundant, "without it the same would be decided"),
     ):
         for rule in rules:
             if rule.id in spare:
-                yield Finding(code, rule.id, f"{_read(rule)}: {why}", remedy=ruleset.removal(rule))
+                yield Finding(code, rule.id, f"{_read(rule)}: {why}", remedy=mending.ruleset.removal(rule))
 
 
 def _read(rule: Rule) -> str:
     return f"{rule.text} ({rule.place})" if rule.place else rule.text
-
-
-def _narrow(rule: Rule, use: _Use, ruleset: Ruleset) -> str:
-    return ruleset.removal(rule) if not use.planned else f"narrow it: {ruleset.removal(rule)}, then add the plan's own"

@@ -42,3 +42,8 @@ class Stands:
 
 def _outcome(candidates: Iterable[Candidate], gone: Collection[str]) -> Outcome:
     return decide(candidate for candidate in candidates if candidate.rule not in gone).outcome
+
+
+def passes_without(candidates: Iterable[Candidate], gone: Collection[str]) -> bool:
+    """Say whether connections pass there once the rules are gone."""
+    return _outcome(candidates, gone) is Outcome.ALLOW
