@@ -7,9 +7,11 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.cli.conftest import Quorate, free_port, processes_with
 
@@ -29,6 +31,13 @@ def up(quorate: Quorate, folder: Path, *options: str) -> str:
     """Starts a cluster; returns the mark that all its processes carry."""
     quorate("up", "--port", str(free_port()), "--dir", folder, *options)
     return str(json.loads((folder / "cluster.json").read_text())["mark"])
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, f"{pid} still runs"
+        time.sleep(0.02)
 
 
 def test_down_leaves_no_process_not_even_of_a_job_that_runs(quorate: Quorate, folder: Path) -> None:
@@ -61,6 +70,27 @@ def test_a_second_up_is_refused_and_harms_nothing(quorate: Quorate, folder: Path
     done = quorate("up", "--dir", folder, code=1)
     assert "up already" in done.err and "quorate down" in done.err
     assert [agent["state"] for agent in quorate("agent", "list", "--json").json] == ["ready"]
+    quorate("down", "--purge", "--dir", folder)
+
+
+@pytest.mark.parametrize("way", ["stopped for a while", "killed"])
+def test_up_brings_back_what_is_away_and_jobs_run_on(quorate: Quorate, folder: Path, way: str) -> None:
+    up(quorate, folder, "--agents", "1")
+    following = quorate.start("run", "--", "sh", "-c", "echo before; sleep 4; echo after")
+    assert following.stdout is not None
+    assert following.stdout.readline() == b"before\n"
+    daemons = json.loads((folder / "cluster.json").read_text())["daemons"]
+    gone = {daemon["name"]: daemon["pid"] for daemon in daemons}
+    if way == "killed":
+        for pid in gone.values():
+            os.kill(pid, signal.SIGKILL)
+    else:
+        quorate("master", "stop", "--for", "1h")
+    wait_until_gone(gone["the master"])
+    done = quorate("up", "--dir", folder)
+    assert "the master" in done.out and "again" in done.out
+    out, _ = following.communicate(timeout=60)
+    assert (out, following.returncode) == (b"after\n", 0)
     quorate("down", "--purge", "--dir", folder)
 
 

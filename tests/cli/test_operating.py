@@ -58,6 +58,11 @@ def wait_for_agent(cluster: Quorate, name: str, state: str, **variables: str) ->
     raise AssertionError(f"agent {name} did not become {state}")
 
 
+def test_a_token_that_would_let_nobody_in_is_not_made(cluster: Quorate) -> None:
+    refused = cluster("token", "create", "--pool", "default", "--ttl", "0s", code=2)
+    assert refused.out == "" and "--ttl" in refused.err
+
+
 def test_a_token_is_shown_once_and_worthless_when_revoked(cluster: Quorate) -> None:
     made = cluster("token", "create", "--user", "ada", "--ttl", "1h", "--json").json
     assert cluster("job", "list", "--token", made["token"]).code == 0
@@ -98,8 +103,10 @@ def test_master_and_agent_by_hand_trust_each_other_through_a_token(quorate: Quor
         wrong = "0" * 64
         refused = quorate("login", url, "--fingerprint", wrong, "--token", token, code=3)
         assert "was expected" in refused.err
-        quorate("login", url, "--token", token, code=3)
+        untrusted = quorate("login", url, "--token", token, code=3)
+        assert "does not vouch for" in untrusted.err and "--fingerprint" in untrusted.err
         quorate("login", url, "--fingerprint", str(ready["fingerprint"]), "--token", "-", stdin=f"{token}\n")
+        assert str(ready["fingerprint"]) in quorate("master", "show").out
         (quorate.home / "join.token").write_text(quorate("token", "create", "--pool", "gpu", "--uses", "1").out)
         options = ("--slots", "1", "--name", "alone", "--label", "rack=r1", "--members-as", "self")
         agent = daemon(quorate, "agent", "--master", url, "--token", "@join.token", "--state-dir", "agent", *options)

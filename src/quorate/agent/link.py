@@ -1,6 +1,7 @@
 """The agent's connections to its master: dialled, kept, dialled again after a pause that grows and is jittered."""
 
 import asyncio
+import json
 import logging
 import random
 import ssl
@@ -126,8 +127,7 @@ async def keep(
             status = error.response.status_code
             at_least = float(error.response.headers.get("Retry-After") or 0)
             if status in (401, 403):
-                body = (error.response.body or b"").decode(errors="replace")
-                raise Refused(f"{endpoint.url} does not accept this agent's key: {body or status}") from error
+                raise Refused(f"{endpoint.url} does not let this agent in: {_said(error)}") from error
             if not quiet:
                 log.warning("%s answered %d; trying again", endpoint.url, status)
         except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
@@ -139,3 +139,11 @@ async def keep(
         if loop.time() - began > _GOOD_S:
             pauses.good()
         await asyncio.sleep(pauses.draw(at_least))
+
+
+def _said(refusal: InvalidStatus) -> str:
+    """The master's own sentence; the status where what answered gives none."""
+    try:
+        return str(json.loads(refusal.response.body or b"")["detail"])
+    except (ValueError, TypeError, KeyError):
+        return f"it answered {refusal.response.status_code}"

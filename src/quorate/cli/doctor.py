@@ -61,5 +61,5 @@ def doctor(
             if result.remedy and result.level in (checks.Level.WARNING, checks.Level.ERROR, checks.Level.INFO):
                 print(dim(f"  {'':8} {'':14} {result.remedy}"))
     wrong = [result for result in told if result.level in (checks.Level.WARNING, checks.Level.ERROR)]
-    note("this machine is fit" if not wrong else f"{len(wrong)} things to look at: " + ", ".join(r.code for r in wrong))
+    note(f"to look at: {', '.join(result.code for result in wrong)}" if wrong else "this machine is fit")
     return code

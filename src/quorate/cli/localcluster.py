@@ -31,6 +31,8 @@ FIRST_ADDRESS = 11
 MOST_AGENTS = 200
 #: Seconds that running jobs get to end when the cluster stops, beyond their own grace.
 STOP_MARGIN = 10.0
+#: Its name among the daemons.
+_MASTER = "the master"
 
 
 def default_folder() -> Path:
@@ -76,11 +78,18 @@ class LocalCluster:
         """The cluster of a folder; none where there is none."""
         try:
             data = json.loads((folder / "cluster.json").read_text())
-            return cls(folder, data["url"], data["mark"], [Daemon(**daemon) for daemon in data["daemons"]])
+            daemons = [Daemon(**{**known, "arguments": tuple(known.get("arguments", ()))}) for known in data["daemons"]]
+            return cls(folder, data["url"], data["mark"], daemons)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"{folder / 'cluster.json'} cannot be read: {error}") from None
+
+    @classmethod
+    def broken(cls, folder: Path) -> LocalCluster | None:
+        """The cluster of a folder if it was not stopped in order and a daemon of it has ended."""
+        known = cls.load(folder)
+        return known if known and len(known.running()) < len(known.daemons) else None
 
     # --- starting ----------------------------------------------------------------------------------------------
 
@@ -97,13 +106,31 @@ class LocalCluster:
                 self._start_agent(name, f"{network}.{FIRST_ADDRESS + number}", slots, join.token)
             self._wait_for_agents(client, set(names))
 
+    def start_again(self, told: Told) -> list[str]:
+        """Starts those of its daemons that have ended, as they were started first; returns their names.
+
+        What runs is left alone: agents hold their members while the master is away, and members outlive their agent.
+        """
+        ended = [daemon for daemon in self.daemons if daemon.process() is None]
+        self.daemons = self.running()
+        for daemon in ended:
+            told(f"starting {daemon.name} again")
+            if daemon.name == _MASTER:
+                self._start_master()
+            else:
+                self._spawn(daemon.name, list(daemon.arguments), {})
+        with Client(self.settings()) as client:
+            agents = {daemon.name.removeprefix("agent ") for daemon in self.daemons if daemon.name != _MASTER}
+            self._wait_for_agents(client, agents)
+        return [daemon.name for daemon in ended]
+
     def _start_master(self) -> None:
         state = self.folder / "master"
         state.mkdir(mode=0o700, exist_ok=True)
         port = self.url.rsplit(":", 1)[1]
         reader, writer = os.pipe()
         arguments = ["master", "--listen", "127.0.0.1", "--port", port, "--state-dir", str(state)]
-        daemon = self._spawn("the master", [*arguments, "--ready-fd", str(writer)], {}, keep=[writer])
+        daemon = self._spawn(_MASTER, [*arguments, "--ready-fd", str(writer)], {}, keep=[writer])
         os.close(writer)
         wait_for_word(reader, daemon)
 

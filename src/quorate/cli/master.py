@@ -82,9 +82,11 @@ def show(as_json: Json = False, master: Master = None, token: Token = None) -> N
         "version": f"{view.version}, protocol {view.protocol}",
         "store": f"epoch {view.epoch}, generation {view.generation}",
         "agents": str(view.agents),
+        "authority": f"sha256 {view.fingerprint}" if view.fingerprint else "",
     }
     for name, value in facts.items():
-        print(f"  {dim(name.ljust(8))} {value}")
+        if value:
+            print(f"  {dim(name.ljust(9))} {value}")
     for finding in view.findings:
         print(f"\n{coloured(finding.severity)} {bold(finding.code)} {finding.title}")
         for line in (finding.evidence, finding.remedy and f"remedy: {finding.remedy}"):

@@ -32,6 +32,8 @@ class Daemon:
     pid: int
     started: float
     log: str
+    #: What stood behind `quorate`, to start it again; never a secret.
+    arguments: tuple[str, ...] = ()
 
     def process(self) -> psutil.Process | None:
         """The process if it still runs; none if it ended or the pid is somebody else's by now."""
@@ -59,7 +61,7 @@ def spawn(
             pass_fds=keep,
         )
     _children.append(process)
-    return Daemon(name, process.pid, psutil.Process(process.pid).create_time(), str(log))
+    return Daemon(name, process.pid, psutil.Process(process.pid).create_time(), str(log), tuple(arguments))
 
 
 def wait_for_word(reader: int, daemon: Daemon, within: float = 60.0) -> None:

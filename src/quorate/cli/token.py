@@ -45,6 +45,8 @@ def create(
         seconds = parse_duration(ttl) if ttl else 3600.0 if pool else None
     except DurationError as error:
         usage(f"--ttl: {error}")
+    if seconds == 0:
+        usage("--ttl 0s: such a token would let nobody in")
     with connect(master, token) as client:
         made = client.create_token(
             kind="join" if pool else "user",

@@ -24,11 +24,23 @@ def up(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Start a local cluster: a master and agents on loopback addresses of their own."""
-    from quorate.cli.localcluster import create, default_folder
+    """Start a local cluster: a master and agents on loopback addresses of their own.
+
+    Where one was not stopped by `quorate down`, what has ended of it is started again, and its jobs run on.
+    """
+    from quorate.cli.localcluster import LocalCluster, create, default_folder
     from quorate.cli.steps import Steps
 
-    cluster = create(folder.resolve() if folder else default_folder(), port)
+    folder = folder.resolve() if folder else default_folder()
+    if cluster := LocalCluster.broken(folder):
+        with Steps() as told:
+            again = cluster.start_again(told)
+        if as_json:
+            print_json({"url": cluster.url, "dir": str(cluster.folder), "started_again": again})
+        else:
+            print(f"{', '.join(again)} started again; the cluster is up at {cluster.url}")
+        return
+    cluster = create(folder, port)
     with Steps() as told:
         try:
             cluster.start(agents, slots, told)

@@ -329,8 +329,8 @@ class Client:
         except httpx.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Untrusted(
-                    f"{url} shows a certificate that {self.settings.ca or 'no known authority'} did not sign: {error}",
-                    "compare the fingerprint with the operator's (quorate master show), then quorate login --ca FILE",
+                    f"{url} shows a certificate that {self.settings.ca or 'the system'} does not vouch for: {error}",
+                    f"quorate login {url} --fingerprint SHA256, which the operator knows (quorate master show)",
                 ) from None
             if "SSL" in str(error):
                 raise self._no_master(f"no TLS is spoken there: {error}") from None

@@ -169,6 +169,8 @@ class MasterView(_View):
     generation: int
     protocol: int
     agents: int
+    #: SHA-256 (hex) of its authority's certificate; empty where the system's authorities vouch for it, or without TLS.
+    fingerprint: str = ""
     findings: tuple[FindingView, ...] = ()
 
 

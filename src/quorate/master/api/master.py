@@ -48,6 +48,7 @@ async def show(master: Master, _caller: User) -> Response:
         generation=master.state.generation,
         protocol=PROTOCOL,
         agents=sum(not agent.revoked for agent in master.state.agents.values()),
+        fingerprint=master.fingerprint if master.authority else "",
         findings=render.finding_views(master.findings()),
     )
     return answer(view)
