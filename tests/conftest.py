@@ -7,6 +7,12 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# A run of CI says the same of the same commit; developers' runs go on looking for new examples.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("QUORATE_CI"):
+    settings.load_profile("ci")
 
 #: Markers of what a developer's machine may lack, and CI must have.
 NEEDED_IN_CI = ("lab", "docker", "browser")

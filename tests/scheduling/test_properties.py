@@ -134,7 +134,8 @@ PLANTED = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_noticed(name, monkeypatch):
     monkeypatch.setattr(*PLANTED[name])
-    with pytest.raises(AssertionError):
+    # A check that finds an agent or a job missing where one must be has noticed it as well.
+    with pytest.raises((AssertionError, KeyError)):
         hunt(test_every_answer_keeps_the_rules, views())
 
 
