@@ -18,7 +18,7 @@ from quorate.network.plan import Party, Plan, PlannedFlow
 
 if TYPE_CHECKING:
     from quorate.cli.netlive import LiveLease
-    from quorate.network.audit import AuditReport
+    from quorate.network.audit import AuditReport, FlowVerdict
     from quorate.network.planfile import Change
     from quorate.network.portreport import PortReport
 
@@ -130,11 +130,11 @@ def show_audit(report: AuditReport, *, as_json: bool) -> None:
         print_json(report.to_dict())
         return
     verdicts = [verdict.to_dict()["verdict"] for verdict in report.flows]
-    rows = [
-        (word, str(verdict.flow), ", ".join(verdict.rules[:3]) or "the default")
-        for verdict, word in zip(report.flows, verdicts, strict=True)
-    ]
-    table(["VERDICT", "FLOW", "BY"], rows, empty="the plan has no flow that these rules decide")
+    # What asks for something to be done stands first.
+    order = {"blocked": 0, "undetermined": 1, "open": 2}
+    pairs = sorted(zip(report.flows, verdicts, strict=True), key=lambda pair: order[pair[1]])
+    rows = [(word, *_row(verdict.flow)[:4], _decided_by(verdict)) for verdict, word in pairs]
+    table(["VERDICT", *_COLUMNS[:4], "BY"], rows, empty="the plan has no flow that these rules decide")
     show_findings(report.findings)
     print()
     open_ = verdicts.count("open")
@@ -144,6 +144,13 @@ def show_audit(report: AuditReport, *, as_json: bool) -> None:
         f"{verdicts.count('blocked')} blocked, {verdicts.count('undetermined')} undetermined; "
         f"{_count(possible, 'forbidden flow')} possible"
     )
+
+
+def _decided_by(verdict: FlowVerdict) -> str:
+    if verdict.to_dict()["verdict"] == "undetermined":
+        return "see below"
+    more = f" and {len(verdict.rules) - 2} more" if len(verdict.rules) > 2 else ""
+    return ", ".join(verdict.rules[:2]) + more if verdict.rules else "the default"
 
 
 def show_explanation(found: Explanation, *, as_json: bool) -> None:

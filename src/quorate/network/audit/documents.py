@@ -60,6 +60,14 @@ def items(body: Any, key: str, place: str) -> Iterator[tuple[Any, str]]:
         yield item, f"{place}.{key}[{number}]"
 
 
+def strings(body: Any, key: str, place: str) -> list[str]:
+    """Return a list of texts in an object; an absent list is empty."""
+    found = member(body, key, list, place, [])
+    if not all(isinstance(item, str) for item in found):
+        raise Unreadable(f"{key} is {json.dumps(found)[:40]}, and a list of texts is expected", place)
+    return list(found)
+
+
 def networks(texts: list[Any], place: str) -> Intervals:
     """Return CIDRs as intervals; host bits are the platform's business and are taken off."""
     try:

@@ -21,6 +21,7 @@ from quorate.network.audit.documents import (
     member,
     networks,
     port_range,
+    strings,
     unfiltered,
 )
 from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
@@ -88,7 +89,7 @@ def _firewall(body: Any, place: str) -> _Firewall:
         protocol = str(member(item, "IPProtocol", str, where, ""))
         ports = [port_range(port, at) for port, at in items(item, "ports", where)]
         traffic.append((protocol, of_ports(ports) if ports else None))
-    tags, accounts = (frozenset(member(body, key, list, place, [])) for key in ("sourceTags", "sourceServiceAccounts"))
+    tags, accounts = (frozenset(strings(body, key, place)) for key in ("sourceTags", "sourceServiceAccounts"))
     sources = member(body, "sourceRanges", list, place, [])
     if not sources and not (tags or accounts):
         sources = _EVERY_V4
@@ -102,8 +103,8 @@ def _firewall(body: Any, place: str) -> _Firewall:
         networks(member(body, "destinationRanges", list, place, []) or _EVERY_V4, place),
         tags,
         accounts,
-        frozenset(member(body, "targetTags", list, place, [])),
-        frozenset(member(body, "targetServiceAccounts", list, place, [])),
+        frozenset(strings(body, "targetTags", place)),
+        frozenset(strings(body, "targetServiceAccounts", place)),
     )
 
 

@@ -80,6 +80,8 @@ def read(text: str) -> Ruleset:
                 if found.chain not in families[family].chains:
                     raise Unreadable(f"the chain {found.chain} is not declared", place)
                 families[family].chains[found.chain].append(found)
+    if table:
+        raise Unreadable(f"the table {table} has no COMMIT: the text is cut off", f"line {text.count(chr(10)) + 1}")
     if not families:
         raise Unreadable("there is no *filter table in it; is it what iptables-save prints?")
     return _Iptables(families, tuple(rules))

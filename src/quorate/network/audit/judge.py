@@ -257,7 +257,9 @@ def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None
     use.needed |= cell.without is not cell.outcome
     use.planned |= needed
     if cell.outcome is Outcome.ALLOW and not needed and cell.without is not Outcome.ALLOW and len(use.idle) < _EXAMPLES:
-        use.idle.append(_passing(cell, scene))
+        opened = _passing(cell, scene)
+        if opened not in use.idle:
+            use.idle.append(opened)
 
 
 def _passing(cell: Cell, scene: Scene) -> str:

@@ -22,6 +22,8 @@ from quorate.network.plan import Party, PlannedFlow
 
 _NAME = "kubernetes.io/metadata.name"
 HINT = "kubectl get namespaces,networkpolicies --all-namespaces -o yaml"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPEST = 40
 _MOST_BYTES = 20 * 1024 * 1024
 
 
@@ -49,9 +51,8 @@ def read(text: str) -> Ruleset:
     if len(text) > _MOST_BYTES:
         raise Unreadable(f"it is larger than {_MOST_BYTES} bytes")
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise Unreadable("YAML aliases are not taken in policies")
-        found = list(yaml.safe_load_all(text))
+        _look_over(text)
+        found = list(yaml.load_all(text, _LOADER))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark else ""
@@ -62,6 +63,18 @@ def read(text: str) -> Ruleset:
     for number, body in enumerate(found):
         reader.document(body, f"document {number}")
     return _Kubernetes(tuple(reader.policies), reader.namespaces)
+
+
+def _look_over(text: str) -> None:
+    """Refuse what would cost more than its length: aliases, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, _LOADER):
+        place = f"line {event.start_mark.line + 1}" if event.start_mark else ""
+        if isinstance(event, yaml.AliasEvent):
+            raise Unreadable("YAML aliases are not taken in policies", place)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise Unreadable("it is nested too deep for a policy", place)
 
 
 class _Reader:

@@ -30,6 +30,9 @@ _PROTOCOLS = {"tcp": Transport.TCP, 6: Transport.TCP, "udp": Transport.UDP, 17: 
 #: Names of priorities that `nft` prints as numbers in JSON, but that a person may have written.
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 
+#: What reading an object raises that is not as libnftables-json(5) describes it.
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration, RuntimeError)
+
 #: NF_IP_PRI_CONNTRACK: chains up to here meet packets before their connection is known.
 _CONNTRACK = -200
 
@@ -63,6 +66,8 @@ def read(text: str) -> Ruleset:
     """Return the rule set; raises Unreadable with the object of the list."""
     try:
         document = json.loads(text)
+    except RecursionError:
+        raise Unreadable("it is nested too deep for rules") from None
     except ValueError as error:
         raise Unreadable(f"it is not JSON ({error}); print it with: nft -j list ruleset") from None
     objects = document.get("nftables") if isinstance(document, dict) else None
@@ -93,7 +98,9 @@ class _Reader:
                     self._rule(body, place)
                 elif kind in ("set", "map"):
                     self._sets[_key(body, body["name"])] = body
-            except (KeyError, TypeError, ValueError) as error:
+            except Unreadable:
+                raise
+            except _MALFORMED as error:
                 raise Unreadable(f"the {kind} lacks or misuses {error}", place) from None
         return _Nftables(self._chains, self._sets, tuple(self._rules))
 
@@ -181,10 +188,19 @@ class _Nftables(Ruleset):
 
     def _all_steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
         return {
-            chain.key: [step for rule in chain.rules for step in self._steps(rule, chain, scene, fields)]
+            chain.key: [step for rule in chain.rules for step in self._steps_of(rule, chain, scene, fields)]
             for chain in self._chains.values()
             if chain.family in _SPACE
         }
+
+    def _steps_of(self, rule: _Rule, chain: _Chain, scene: Scene, fields: Fields) -> list[Step]:
+        try:
+            return list(self._steps(rule, chain, scene, fields))
+        except Unreadable:
+            raise
+        except _MALFORMED as error:
+            why = f"{rule.rule.text[:60]!r} is not as nft prints it: it lacks or misuses {error}"
+            raise Unreadable(why, rule.rule.place) from None
 
     def _steps(self, rule: _Rule, chain: _Chain, scene: Scene, fields: Fields) -> Iterator[Step]:
         table = chain.key.rsplit(" ", 1)[0]

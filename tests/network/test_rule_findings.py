@@ -1,0 +1,96 @@
+"""Rules that have no effect, add nothing, or open what no flow needs are found, each with the change that mends it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from quorate.model.ports import PortRange
+from quorate.network.audit import audit
+from quorate.network.findings import Finding
+from quorate.network.flows import Role, Transport
+from quorate.network.plan import Party, Plan, PlannedFlow, addresses
+
+OFFICE = Party(Role.USER, "office", addresses(["192.0.2.0/24"]))
+MASTER = Party(Role.MASTER, "master", addresses(["10.0.0.5"]), tags=("m",), security_groups=("sg-m",))
+PLAN = Plan(
+    "one flow", (PlannedFlow("api", OFFICE, MASTER, Transport.TCP, (PortRange.of(8443),), "the API"),)
+)  # fmt: skip
+ESTABLISHED = "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+API = "-A INPUT -s 192.0.2.0/24 -p tcp -m tcp --dport 8443 -j ACCEPT"
+
+
+def found(form: str, text: str) -> dict[str, Finding]:
+    return {finding.code: finding for finding in audit(PLAN, form, text, Role.MASTER).findings}
+
+
+def iptables(*rules: str) -> str:
+    return "\n".join(
+        ["*filter", ":INPUT DROP [0:0]", ":FORWARD DROP [0:0]", ":OUTPUT DROP [0:0]", ESTABLISHED,
+         "-A OUTPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", *rules, "COMMIT", ""]
+    )  # fmt: skip
+
+
+def gcp(*rules: dict[str, object]) -> str:
+    common = {"network": "n", "direction": "INGRESS", "targetTags": ["m"]}
+    api = {"name": "api", "priority": 1000, "sourceRanges": ["192.0.2.0/24"], "allowed": [tcp(8443)]}
+    return json.dumps([{**common, **rule} for rule in (api, *rules)])
+
+
+def tcp(port: int) -> dict[str, object]:
+    return {"IPProtocol": "tcp", "ports": [str(port)]}
+
+
+def test_exact_rules_have_no_findings() -> None:
+    ours = {"NET-BLOCKED", "NET-UNNEEDED", "RULE-SHADOWED", "RULE-REDUNDANT"}
+    assert not ours & set(found("iptables", iptables(API)))
+    assert not ours & set(found("gcp", gcp()))
+
+
+def test_a_rule_behind_one_that_decides_all_of_it_is_shadowed() -> None:
+    drop = "-A INPUT -s 192.0.2.7/32 -p tcp -m tcp --dport 8443 -j DROP"
+    finding = found("iptables", iptables(API, drop))["RULE-SHADOWED"]
+    assert (finding.subject, finding.remedy) == ("INPUT line 8", f"iptables {drop.replace('-A', '-D', 1)}")
+    late = {"name": "late", "priority": 2000, "sourceRanges": ["192.0.2.0/25"], "denied": [tcp(8443)]}
+    shadowed = found("gcp", gcp(late))["RULE-SHADOWED"]
+    assert shadowed.remedy == "gcloud compute firewall-rules delete late"
+
+
+def test_a_rule_without_which_the_same_is_decided_is_redundant() -> None:
+    narrow = "-A INPUT -s 192.0.2.7/32 -p tcp -m tcp --dport 8443 -j ACCEPT"
+    assert found("iptables", iptables(narrow, API))["RULE-REDUNDANT"].subject == "INPUT line 7"
+    early = {"name": "early", "priority": 10, "sourceRanges": ["192.0.2.0/25"], "allowed": [tcp(8443)]}
+    assert found("gcp", gcp(early))["RULE-REDUNDANT"].subject == "early"
+
+
+def test_a_rule_that_two_others_cover_together_is_redundant() -> None:
+    halves = [{"name": f"half-{n}", "priority": 2000, "sourceRanges": [f"192.0.2.{n}/25"], "allowed": [tcp(8443)]}
+              for n in (0, 128)]  # fmt: skip
+    codes = found("gcp", gcp(*halves))
+    assert "RULE-SHADOWED" in codes and "NET-UNNEEDED" not in codes
+
+
+def test_an_opening_that_no_flow_needs_is_found_with_what_it_opens() -> None:
+    ssh = {"name": "ssh", "priority": 1000, "sourceRanges": ["0.0.0.0/0"], "allowed": [tcp(22)]}
+    finding = found("gcp", gcp(ssh))["NET-UNNEEDED"]
+    assert finding.subject == "ssh" and "tcp/22 from 0.0.0.0/1" in finding.evidence
+    assert finding.remedy == "gcloud compute firewall-rules delete ssh"
+
+
+def test_a_rule_wider_than_its_flow_is_to_be_narrowed() -> None:
+    wide = API.replace("8443", "8443:8444")
+    finding = found("iptables", iptables(wide))["NET-UNNEEDED"]
+    assert "8444" in finding.evidence and finding.remedy.endswith(f"iptables {wide.replace('-A', '-D', 1)}")
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "change"),
+    [
+        ("iptables", iptables(), "iptables -I INPUT -s 192.0.2.0/24 -p tcp --dport 8443"),
+        ("gcp", "[]", "--source-ranges=192.0.2.0/24 --target-tags=m"),
+        ("aws", '{"SecurityGroups": [{"GroupId": "sg-m"}]}', "authorize-security-group-ingress --group-id sg-m"),
+    ],
+)
+def test_a_blocked_flow_carries_the_command_that_opens_it(form: str, text: str, change: str) -> None:
+    assert change in found(form, text)["NET-BLOCKED"].remedy
