@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorate.network.audit import chains
@@ -38,6 +38,7 @@ def places(cell: Cell) -> list[tuple[int, int]]:
     ]
 
 
+@settings(max_examples=1000, deadline=None)
 @given(base=st.lists(OUTER, max_size=6), a=st.lists(INNER, max_size=3), b=st.lists(INNER, max_size=3))
 def test_one_jump_decides_what_the_jumps_decided(base: list[Step], a: list[Step], b: list[Step]) -> None:
     found = {"base": base, "a": a, "b": b}
@@ -55,3 +56,6 @@ def test_only_what_differs_in_one_axis_is_joined() -> None:
     assert len(joined([jump(1, 1), jump(2, 1), jump(3, 1)])) == 1
     assert len(joined([jump(1, 1), jump(2, 2)])) == 2
     assert len(joined([jump(1, 1), jump(1, 2), jump(2, 1)])) == 2
+    assert len(joined([jump(1, 1), jump(1, 1), jump(2, 1), jump(1, 2)])) == 2
+    (one,) = joined([jump(1, 1), jump(2, 1), jump(1, 1)])
+    assert one.matches == (Match(peer=((1, 2),), service=((1, 1),)),)

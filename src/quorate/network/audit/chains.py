@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -96,16 +96,19 @@ def joined(steps: Sequence[Step]) -> list[Step]:
     """
     found: list[Step] = []
     pending: list[Step] = []
+    axes: set[str] = set()
 
     def put() -> None:
-        found.append(_one_jump(pending) if len(pending) > 1 else pending[0])
+        found.append(_one_jump(pending, axes) if axes else pending[0])
         pending.clear()
+        axes.clear()
 
     for step in steps:
         sure = step.verdict is Verdict.JUMP and len(step.matches) == 1 and not step.matches[0].doubt
-        if pending and not (sure and step.target == pending[0].target and _one_axis(pending, step)):
+        if pending and not (sure and step.target == pending[0].target and _goes_with(pending[0], step, axes)):
             put()
         if sure:
+            axes |= _differing(pending[0], step) if pending else set()
             pending.append(step)
         else:
             found.append(step)
@@ -117,23 +120,22 @@ def joined(steps: Sequence[Step]) -> list[Step]:
 _AXES = ("peer", "local", "service", "other")
 
 
-def _differing(one: Match, other: Match) -> list[str]:
-    return [axis for axis in _AXES if getattr(one, axis) != getattr(other, axis)]
+def _differing(one: Step, other: Step) -> set[str]:
+    return {axis for axis in _AXES if getattr(one.matches[0], axis) != getattr(other.matches[0], axis)}
 
 
-def _one_axis(pending: Sequence[Step], step: Step) -> bool:
-    first = pending[0].matches[0]
-    axes = set(_differing(first, step.matches[0])) | set(_differing(first, pending[-1].matches[0]))
-    return len(axes) <= 1 and all(getattr(first, axis) is not None for axis in axes)
+def _goes_with(first: Step, step: Step, axes: set[str]) -> bool:
+    """Say whether a jump joined to others differs from them in one axis at most, and limits it as they do."""
+    together = axes | _differing(first, step)
+    limited = all(getattr(each.matches[0], axis) is not None for each in (first, step) for axis in together)
+    return len(together) <= 1 and limited
 
 
-def _one_jump(steps: Sequence[Step]) -> Step:
-    first = steps[0].matches[0]
+def _one_jump(steps: Sequence[Step], axes: Iterable[str]) -> Step:
     limits: dict[str, Any] = {
-        axis: join(span for step in steps for span in getattr(step.matches[0], axis))
-        for axis in _differing(first, steps[-1].matches[0])
+        axis: join(span for step in steps for span in getattr(step.matches[0], axis)) for axis in axes
     }
-    return replace(steps[0], matches=(replace(first, **limits),))
+    return replace(steps[0], matches=(replace(steps[0].matches[0], **limits),))
 
 
 def flatten(
