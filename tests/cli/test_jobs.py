@@ -39,6 +39,11 @@ def test_run_shows_the_output_and_ends_well(cluster: Quorate) -> None:
     assert "completed: waited" in done.err
 
 
+def test_a_variable_that_is_not_set_here_cannot_be_passed_on(cluster: Quorate) -> None:
+    refused = cluster("run", "--env", "NOBODY_SETS_THIS", "--", "true", code=2)
+    assert "NOBODY_SETS_THIS is not set here" in refused.err
+
+
 def test_every_member_is_named_before_its_lines(cluster: Quorate) -> None:
     done = cluster("run", "--nodes", "2", "--", "sh", "-c", "echo I am $NODE_RANK of $NODE_COUNT")
     assert sorted(done.out.splitlines()) == ["main1 | I am 0 of 2", "sub1  | I am 1 of 2"]
@@ -47,6 +52,15 @@ def test_every_member_is_named_before_its_lines(cluster: Quorate) -> None:
 @pytest.mark.parametrize("code", [1, 3, 77])
 def test_run_ends_with_the_jobs_own_exit_code(cluster: Quorate, code: int) -> None:
     cluster("run", "--", "sh", "-c", f"exit {code}", code=code)
+
+
+def test_whoever_follows_a_job_is_told_why_it_begins_again(cluster: Quorate) -> None:
+    script = "[ $QUORATE_ATTEMPT = 1 ] && exit 9; [ $QUORATE_ATTEMPT = 2 ] && kill -9 $$; echo well"
+    done = cluster("run", "--restarts", "2", "--", "sh", "-c", script)
+    again = [line for line in done.err.splitlines() if line.startswith("attempt ")]
+    assert len(again) == 2, done.err
+    assert again[0].startswith("attempt 2") and "main1" in again[0] and "exited with 9" in again[0]
+    assert again[1].startswith("attempt 3") and "SIGKILL" in again[1]
 
 
 def test_a_failure_says_first_which_member_how_it_ended_and_its_last_words(cluster: Quorate) -> None:

@@ -58,6 +58,7 @@ def test_the_same_idempotency_key_submits_nothing_twice(master: MasterProcess) -
         ({"launcher": "torhc"}, "spec.launcher", "did you mean 'torch'?"),
         ({"resources": {"nodes": 0}}, "spec.resources.nodes", ""),
         ({"environment": {"RANK": "0"}}, "spec.environment", ""),
+        ({"environment": {"A\n": "0"}}, "spec.environment", ""),
     ],
 )
 def test_every_wrong_field_is_named_with_its_place(

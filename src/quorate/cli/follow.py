@@ -127,11 +127,19 @@ class Following:
         self.screen.names = names_of(job) or self.screen.names
         if job.state.final:
             self.final_since = self.final_since or time.monotonic()
+        if job.attempt > before.attempt > 0:
+            note(f"attempt {job.attempt}, for the one before it failed{self._why(job.attempt - 1)}")
         if not self.screen.terminal and (job.state, job.attempt) != (before.state, before.attempt):
             if not job.state.final:
                 note(self.sentence(clock=False))
-        elif job.attempt > before.attempt > 0:
-            note(f"attempt {job.attempt}: {before.reason or 'the last one failed'}")
+
+    def _why(self, attempt: int) -> str:
+        """Why an attempt failed, from the job's whole story: the stream shows states, and may pass over short ones."""
+        try:
+            told = next((one.reason for one in self.client.job(self.job.id).attempts if one.attempt == attempt), "")
+        except QuorateError:
+            return ""
+        return f": {told.splitlines()[0]}" if told else ""
 
     def sentence(self, *, clock: bool = True) -> str:
         """The state in one line."""

@@ -143,8 +143,10 @@ def _names_a_file(command: list[str]) -> bool:
 
 
 def _variables(items: list[str] | None) -> dict[str, str]:
-    given = [item if "=" in item else f"{item}={os.environ.get(item, '')}" for item in items or []]
-    return pairs("--env", given)
+    for item in items or []:
+        if "=" not in item and item not in os.environ:
+            usage(f"--env {item}: the variable {item} is not set here", f"--env {item}=VALUE")
+    return pairs("--env", [item if "=" in item else f"{item}={os.environ[item]}" for item in items or []])
 
 
 def _secrets(items: list[str] | None) -> dict[str, Any]:

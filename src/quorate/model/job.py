@@ -21,7 +21,7 @@ RESERVED_VARIABLES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK"})
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 LabelText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")]
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 
 
 class JobKind(StrEnum):
@@ -121,7 +121,7 @@ class JobSpec(_Noun):
     @classmethod
     def _variables_are_allowed(cls, value: dict[str, str]) -> dict[str, str]:
         for variable, text in value.items():
-            if not _VARIABLE.match(variable):
+            if not _VARIABLE.fullmatch(variable):
                 raise ValueError(f"{variable!r} is no name for a variable")
             if variable in RESERVED_VARIABLES:
                 raise ValueError(f"{variable} is set for each process by the launcher and cannot be set for a member")
