@@ -99,6 +99,21 @@ def test_records_that_collide_are_refused() -> None:
         Leases.of([Lease("h", 1, "a", "x"), Lease("h", 1, "b", "x")])
 
 
+def test_whoever_begins_elsewhere_finds_other_ports_and_in_the_end_all_of_them() -> None:
+    host = HostPorts("h", PortRange(20000, 20003), HOST.ephemeral, begin_at=7)
+    leases, found = Leases(), []
+    for holder in "abcd":
+        answer = lease(leases, [Request(host, holder, (Want("x"),))], 0.0)
+        assert not isinstance(answer, Refusal)
+        leases, granted = answer
+        found.append(granted[holder]["x"].first)
+    assert found == [20003, 20000, 20001, 20002]
+    pair = HostPorts("h", PortRange(20000, 20003), HOST.ephemeral, taken=frozenset({20000, 20003}), begin_at=2)
+    answer = lease(Leases(), [Request(pair, "a", (Want("x", count=2),))], 0.0)
+    assert not isinstance(answer, Refusal)
+    assert answer[1]["a"]["x"] == PortRange(20001, 20002)
+
+
 class LeasesMachine(RuleBasedStateMachine):
     """Any history of leases, releases and time passing; a model beside it remembers who had a port and when."""
 
@@ -113,7 +128,7 @@ class LeasesMachine(RuleBasedStateMachine):
     )
     def lease(self, host: str, canonical: int | None, count: int) -> None:
         self.next += 1
-        ports = HostPorts(host, PortRange(20000, 20011), PortRange(20010, 20030), frozenset({20005}))
+        ports = HostPorts(host, PortRange(20000, 20011), PortRange(20010, 20030), frozenset({20005}), begin_at=7)
         before, holder = self.leases, f"m{self.next}"
         answer = lease(before, [Request(ports, holder, (Want("x", canonical, count),))], self.now, rest_s=60)
         if isinstance(answer, Refusal):

@@ -36,6 +36,9 @@ class HostPorts(msgspec.Struct, frozen=True):
     ephemeral: PortRange
     #: Ports of which it is known that something else listens on them.
     taken: frozenset[int] = frozenset()
+    #: How far into the range the search begins (modulo its length): clusters that share a host keep out of each
+    #: other's way if each begins elsewhere.
+    begin_at: int = 0
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -145,11 +148,14 @@ def _find(held: Mapping[int, Lease], host: HostPorts, want: Want, now: float, re
         block = PortRange(want.canonical, want.canonical + want.count - 1)
         if not block.overlaps(host.ephemeral) and all(map(free, block)):
             return block
-    run = 0
-    for port in host.lease_range:
-        run = run + 1 if free(port) and port not in host.ephemeral else 0
-        if run == want.count:
-            return PortRange(port - run + 1, port)
+    first, last = host.lease_range.first, host.lease_range.last
+    middle = first + host.begin_at % len(host.lease_range)
+    for ports in (range(middle, last + 1), range(first, min(middle + want.count - 1, last + 1))):
+        run = 0
+        for port in ports:
+            run = run + 1 if free(port) and port not in host.ephemeral else 0
+            if run == want.count:
+                return PortRange(port - run + 1, port)
     return None
 
 

@@ -1,5 +1,6 @@
 """Ports for members that share their hosts' networks: canonical ones where free, else out of the host's range."""
 
+import zlib
 from collections.abc import Iterable, Sequence
 
 from quorate.master.state import State
@@ -67,6 +68,7 @@ def _host(state: State, agent: str) -> HostPorts:
         key=record.host,
         lease_range=PortRange(*given) if given else catalogue.ports("leased"),
         ephemeral=_EPHEMERAL,
+        begin_at=zlib.crc32(state.identity.cluster.encode()),
     )
 
 
