@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from quorate.model.clusterfile import ClusterFile
 from quorate.model.yamlfile import FileProblems
+from quorate.network.audit import Unreadable, audit
+from quorate.network.clusterplan import plan_cluster
 from quorate.network.flows import Role
 from quorate.network.planfile import read_plan
 from quorate.network.rules import FORMATS, render
@@ -97,3 +100,9 @@ def test_two_services_of_one_name_are_two_parties() -> None:
     plan = read_plan(yaml.safe_dump({"outside": {"registries": same}}), "master.yaml")
     names = [flow.destination.name for flow in plan.flows if flow.flow == "registry"]
     assert names == ["r.example", "r.example (2)"]
+
+
+@pytest.mark.parametrize("form", ["gcp", "aws", "oci", "nftables", "kubernetes"])
+def test_brackets_without_end_are_refused_at_once_with_their_line(form: str) -> None:
+    with pytest.raises(Unreadable, match="line 2: it is nested deeper than 64 levels"):
+        audit(plan_cluster(ClusterFile.model_validate({})), form, "\n" + "[" * 100_000)

@@ -21,8 +21,23 @@ _PROTOCOLS = {"tcp": Transport.TCP, "6": Transport.TCP, "udp": Transport.UDP, "1
 _ALL = ("all", "-1")
 
 
+#: No platform prints more; parsers recurse for each level, and YAML's takes the square of their number in time.
+_MOST_LEVELS = 64
+
+
+def refuse_depth(text: str) -> None:
+    """Raise Unreadable for text whose brackets are nested deeper than any platform's."""
+    depth = 0
+    for bracket in re.finditer(r"[\[{\]}]", text):
+        depth = depth + 1 if bracket[0] in "[{" else max(depth - 1, 0)
+        if depth > _MOST_LEVELS:
+            line = text.count("\n", 0, bracket.start()) + 1
+            raise Unreadable(f"it is nested deeper than {_MOST_LEVELS} levels", f"line {line}")
+
+
 def documents(text: str, hint: str) -> list[Any]:
     """Return the JSON documents of a text, one after the other as `cat` leaves them; `hint` is the tool's command."""
+    refuse_depth(text)
     decoder, place, found = json.JSONDecoder(), 0, []
     while place < len(text):
         if text[place].isspace():

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from quorate.network.audit.documents import items, member, networks
+from quorate.network.audit.documents import items, member, networks, refuse_depth
 from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome, outside
 from quorate.network.flows import Direction, Transport
@@ -50,6 +50,7 @@ def read(text: str) -> Ruleset:
     """Return the rule set; raises Unreadable with the document and line."""
     if len(text) > _MOST_BYTES:
         raise Unreadable(f"it is larger than {_MOST_BYTES} bytes")
+    refuse_depth(text)
     try:
         _look_over(text)
         found = list(yaml.load_all(text, _LOADER))

@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, flatten
+from quorate.network.audit.documents import refuse_depth
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, Outcome, join, outside
 from quorate.network.flows import Direction, Role, Transport
@@ -64,6 +65,7 @@ class _NoMatch(Exception):
 
 def read(text: str) -> Ruleset:
     """Return the rule set; raises Unreadable with the object of the list."""
+    refuse_depth(text)
     try:
         document = json.loads(text)
     except RecursionError:
