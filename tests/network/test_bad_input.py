@@ -106,3 +106,10 @@ def test_two_services_of_one_name_are_two_parties() -> None:
 def test_brackets_without_end_are_refused_at_once_with_their_line(form: str) -> None:
     with pytest.raises(Unreadable, match="line 2: it is nested deeper than 64 levels"):
         audit(plan_cluster(ClusterFile.model_validate({})), form, "\n" + "[" * 100_000)
+
+
+def test_imported_rules_that_name_port_65536_are_read_up_to_the_last_port() -> None:
+    rule = {"name": "old", "sourceRanges": ["10.0.0.0/8"], "allowed": [{"IPProtocol": "tcp", "ports": ["1024-65536"]}]}
+    findings = audit(plan_cluster(ClusterFile.model_validate({})), "gcp", json.dumps([rule])).findings
+    clamped = [found.evidence for found in findings if found.code == "PORT-CLAMPED"]
+    assert len(clamped) == 1 and "1024-65536: 65536 is not a port; read as 1024-65535" in clamped[0]

@@ -7,6 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -140,3 +141,10 @@ def test_texts_say_the_ports_of_the_catalogue(name: str) -> None:
 
 def test_the_clients_default_is_the_catalogues() -> None:
     assert urlsplit(DEFAULT_MASTER).port == catalogue.port("api")
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "169.254.170.23", "fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe"]
+)
+def test_every_clouds_metadata_is_out_of_members_reach_by_either_family(address: str) -> None:
+    assert any(ip_address(address) in ip_network(known) for known in catalogue.METADATA_ADDRESSES)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+import quorate
+from quorate.network import findings
 from quorate.network.findings import CODES, Finding, Severity, failing, settle
+
+SOURCE = Path(quorate.__file__).parent
 
 
 def test_codes_are_written_alike_and_depend_on_codes_that_exist() -> None:
@@ -19,6 +24,12 @@ def test_the_codes_that_others_rely_on_are_there() -> None:
     assert {"NET-FILTERED", "AGENT-PUBLIC", "NET-EXPOSED", "NET-DRIFT", "STORE-REGRESSED", "AGENT-DUPLICATE"} <= set(
         CODES
     )
+
+
+def test_every_code_is_reported_somewhere() -> None:
+    texts = [path.read_text() for path in SOURCE.rglob("*.py") if path != Path(findings.__file__)]
+    silent = [code for code in CODES if not any(code in text for text in texts)]
+    assert not silent, "what nothing reports is no check: it would be in the docs for nothing"
 
 
 def test_an_unknown_code_is_refused() -> None:

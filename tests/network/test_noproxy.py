@@ -44,5 +44,6 @@ network: {proxy: {url: 'http://10.0.0.9', no_proxy: [.internal.example]}}
     cluster = load_cluster_file(text, "master.yaml")
     assert no_proxy(plan_cluster(cluster), extra=cluster.network.proxy.no_proxy if cluster.network.proxy else ()) == (
         "localhost,127.0.0.1,::1,10.0.1.0/24,master.example.org,10.0.0.5,"
-        "169.254.169.254,169.254.170.2,fd00:ec2::254,.internal.example"
+        "169.254.169.254,169.254.170.2,169.254.170.23,"
+        "fd00:ec2::254,fd00:ec2::23,fd20:ce::254,fd00:c1::a9fe:a9fe,.internal.example"
     )

@@ -252,9 +252,12 @@ FLOWS = MappingProxyType({flow.id: flow for flow in (*_TO_MASTER, *_PLATFORM, *_
 #: Every forbidden flow by its id.
 FORBIDDEN = MappingProxyType({flow.id: flow for flow in _FORBIDDEN})
 
-#: Addresses at which clouds answer with an instance's identity: AWS, GCP and OCI by IPv4 (link-local), AWS by IPv6,
-#: and AWS's container credentials.
-METADATA_ADDRESSES = ("169.254.169.254/32", "169.254.170.2/32", "fd00:ec2::254/128")
+#: Addresses at which clouds answer with an instance's identity: all of them by IPv4; AWS's container and pod
+#: credentials; and by IPv6 AWS, its pod credentials, GCP and OCI.
+METADATA_ADDRESSES = (
+    *("169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32"),
+    *("fd00:ec2::254/128", "fd00:ec2::23/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128"),
+)
 
 
 def flow(name: str) -> Flow:

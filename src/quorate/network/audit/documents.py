@@ -100,10 +100,10 @@ def _network(text: str) -> Intervals:
     return of_networks([ip_network(text, strict=False)])
 
 
-def port_range(text: Any, place: str) -> PortRange:
-    """Return a port or range as a cloud writes it."""
+def port_range(text: Any, place: str) -> tuple[PortRange, str | None]:
+    """Return a port or range as a cloud writes it, and the warning where it ended past the last port."""
     try:
-        return PortRange.parse(text)
+        return PortRange.parse_imported(text)
     except InvalidPorts as error:
         raise Unreadable(str(error), place) from None
 

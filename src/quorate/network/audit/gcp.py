@@ -84,17 +84,18 @@ def _firewall(body: Any, place: str) -> _Firewall:
     allows = "allowed" in body
     if allows == ("denied" in body):
         raise Unreadable("a rule has either `allowed` or `denied`", place)
-    traffic = []
+    traffic, clamped = [], []
     for item, where in items(body, "allowed" if allows else "denied", place):
         protocol = str(member(item, "IPProtocol", str, where, ""))
-        ports = [port_range(port, at) for port, at in items(item, "ports", where)]
-        traffic.append((protocol, of_ports(ports) if ports else None))
+        read = [port_range(port, at) for port, at in items(item, "ports", where)]
+        clamped += [warning for _, warning in read if warning]
+        traffic.append((protocol, of_ports(ports for ports, _ in read) if read else None))
     tags, accounts = (frozenset(strings(body, key, place)) for key in ("sourceTags", "sourceServiceAccounts"))
     sources = member(body, "sourceRanges", list, place, [])
     if not sources and not (tags or accounts):
         sources = _EVERY_V4
     return _Firewall(
-        Rule(name, _text(body), allows, place),
+        Rule(name, _text(body), allows, place, clamped="; ".join(clamped)),
         Act.ALLOW if allows else Act.DENY,
         Direction.INGRESS if way == "INGRESS" else Direction.EGRESS,
         member(body, "priority", int, place, 1000),

@@ -321,6 +321,9 @@ def _rule_findings(
     shadowed, redundant = [], []
     for rule in mending.ruleset.rules:
         use = uses.get(rule.id, _Use())
+        if rule.clamped:
+            remedy = "let the range end at 65535 where the text is kept"
+            yield Finding("PORT-CLAMPED", rule.id, f"{_read(rule)}: {rule.clamped}", remedy=remedy)
         if rule.doubt:
             yield Finding("RULE-UNREADABLE", rule.id, f"{_read(rule)}: {rule.doubt}")
         elif use.matched and not use.decided:

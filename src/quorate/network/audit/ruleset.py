@@ -65,6 +65,8 @@ class Rule:
     place: str = ""
     #: What the audit does not model in it; its entries carry it as their doubt.
     doubt: str = ""
+    #: Which ports that do not exist its text names; it is read without them.
+    clamped: str = ""
 
 
 class Ruleset(ABC):
