@@ -39,6 +39,16 @@ def test_run_shows_the_output_and_ends_well(cluster: Quorate) -> None:
     assert "completed: waited" in done.err
 
 
+def test_secrets_by_flag_come_from_a_file_and_a_variable_and_are_blanked(cluster: Quorate) -> None:
+    (cluster.home / "key.txt").write_text("from-a-file\n")
+    script = "wc -c < $QUORATE_SECRETS/FILE; wc -c < $QUORATE_SECRETS/VARIABLE; cat $QUORATE_SECRETS/*"
+    flags = ("--secret", "FILE=@key.txt", "--secret", "VARIABLE=$MINE")
+    done = cluster("run", *flags, "--", "sh", "-c", script, MINE="from-a-variable")
+    assert done.out.split() == [str(len("from-a-file")), str(len("from-a-variable")), "[secret][secret]"]
+    missing = cluster("run", "--secret", "FILE=@nowhere.txt", "--", "true", code=2)
+    assert "nowhere.txt" in missing.err and "No such file" in missing.err
+
+
 def test_a_variable_that_is_not_set_here_cannot_be_passed_on(cluster: Quorate) -> None:
     refused = cluster("run", "--env", "NOBODY_SETS_THIS", "--", "true", code=2)
     assert "NOBODY_SETS_THIS is not set here" in refused.err

@@ -129,9 +129,9 @@ class Following:
             self.final_since = self.final_since or time.monotonic()
         if job.attempt > before.attempt > 0:
             note(f"attempt {job.attempt}, for the one before it failed{self._why(job.attempt - 1)}")
-        if not self.screen.terminal and (job.state, job.attempt) != (before.state, before.attempt):
-            if not job.state.final:
-                note(self.sentence(clock=False))
+        changed = (job.state, job.attempt) != (before.state, before.attempt)
+        if changed and not self.screen.terminal and not job.state.final:
+            note(self.sentence(clock=False))
 
     def _why(self, attempt: int) -> str:
         """Why an attempt failed, from the job's whole story: the stream shows states, and may pass over short ones."""

@@ -33,8 +33,8 @@ def load(file: Path | None, flags: Mapping[str, Any], *, where: Path | None = No
     base = file.parent if file else here
     try:
         document = translate(document)
-        _resolve_secrets(document, base)
         flagged = _overlay(document, flags)
+        _resolve_secrets(document, base)
         spec = validate(document, JobSpec)
     except FileProblems as error:
         raise _as_command_error(error, file) from None

@@ -11,9 +11,9 @@ MemberId = NewType("MemberId", str)
 
 #: No vowels (no words), no look-alikes.
 ALPHABET = "23456789bcdfghjkmnpqrstvwxz"
-JOB_ID = re.compile(r"^[a-z0-9]{4,16}$")
-ALLOCATION_ID = re.compile(r"^[a-z0-9]{4,16}-[0-9]{1,6}$")
-MEMBER_ID = re.compile(r"^[a-z0-9]{4,16}-[0-9]{1,6}\.[0-9]{1,5}\.[0-9]{1,5}$")
+JOB_ID = re.compile(r"^[a-z0-9]{4,16}\Z")
+ALLOCATION_ID = re.compile(r"^[a-z0-9]{4,16}-[0-9]{1,6}\Z")
+MEMBER_ID = re.compile(r"^[a-z0-9]{4,16}-[0-9]{1,6}\.[0-9]{1,5}\.[0-9]{1,5}\Z")
 
 
 def short_id(entropy: bytes, length: int = 8) -> str:
