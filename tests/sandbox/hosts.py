@@ -20,6 +20,7 @@ from typing import Any
 from quorate.agent.sandbox import namespaces
 from quorate.agent.sandbox.counters import Counters
 from quorate.agent.sandbox.foreign import Obstacle
+from quorate.agent.sandbox.links import opened
 from quorate.agent.sandbox.network import Network
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.reconcile import Action
@@ -221,6 +222,10 @@ class Lab:
     def close(self) -> None:
         self._stack.close()
 
+    def cleanup(self, action: Callable[[], object]) -> None:
+        """Done before the hosts go."""
+        self._stack.callback(action)
+
     def _namespace(self, name: str) -> Path:
         path = self.folder / name
         namespaces.make(path)
@@ -242,6 +247,9 @@ class Lab:
             run("ip", "link", "set", f"to-{name}", "master", "wire", "up")
         host.run("ip", "address", "add", f"{address}/24", "dev", "u0")
         host.run("ip", "link", "set", "u0", "up")
+        with opened(host.namespace) as links, opened(self.folder / "wire") as wire:
+            links.settle("u0")
+            wire.settle(f"to-{name}", "wire")
         return host
 
 

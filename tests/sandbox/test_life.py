@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,14 +22,13 @@ pytestmark = pytest.mark.lab
 
 OPEN = everything()
 #: Everything that changes the machine: after each of them an agent may die.
-STEPS = {
-    taken.__code__
-    for taken in (
-        Links.make, Links.remove, Links.change, Links.bridge_port, Links.address, Links.default_route,
-        Links.neighbours, Links.forwarding,
-        Place.record, Place.forget, nft.load, namespaces.remove, namespaces._bind,
-    )
-}  # fmt: skip
+STEPS = (
+    *((Links, name) for name in ("make", "remove", "change", "bridge_port", "address", "default_route")),
+    *((Links, name) for name in ("neighbours", "forwarding", "tunnels")),
+    *((Place, name) for name in ("record", "forget")),
+    *((namespaces, name) for name in ("remove", "_bind")),
+    (nft, "load"),
+)
 
 
 def assert_nothing_is_left(host: Host) -> None:
@@ -139,7 +138,8 @@ def test_an_agent_that_starts_finds_what_the_last_one_made(lab: Lab) -> None:
 def _steps_of(action: Callable[[], Any]) -> int:
     """How many steps the action takes."""
     steps: list[None] = []
-    _traced(lambda: steps.append(None), action)
+    with _watched(lambda: steps.append(None)):
+        action()
     return len(steps)
 
 
@@ -149,29 +149,29 @@ def _killed_after(number: int, action: Callable[[], Any]) -> None:
     if child == 0:
         left = iter(range(number))
         try:
-            _traced(lambda: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL), action)
+            with _watched(lambda: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL)):
+                action()
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status), f"step {number} was not reached"
 
 
-def _traced(step: Callable[[], Any], action: Callable[[], Any]) -> None:
+@contextmanager
+def _watched(step: Callable[[], Any]) -> Iterator[None]:
     """Calls `step` when one of STEPS has been taken, and when a namespace has its name and is not bound to it yet."""
 
-    def inside(frame: FrameType, event: str, _: Any) -> Any:
-        if event == "return":
+    def watched(name: str, taken: Callable[..., Any]) -> Callable[..., Any]:
+        def then(*arguments: Any, **more: Any) -> Any:
+            if name == "_bind":
+                step()
+            result = taken(*arguments, **more)
             step()
-        return inside
+            return result
 
-    def calls(frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code is namespaces._bind.__code__:
-            step()
-        return inside if frame.f_code in STEPS else None
+        return then
 
-    before = sys.gettrace()
-    sys.settrace(calls)
-    try:
-        action()
-    finally:
-        sys.settrace(before)
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in STEPS:
+            patch.setattr(owner, name, watched(name, getattr(owner, name)))
+        yield

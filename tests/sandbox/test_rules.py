@@ -10,6 +10,7 @@ from tests.sandbox.hosts import Host, Lab, both_ways, everything, hub, sandbox, 
 
 from quorate.agent.sandbox import namespaces
 from quorate.agent.sandbox.counters import Refusal
+from quorate.agent.sandbox.links import LinkError, opened
 from quorate.agent.sandbox.spec import Mode, SandboxSpec, inner_mtu
 from quorate.network.flows import Direction
 
@@ -249,3 +250,16 @@ def test_a_default_drop_in_nft_is_named_and_its_remedy_lets_members_out(lab: Lab
         host.run("sh", "-c", obstacle.remedy)
         assert host.member("jjjj-1.0.1").tries("10.77.0.99", 443) == "open outside sees 10.77.0.10"
     assert host.obstacles() == ()
+
+
+def test_a_member_of_a_gang_of_thousands_has_an_entry_for_each_of_the_others(lab: Lab) -> None:
+    near, far = lab.hosts
+    near.converge(hub(near, near, *[far] * 2999, subnet="10.128.0.0/16"), sandbox("jjjj-1.0.1"))
+    assert near.member("jjjj-1.0.1").run("ip", "neigh", "show", "nud", "permanent").count("\n") == 3000
+    # Each twice: the bridge's, which says through which port, and the tunnel's, which says to which agent.
+    assert near.hub("jjjj-1").run("bridge", "fdb", "show", "dev", "vx0").count("02:") >= 2 * 2999
+
+
+def test_an_entry_that_the_kernel_refuses_is_an_error(lab: Lab) -> None:
+    with namespaces.entered(lab.hosts[0].namespace), opened() as links, pytest.raises(LinkError, match="entry 1"):
+        links.neighbours("u0", [("10.77.0.5", "02:00:00:00:00:05"), ("10.77.0.6", "02:00")])

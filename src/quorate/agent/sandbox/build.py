@@ -5,6 +5,7 @@ again; so no step asks what an earlier life has done.
 """
 
 import ipaddress
+from functools import lru_cache
 
 from quorate.agent.sandbox import names, namespaces, nft
 from quorate.agent.sandbox.links import Links, opened
@@ -71,6 +72,7 @@ def make_hub(place: Place, hub: HubSpec) -> None:
         links.change(names.BRIDGE, ifalias=names.mark(hub.allocation, hub_digest(hub)))
 
 
+@lru_cache(maxsize=1024)
 def hub_digest(hub: HubSpec) -> str:
     """Names everything that the hub consists of; its rules too, so that another version's are replaced."""
     return digest(hub, hub_rules(hub))
@@ -107,7 +109,7 @@ def make_sandbox(place: Place, hub: HubSpec, sandbox: SandboxSpec) -> None:
         namespaces.make(path)
     port, own = names.port(sandbox.rank), hub.peers[sandbox.rank]
     place.forget(path.name)
-    with namespaces.entered(path) as inside, opened() as links:
+    with opened(place.hub(hub.allocation)) as hub_links, namespaces.entered(path) as inside, opened() as links:
         _quiet()
         if sandbox.window is not None:
             namespaces.sysctl("net.ipv4.ip_local_port_range", f"{sandbox.window[0]} {sandbox.window[1]}")
@@ -115,14 +117,13 @@ def make_sandbox(place: Place, hub: HubSpec, sandbox: SandboxSpec) -> None:
         place.record(path.name, sandbox_fingerprint())
         links.change("lo", state="up")
         links.remove(names.LINK)
-        with namespaces.entered(place.hub(hub.allocation)), opened() as hub_links:
-            hub_links.remove(port)
-            mac = names.mac(hub.allocation, sandbox.rank)
-            peer = {"ifname": names.LINK, "net_ns_fd": inside, "address": mac, "mtu": hub.mtu}
-            hub_links.make(port, "veth", peer=peer, mtu=hub.mtu)
-            _join_bridge(hub_links, port)
-            hub_links.forwarding(port, [(mac, None)])
-            hub_links.neighbours(names.BRIDGE, [(own.address, mac)])
+        hub_links.remove(port)
+        mac = names.mac(hub.allocation, sandbox.rank)
+        other_end = {"ifname": names.LINK, "net_ns_fd": inside, "address": mac, "mtu": hub.mtu}
+        hub_links.make(port, "veth", peer=other_end, mtu=hub.mtu)
+        _join_bridge(hub_links, port)
+        hub_links.forwarding(port, [mac])
+        hub_links.neighbours(names.BRIDGE, [(own.address, mac)])
         links.address(names.LINK, own.address, hub.prefix)
         links.change(names.LINK, state="up")
         others = [
@@ -133,9 +134,12 @@ def make_sandbox(place: Place, hub: HubSpec, sandbox: SandboxSpec) -> None:
         links.neighbours(names.LINK, [(hub.gateway, names.gateway_mac(hub.allocation)), *others])
         if hub.egress is not Egress.NONE:
             links.default_route(hub.gateway)
+        links.settle(names.LINK)
+        hub_links.settle(port, names.BRIDGE)
         links.change(names.LINK, ifalias=names.mark(sandbox.member, sandbox_digest(hub, sandbox)))
 
 
+@lru_cache(maxsize=4096)
 def sandbox_digest(hub: HubSpec, sandbox: SandboxSpec) -> str:
     """Names everything that the sandbox consists of."""
     return digest(hub_digest(hub), sandbox, sandbox_rules(hub, sandbox))
@@ -178,7 +182,8 @@ def _join_overlay(hub: HubSpec, host: Links, inside: int, links: Links) -> None:
     )  # fmt: skip
     _join_bridge(links, names.VXLAN)
     pairs = [(names.mac(hub.allocation, rank), peer.agent) for rank, peer in hub.remote.items()]
-    links.forwarding(names.VXLAN, pairs)
+    links.forwarding(names.VXLAN, [mac for mac, _ in pairs])
+    links.tunnels(names.VXLAN, pairs)
 
 
 def _make_uplink(place: Place, hub: HubSpec, host: Links, inside: int, links: Links) -> None:
@@ -195,3 +200,5 @@ def _make_uplink(place: Place, hub: HubSpec, host: Links, inside: int, links: Li
     links.address(names.UPLINK, str(pair[1]), 31)
     links.change(names.UPLINK, state="up")
     links.default_route(str(pair[0]))
+    host.settle(name)
+    links.settle(names.UPLINK)

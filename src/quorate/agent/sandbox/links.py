@@ -1,13 +1,32 @@
 """The few things asked of rtnetlink, with one error for all of them."""
 
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import ndmsg
+
+from quorate.agent.sandbox import namespaces
+from quorate.agent.sandbox.entries import (
+    AF_BRIDGE,
+    NTF_MASTER,
+    NTF_SELF,
+    NUD_NOARP,
+    NUD_PERMANENT,
+    Entry,
+    opened_route,
+    replace,
+)
+
+#: Seconds for links to come up; the kernel takes at most one.
+_SETTLE_S: Final = 5.0
+_PAUSE_S: Final = 0.005
+#: Operational states (RFC 2863); a device that has no carrier to speak of stays UNKNOWN.
+_CARRYING: Final = ("UP", "UNKNOWN")
 
 
 class LinkError(OSError):
@@ -19,10 +38,12 @@ class Links:
 
     def __init__(self) -> None:
         self._ip = IPRoute()
+        self._entries = opened_route()
 
     def close(self) -> None:
         """Lets go of the namespace."""
         self._ip.close()
+        self._entries.close()
 
     def aliases(self) -> dict[str, str | None]:
         """The alias of each link, by the link's name."""
@@ -66,23 +87,41 @@ class Links:
 
     def neighbours(self, name: str, pairs: Iterable[tuple[str, str]]) -> None:
         """Pairs of address and MAC, for good: they are never asked for."""
-        index = self._need(name)
-        with _refused(f"set neighbours of {name}"):
-            for address, mac in pairs:
-                self._ip.neigh("replace", ifindex=index, dst=address, lladdr=mac, state=ndmsg.NUD_PERMANENT, family=2)
+        permanent = (Entry(socket.AF_INET, NUD_PERMANENT, 0, mac, address) for address, mac in pairs)
+        self._replace(f"set neighbours of {name}", name, permanent)
 
-    def forwarding(self, name: str, pairs: Iterable[tuple[str, str | None]]) -> None:
-        """Pairs of MAC and, on a VXLAN link, the underlay address behind which it is; for good."""
+    def forwarding(self, name: str, macs: Iterable[str]) -> None:
+        """MACs behind a port of a bridge, for good."""
+        static = (Entry(AF_BRIDGE, NUD_NOARP, NTF_MASTER, mac) for mac in macs)
+        self._replace(f"set what is behind {name}", name, static)
+
+    def tunnels(self, name: str, pairs: Iterable[tuple[str, str]]) -> None:
+        """Pairs of MAC and, for a VXLAN link, the underlay address behind which it is; for good."""
+        state = NUD_NOARP | NUD_PERMANENT
+        remote = (Entry(AF_BRIDGE, state, NTF_SELF, mac, behind) for mac, behind in pairs)
+        self._replace(f"set the tunnels of {name}", name, remote)
+
+    def _replace(self, what: str, name: str, entries: Iterable[Entry]) -> None:
         index = self._need(name)
-        with _refused(f"set forwarding of {name}"):
-            for mac, behind in pairs:
-                # The bridge learns where to send the frame; the VXLAN link, to whom.
-                self._ip.fdb("replace", ifindex=index, lladdr=mac, flags=ndmsg.NTF_MASTER, state=ndmsg.NUD_NOARP)
-                if behind is not None:
-                    self._ip.fdb(
-                        "replace", ifindex=index, lladdr=mac, dst=str(ip_address(behind)), flags=ndmsg.NTF_SELF,
-                        state=ndmsg.NUD_NOARP | ndmsg.NUD_PERMANENT,
-                    )  # fmt: skip
+        try:
+            replace(self._entries, index, entries)
+        except OSError as error:
+            raise LinkError(error.errno, f"cannot {what}: {error}") from error
+
+    def settle(self, *names: str) -> None:
+        """Comes back when the links carry packets: the kernel may take a second to notice that one is up, unless it is
+        asked for that link by itself (linkwatch_sync_dev in rtnl_getlink, Linux 6.8). Raises LinkError."""
+        deadline = time.monotonic() + _SETTLE_S
+        for name in names:
+            index = self._need(name)
+            while (state := self._state(index)) not in _CARRYING:
+                if time.monotonic() > deadline:
+                    raise LinkError(f"{name} is still {state} after {_SETTLE_S:.0f} s")
+                time.sleep(_PAUSE_S)
+
+    def _state(self, index: int) -> str:
+        (link,) = self._ip.link("get", index=index)
+        return str(link.get("operstate"))
 
     def index(self, name: str) -> int:
         """The number of a link; raises LinkError."""
@@ -100,9 +139,13 @@ class Links:
 
 
 @contextmanager
-def opened() -> Iterator[Links]:
-    """Links of the namespace that this thread is in."""
-    links = Links()
+def opened(namespace: Path | None = None) -> Iterator[Links]:
+    """Links of a namespace, or of the one that this thread is in."""
+    if namespace is None:
+        links = Links()
+    else:
+        with namespaces.entered(namespace):
+            links = Links()
     try:
         yield links
     finally:
