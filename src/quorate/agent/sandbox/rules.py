@@ -21,15 +21,14 @@ def sandbox_rules(hub: HubSpec, sandbox: SandboxSpec) -> str:
     """What a member may open and who may open something to it: its plan inside the subnet; outside, the hub decides."""
     if sandbox.mode is Mode.OFF:
         return _replaced("inet", names.TABLE, ())
-    peers: dict[tuple[str, ...], str] = {}
+    # Most flows are between all members, so most rules share one set.
+    peers = {tuple(peer.address for peer in hub.peers): "members"}
     for rule in sandbox.rules:
-        peers.setdefault(rule.peers, f"peers_{len(peers)}")
-    everyone = [peer.address for peer in hub.peers]
+        peers.setdefault(_group(rule), f"peers_{len(peers)}")
     policy = "drop" if sandbox.mode is Mode.ENFORCE else "accept"
     last = _REJECT if sandbox.mode is Mode.ENFORCE else ("counter accept",)
     lines = [
         *(line for group, name in peers.items() for line in _set(name, group)),
-        *_set("members", everyone),
         *_refused_set("refused_in"),
         *_refused_set("refused_out"),
         "chain inbound {",
@@ -147,9 +146,13 @@ def _flows(rules: Iterable[FlowRule], direction: Direction, peers: dict[tuple[st
         if rule.direction is direction:
             ports = ", ".join(f"{first}-{last}" if first != last else str(first) for first, last in rule.ports)
             yield (
-                f"ip {side} @{peers[rule.peers]} {rule.transport.value} dport {{ {ports} }} counter accept "
+                f"ip {side} @{peers[_group(rule)]} {rule.transport.value} dport {{ {ports} }} counter accept "
                 f'comment "{_comment(rule)}"'
             )
+
+
+def _group(rule: FlowRule) -> tuple[str, ...]:
+    return tuple(peer.removesuffix("/32") for peer in rule.peers)
 
 
 def _comment(rule: FlowRule) -> str:
