@@ -1,5 +1,6 @@
 """Agents as the master sees them: joining, links, silence, loss, drains, revocations, two with one name."""
 
+import msgspec
 import pytest
 
 from quorate.master import effects as fx
@@ -432,3 +433,36 @@ def test_an_agent_that_was_silent_once_is_missed_as_soon_the_next_time(cluster: 
     assert not cluster.state.live[a.name].unreachable
     cluster.wait(70, b)
     assert cluster.state.live[a.name].unreachable
+
+
+def test_a_link_that_breaks_for_a_moment_takes_nothing_from_who_holds_the_agent(cluster: Cluster) -> None:
+    agents = [cluster.agent(name) for name in "abc"]
+    busy = [cluster.submit() for _ in agents]
+    for job in busy:
+        cluster.run_all(job)
+    cluster.submit(2)
+    cluster.wait(400, *agents)
+    (held,) = cluster.state.reservations
+    first = next(agent for agent in agents if agent.name == held.agents[0])
+    first.drop()
+    assert cluster.state.reservations == (held,)
+    cluster.wait(70, *(agent for agent in agents if agent is not first))
+    assert first.name not in cluster.state.reservations[0].agents, "it has been away for long"
+
+
+def test_what_a_job_holds_outlives_a_placement_for_which_no_port_is_free(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    jobs = [cluster.submit(), cluster.submit()]
+    for job in jobs:
+        cluster.run_all(job)
+    waiting = cluster.submit(2)
+    cluster.wait(400, a, b)
+    (held,) = cluster.state.reservations
+    for agent in (a, b):
+        record = cluster.state.agents[agent.name]
+        cluster.state.put(msgspec.structs.replace(record, lease_ports=(20000, 20000)))
+        cluster.state.ports_resting[record.host] = dict.fromkeys((1734, 1750, 20000), cluster.now + 10_000)
+    a.says(exited(f"{jobs[0]}-1.0.1"))
+    b.says(exited(f"{jobs[1]}-1.0.1"))
+    assert waiting in cluster.state.port_refusals
+    assert cluster.state.reservations == (held,)

@@ -32,6 +32,9 @@ from quorate.model.messages import EpochMark
 from quorate.model.state import JobState, MemberState
 from quorate.scheduling.types import AgentView, Request, Reservation, Running, labels_of
 
+#: Why an agent takes nothing while its link is down for a moment.
+RECONNECTING = "reconnecting"
+
 
 class Identity(NamedTuple):
     """Which cluster this is and which start of a master on its store."""
@@ -246,7 +249,7 @@ class State:
         if live.unreachable or agent.lost:
             return "unreachable"
         if live.link is None:
-            return "reconnecting" if live.seen else "not back since the master started"
+            return RECONNECTING if live.seen else "not back since the master started"
         if agent.drained:
             return "draining"
         if live.strays:
@@ -404,6 +407,7 @@ class State:
             total=len(agent.slots),
             free=len(agent.slots) - len(self.slots_used.get(agent.id, ())),
             open=not because,
+            returning=because == RECONNECTING and not agent.drained,
             closed_because=because,
             labels=labels_of(agent.labels),
             gpu=any(slot.kind != "cpu" for slot in agent.slots),

@@ -102,7 +102,7 @@ def _fewest(found: Tiers, members: int, request: Request) -> dict[str, int]:
 
 def _place_slotless(pool: Pool, request: Request) -> tuple[str, ...] | None:
     """Members of no slots fit anywhere; `seq` sends one job here and the next one there."""
-    agents = pool.matching(request.labels)
+    agents = [agent for agent in pool.matching(request.labels) if pool.agents[agent].open]
     if not agents:
         return None
     if request.placement is not Placement.SPREAD:

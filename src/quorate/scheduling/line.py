@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 from operator import attrgetter
 
+import msgspec
+
 from quorate.scheduling.free import Pool, Stock
 from quorate.scheduling.gang import place
 from quorate.scheduling.reserve import Releases, choose, could_ever, releases
@@ -54,9 +56,13 @@ def decide(
         line.append(request)
     looked_at = lines.keys() if pools is None else lines.keys() & set(pools)
     agents: dict[str, list[AgentView]] = {pool: [] for pool in looked_at}
+    held = {agent for reservation in view.reservations for agent in reservation.agents}
     for agent in view.agents:
-        if agent.open and agent.pool in agents:
-            agents[agent.pool].append(agent)
+        if agent.pool in agents:
+            if agent.open:
+                agents[agent.pool].append(agent)
+            elif agent.returning and agent.id in held:
+                agents[agent.pool].append(msgspec.structs.replace(agent, free=0))
     holders = {held.job: held for held in view.reservations}
     elsewhere = {request.job for pool in lines.keys() - looked_at for request in lines[pool]} if holders else set()
 

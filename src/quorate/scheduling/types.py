@@ -31,6 +31,8 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     free: int
     #: Whether new members may be placed on it. Slots of a closed agent are never given, nor are they held.
     open: bool = True
+    #: Closed, but for a moment: nothing is placed on it, and who holds it goes on holding it.
+    returning: bool = False
     #: One word or phrase for people when it is not open: "draining", "unreachable".
     closed_because: str = ""
     labels: Labels = frozenset()
