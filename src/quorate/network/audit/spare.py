@@ -41,7 +41,14 @@ class Stands:
 
 
 def _outcome(candidates: Iterable[Candidate], gone: Collection[str]) -> Outcome:
-    return decide(candidate for candidate in candidates if candidate.rule not in gone).outcome
+    left = [candidate for candidate in candidates if candidate.rule not in gone]
+    # Behind a jump that may or may not be taken nothing is known, so without it nothing is left to decide.
+    return decide(left).outcome if left and not _open_ended(left) else Outcome.UNKNOWN
+
+
+def _open_ended(candidates: Iterable[Candidate]) -> bool:
+    """Whether no candidate is sure, as where the one that ended the list is gone."""
+    return all(candidate.doubt and candidate.outcome is not Outcome.UNKNOWN for candidate in candidates)
 
 
 def passes_without(candidates: Iterable[Candidate], gone: Collection[str]) -> bool:
