@@ -72,6 +72,17 @@ def test_a_token_is_shown_once_and_worthless_when_revoked(cluster: Quorate) -> N
     cluster("job", "list", "--token", made["token"], code=4)
 
 
+def test_nobody_else_reads_the_last_words_of_a_job_whose_logs_are_closed_to_them(cluster: Quorate) -> None:
+    (cluster.home / "eve.token").write_text(cluster("token", "create", "--user", "eve").out)
+    job = cluster("run", "--detach", "--", "sh", "-c", "echo between us; exit 3").out.strip()
+    assert "between us" in cluster("job", "wait", job, code=3).err
+    for command in (("job", "show", job), ("job", "show", job, "--json"), ("job", "wait", job, "--json")):
+        done = cluster(*command, "--token", "@eve.token", code=None)
+        assert "exited with 3" in done.out
+        assert "between us" not in (done.out + done.err).replace("echo between us", "")
+    cluster("job", "logs", job, "--token", "@eve.token", code=4)
+
+
 def test_a_user_owns_her_jobs_and_operates_nothing(cluster: Quorate) -> None:
     (cluster.home / "ada.token").write_text(cluster("token", "create", "--user", "ada").out)
     mine = cluster("run", "--detach", "--token", "@ada.token", "--", "true").out.strip()

@@ -74,9 +74,13 @@ def known_job(master: Services, job: str) -> JobRecord:
     return record
 
 
+def _is_theirs(caller: Caller, job: JobRecord) -> bool:
+    return caller.user == job.owner or caller.operator
+
+
 def may_touch(caller: Caller, job: JobRecord, what: str) -> None:
     """Ends the request of somebody who is neither the owner nor an operator."""
-    if caller.user != job.owner and not caller.operator:
+    if not _is_theirs(caller, job):
         raise ApiProblem(
             403,
             "NOT-YOUR-JOB",
@@ -180,9 +184,11 @@ async def _newest_first(master: Services, before: int | None) -> AsyncIterator[J
 
 
 @router.get("/jobs/{id}", **shows(JobDetail))
-async def show(master: Master, _caller: User, job: Id) -> Response:
-    """A job with all that happened to it."""
-    return answer(await waiting.job_detail(master.state, known_job(master, job), now()))
+async def show(master: Master, caller: User, job: Id) -> Response:
+    """A job with all that happened to it; the last lines of its members for those who may read its logs."""
+    record = known_job(master, job)
+    view = await waiting.job_detail(master.state, record, now())
+    return answer(view if _is_theirs(caller, record) else render.without_output(view))
 
 
 @router.post("/jobs/{id}/cancel", **shows(JobView))
@@ -197,7 +203,7 @@ async def cancel(master: Master, caller: User, job: Id) -> Response:
 @router.get("/jobs/{id}/wait", **shows(JobView))
 async def wait(
     master: Master,
-    _caller: User,
+    caller: User,
     job: Id,
     timeout: Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds.")] = 30.0,
 ) -> Response:
@@ -213,7 +219,8 @@ async def wait(
             except TimeoutError:
                 break
             await master.writer.settled()
-    return answer(await waiting.job_view(master.state, record, now()))
+    view = await waiting.job_view(master.state, record, now())
+    return answer(view if _is_theirs(caller, record) else render.without_output(view))
 
 
 @router.get(
@@ -221,14 +228,14 @@ async def wait(
     response_class=StreamingResponse,
     responses={200: {"content": {NDJSON: {"schema": {"$ref": "#/components/schemas/JobView"}}}}},
 )
-async def events(master: Master, _caller: User, job: Id) -> StreamingResponse:
+async def events(master: Master, caller: User, job: Id) -> StreamingResponse:
     """The job now and after every change until it is final: a JobView a line."""
-    known_job(master, job)
+    theirs = _is_theirs(caller, known_job(master, job))
     master.notices.check_room()
-    return StreamingResponse(_views(master, JobId(job)), media_type=NDJSON)
+    return StreamingResponse(_views(master, JobId(job), theirs=theirs), media_type=NDJSON)
 
 
-async def _views(master: Services, job: JobId) -> AsyncIterator[bytes]:
+async def _views(master: Services, job: JobId, *, theirs: bool) -> AsyncIterator[bytes]:
     changed = asyncio.Event()
     last = b""
     with master.notices.watching(job, changed):
@@ -238,6 +245,8 @@ async def _views(master: Services, job: JobId) -> AsyncIterator[bytes]:
             if (record := master.state.jobs.get(job)) is None:
                 return
             view = await waiting.job_view(master.state, record, now())
+            if not theirs:
+                view = render.without_output(view)
             line = view.model_dump_json().encode() + b"\n"
             if line != last:
                 yield line

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterable
+from typing import TypeVar
 
 from quorate.master.records import AgentRecord, AllocationRecord, JobRecord, MemberRecord, Stamp
 from quorate.master.standing import agent_state
@@ -21,6 +22,8 @@ from quorate.model.views import (
     SlotView,
 )
 
+View = TypeVar("View", bound=JobView)
+
 
 def utc(wall: float) -> datetime.datetime:
     """UTC seconds as a moment."""
@@ -30,6 +33,20 @@ def utc(wall: float) -> datetime.datetime:
 def waiting(view: JobView, waits: str) -> JobView:
     """The view with what its job waits for."""
     return view.model_copy(update={"reason": _joined(view.reason, waits)})
+
+
+def without_output(view: View) -> View:
+    """The view for those who may not read the job's logs: without the last lines of its members."""
+    hidden: dict[str, object] = {"members": _hushed(view.members)}
+    if isinstance(view, JobDetail):
+        hidden["attempts"] = tuple(
+            attempt.model_copy(update={"members": _hushed(attempt.members)}) for attempt in view.attempts
+        )
+    return view.model_copy(update=hidden)
+
+
+def _hushed(members: Iterable[MemberView]) -> tuple[MemberView, ...]:
+    return tuple(member.model_copy(update={"tail": ""}) for member in members)
 
 
 def _joined(reason: str, waits: str) -> str:
