@@ -159,3 +159,16 @@ def test_an_exposure_says_which_port_is_open_to_whom() -> None:
     found = [finding for finding in audited([*listed(), wide]).findings if finding.code == "AGENT-PUBLIC"]
     assert [finding.subject for finding in found] == ["anyone-to-agent:anyone:east"]
     assert "tcp/9000-9001 from 198.51.100.0/24, by web" in found[0].evidence
+
+
+def test_who_is_known_by_a_group_alone_is_named_by_its_party() -> None:
+    master, agents = "sg-0aaaaaaaaaaaaaaaa", "sg-0bbbbbbbbbbbbbbbb"
+    cluster = {
+        "master": {"where": {"security_groups": [master]}},
+        "pools": [{"name": "p", "where": {"security_groups": [agents]}}],
+    }
+    everything = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": agents}]}
+    rules = {"GroupId": agents, "IpPermissions": [everything]}
+    report = audit(plan_cluster(ClusterFile.model_validate(cluster)), "aws", json.dumps({"SecurityGroups": [rules]}))
+    idle = next(finding for finding in report.findings if finding.code == "NET-UNNEEDED")
+    assert "from agent/p" in idle.evidence and "0.0.0.0/0" not in idle.evidence

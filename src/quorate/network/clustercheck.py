@@ -64,7 +64,10 @@ def _unresolved(flows: tuple[PlannedFlow, ...]) -> Iterator[Finding]:
             remedy = f"add the servers' addresses as `outside.{party.role.value}` to master.yaml"
         else:
             section = SERVICES.get(party.role, party.role.value)
-            remedy = f"add addresses under `outside.{section}` to master.yaml, or a `network.proxy`"
+            remedy = (
+                f"add addresses under `outside.{section}` to master.yaml (0.0.0.0/0 where it has none of its own and "
+                "its port may be open to everywhere), or a `network.proxy`"
+            )
         yield Finding("PLAN-UNRESOLVED", party.key, evidence, remedy=remedy)
 
 

@@ -244,7 +244,7 @@ def _where(scene: Scene, cell: Cell) -> str:
     way = f"{scene.direction.value} at {scene.local.key}"
     if scene.phase is not Phase.OPEN:
         way = f"answers, {way}" if scene.answers else f"packets after the first, {way}"
-    return f"{way}, {show_addresses(cell.peer)}, {scene.transport.value}/{show_ports(cell.service)}"
+    return f"{way}, {_who(cell, scene)}, {scene.transport.value}/{show_ports(cell.service)}"
 
 
 def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None:
@@ -265,7 +265,12 @@ def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None
 def _passing(cell: Cell, scene: Scene) -> str:
     far = "from" if scene.direction is Direction.INGRESS else "to"
     ports = " on all ports" if cell.service == _SERVICES else f"/{show_ports(cell.service)}"
-    return f"{scene.transport.value}{ports} {far} {show_addresses(cell.peer)}"
+    return f"{scene.transport.value}{ports} {far} {_who(cell, scene)}"
+
+
+def _who(cell: Cell, scene: Scene) -> str:
+    """Return the far end; one known by its group or tag alone is named, for every address stands for it."""
+    return show_addresses(cell.peer) if scene.peer.addresses else scene.peer.key
 
 
 def _planned(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict:
