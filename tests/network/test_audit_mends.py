@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from quorate.model.clusterfile import ClusterFile
 from quorate.network.audit import AuditReport, audit
 from quorate.network.audit.space import Outcome
 from quorate.network.clusterplan import plan_cluster
+from quorate.network.flows import Role
 from quorate.network.plan import Plan
 from quorate.network.rules import render
 
@@ -172,3 +176,33 @@ def test_who_is_known_by_a_group_alone_is_named_by_its_party() -> None:
     report = audit(plan_cluster(ClusterFile.model_validate(cluster)), "aws", json.dumps({"SecurityGroups": [rules]}))
     idle = next(finding for finding in report.findings if finding.code == "NET-UNNEEDED")
     assert "from agent/p" in idle.evidence and "0.0.0.0/0" not in idle.evidence
+
+
+SPREAD = {
+    "master": {"where": {"addresses": ["10.0.0.2"]}},
+    "pools": [{"name": "p", "where": {"addresses": [f"10.0.1.{2 * number}" for number in range(1, 9)]}}],
+    "outside": {"dns": ["10.0.0.53"], "ntp": ["10.0.0.53"], "registries": [{"addresses": ["10.0.9.9"]}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "loads", "prints"),
+    [("nftables", "nft -f -", "nft -j list ruleset"), ("iptables", "iptables-restore", "iptables-save")],
+)
+def test_a_machines_own_rules_are_mended_by_the_commands_as_they_stand(form: str, loads: str, prints: str) -> None:
+    cluster = plan_cluster(ClusterFile.model_validate(SPREAD))
+    text = render(cluster, form, Role.AGENT).text.partition("\n# IPv6\n")[0]
+    spoilt = "".join(line + "\n" for line in text.splitlines() if "vxlan" not in line)
+    before = audit(cluster, form, in_namespace(f"{loads} && {prints}", spoilt), Role.AGENT)
+    blocked = [finding for finding in before.findings if finding.code == "NET-BLOCKED"]
+    assert [finding.subject for finding in blocked] == ["vxlan:p:p"]
+    mended = in_namespace(f"{loads} && {blocked[0].remedy} && {prints}", spoilt)
+    after = audit(cluster, form, mended, Role.AGENT)
+    assert not [code for code, _ in codes(after) if code == "NET-BLOCKED"]
+
+
+def in_namespace(command: str, given: str) -> str:
+    """Run a shell command in a network namespace of its own."""
+    done = subprocess.run(["unshare", "-rn", "sh", "-ec", command], input=given, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

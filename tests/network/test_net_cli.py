@@ -229,3 +229,10 @@ def test_the_plan_of_a_job_names_its_members(tmp_path: Path) -> None:
     flows = {flow["flow"]: flow["destination"] for flow in parsed(done)["flows"]}
     assert flows["torch-rendezvous"] == "member/main1"
     assert flows["rendezvous"] == "member/members"
+
+
+def test_where_an_ipv6_network_ends_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "master.yaml"
+    file.write_text("users: {where: {addresses: ['fd00:50::/32', 'fd00:51::1', 10.50.0.1]}}\n")
+    places = net("plan", "-c", file).stdout.partition("\nwhere\n")[2]
+    assert "10.50.0.1, fd00:50::/32, fd00:51::1\n" in "\n".join(line.rstrip() for line in places.splitlines()) + "\n"

@@ -181,16 +181,16 @@ class _Iptables(Ruleset):
         return found
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
-        """Return an iptables command for each family of the far end."""
+        """Return iptables commands that put rules at the head of the chain; one names all addresses of a family."""
         chain, side = ("INPUT", "-s") if direction is Direction.INGRESS else ("OUTPUT", "-d")
         commands = []
-        for network in flow.peer(direction).addresses:
-            tool = "iptables" if network.version == 4 else "ip6tables"
-            for ports in flow.ports:
+        for version, tool in ((4, "iptables"), (6, "ip6tables")):
+            networks = [str(network) for network in flow.peer(direction).addresses if network.version == version]
+            for ports in flow.ports if networks else ():
                 span = str(ports.first) if len(ports) == 1 else f"{ports.first}:{ports.last}"
                 match = f"-p {flow.transport.value} --dport {span} -m comment --comment {flow.flow}"
-                commands.append(f"{tool} -I {chain} {side} {network} {match} -j ACCEPT")
-        return " && ".join(commands[:4])
+                commands.append(f"{tool} -I {chain} {side} {','.join(networks)} {match} -j ACCEPT")
+        return " && ".join(commands)
 
     def removal(self, rule: Rule) -> str:
         """Return the command that deletes the rule by its text."""
