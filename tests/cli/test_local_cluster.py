@@ -94,6 +94,11 @@ def test_up_brings_back_what_is_away_and_jobs_run_on(quorate: Quorate, folder: P
     quorate("down", "--purge", "--dir", folder)
 
 
+def test_a_folder_that_cannot_be_made_is_told(quorate: Quorate) -> None:
+    done = quorate("up", "--dir", "/proc/none/here", code=1)
+    assert "/proc/none/here cannot be made" in done.err and "mistake in Quorate" not in done.err
+
+
 def test_a_master_that_cannot_start_is_told_with_its_own_words_and_nothing_is_left(
     quorate: Quorate, folder: Path
 ) -> None:

@@ -198,7 +198,10 @@ class LocalCluster:
 
 def create(folder: Path, port: int | None = None) -> LocalCluster:
     """A new cluster in `folder`, or the one that was stopped there, with its jobs; raises CommandError if it runs."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be made: {error.strerror}", hint="quorate up --dir FOLDER") from None
     known = LocalCluster.load(folder)
     if known and known.running():
         raise CommandError(f"a local cluster is up already at {known.url}", hint="quorate down stops it")
