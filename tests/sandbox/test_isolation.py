@@ -92,6 +92,13 @@ def test_members_cannot_reach_another_agent_masqueraded_as_their_own(two: tuple[
         assert near.member("jjjj-1.0.1").tries(far.address, 22) == "ECONNREFUSED"
 
 
+def test_agents_of_an_allocations_members_are_out_of_reach_even_where_no_plan_says_so(lab: Lab) -> None:
+    near, far = lab.hosts
+    near.converge(hub(near, near, far), sandbox("jjjj-1.0.1", OPEN))
+    with far.outside.serves("agent", "tcp/0.0.0.0/22"):
+        assert near.member("jjjj-1.0.1").tries(far.address, 22) == "ECONNREFUSED"
+
+
 def test_members_cannot_reach_the_master(lab: Lab, two: tuple[Host, Host]) -> None:
     near, _ = two
     with lab.neighbour.outside.serves("master", f"tcp/{MASTER}/8080"):
@@ -173,13 +180,14 @@ def test_vxlan_forged_by_a_process_of_an_agents_host_never_leaves_it(two: tuple[
 
 def test_vxlan_forged_by_a_member_never_leaves_its_host(lab: Lab, two: tuple[Host, Host]) -> None:
     near, far = two
-    # Not even where the plan has forgotten to forbid the other agent's address.
+    # Not even to an agent that neither the plan nor the allocation names.
     near.converge(hub(near, near, far), sandbox("jjjj-1.0.1", OPEN))
-    member = near.member("jjjj-1.0.1")
-    with lab.neighbour.outside.serves("outside", "udp/10.77.0.99/4788"):
-        assert member.tries("10.77.0.99", 4788, "udp") == "open outside sees 10.77.0.10"
-    member.sends(FORGED, far.address, 4789)
-    assert _dropped(near, "through", "forged VXLAN") == 1
+    member, other = near.member("jjjj-1.0.1"), "10.77.0.99"
+    with lab.neighbour.outside.serves("other", f"udp/{other}/4788", f"udp/{other}/4789") as heard:
+        member.sends(FORGED, other, 4789)
+        assert _dropped(near, "through", "forged VXLAN") == 1
+        assert member.tries(other, 4788, "udp") == f"open other sees {near.address}"
+        assert heard == [b"?"]
 
 
 def test_ipv6_and_link_local_addresses_lead_nowhere(two: tuple[Host, Host]) -> None:

@@ -93,6 +93,23 @@ def test_a_containers_namespace_becomes_the_sandbox(lab: Lab) -> None:
             container.kill()
 
 
+def test_neither_the_hosts_namespace_nor_another_sandbox_is_taken_for_a_containers(lab: Lab) -> None:
+    host, _ = lab.hosts
+    boxes = (hub(host, host, host), sandbox("jjjj-1.0.1", OPEN))
+    host.converge(*boxes)
+    for place in (host.namespace, host.network.place.sandbox("jjjj-1.0.1"), host.network.place.hub("jjjj-1")):
+        with namespaces.entered(place):
+            process = subprocess.Popen(["sleep", "60"])
+        try:
+            with pytest.raises(OSError, match="no network namespace of its own"):
+                host.converge(*boxes, sandbox("jjjj-1.1.1", OPEN, container=process.pid))
+        finally:
+            process.kill()
+            process.wait()
+    assert "eth0" not in host.links()
+    assert host.converge(*boxes) == ()
+
+
 def test_an_agent_killed_after_any_step_of_making_leaves_nothing_behind(lab: Lab) -> None:
     host, far = lab.hosts
     desired = (hub(host, host, far), sandbox("jjjj-1.0.1", OPEN))

@@ -1,6 +1,7 @@
 """Network namespaces that have a name: made, entered and removed. Linux alone; setns(2), mount(2)."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,9 +32,15 @@ def make(path: Path) -> None:
 
 
 def adopt(path: Path, pid: int) -> None:
-    """Binds the namespace of a process to `path`. Raises OSError where there is no such process."""
+    """Binds the namespace of a process to `path`. Raises OSError where there is no such process, and where it lives in
+    the host's namespace or in one that has a name beside `path`: those are nobody's to be made a sandbox."""
     with _bindable(path):
         _bind(f"/proc/{pid}/ns/net", path)
+        # Looked at when it is bound: a pid may have become another process's in between.
+        found = path.stat()
+        others = [Path(_OWN), *(other for other in path.parent.iterdir() if other != path)]
+        if any(os.path.samestat(found, other.stat()) for other in others):
+            raise OSError(errno.EEXIST, f"process {pid} has no network namespace of its own", str(path))
 
 
 def exists(path: Path) -> bool:

@@ -95,7 +95,8 @@ class HubSpec(_Value, frozen=True):
     peers: tuple[Peer, ...]
     mtu: int = 1450
     egress: Egress = Egress.ALL
-    #: Networks that members never reach: agents, master, overlays of others. Metadata addresses are always among them.
+    #: Networks that members never reach: agents, master, overlays of others. Metadata addresses and
+    #: the agents of the members are always among them.
     forbidden: tuple[str, ...] = ()
     vxlan_port: int = catalogue.port("vxlan")
 
@@ -144,7 +145,8 @@ class HubSpec(_Value, frozen=True):
     def unreachable(self) -> tuple[str, ...]:
         """Everything that members never reach, as IPv4 networks; there is no IPv6 in a hub."""
         metadata = [address for address in catalogue.METADATA_ADDRESSES if ":" not in address]
-        return tuple(dict.fromkeys([*metadata, *self.forbidden]))
+        agents = [peer.agent for peer in self.peers if ":" not in peer.agent]
+        return tuple(dict.fromkeys([*metadata, *agents, *self.forbidden]))
 
 
 class SandboxSpec(_Value, frozen=True):
