@@ -236,3 +236,18 @@ def test_where_an_ipv6_network_ends_is_shown(tmp_path: Path) -> None:
     file.write_text("users: {where: {addresses: ['fd00:50::/32', 'fd00:51::1', 10.50.0.1]}}\n")
     places = net("plan", "-c", file).stdout.partition("\nwhere\n")[2]
     assert "10.50.0.1, fd00:50::/32, fd00:51::1\n" in "\n".join(line.rstrip() for line in places.splitlines()) + "\n"
+
+
+def test_the_plan_of_a_job_knows_its_pools_window_and_what_stands_around_it(tmp_path: Path) -> None:
+    file, job = tmp_path / "master.yaml", tmp_path / "job.yaml"
+    file.write_text(
+        "master: {where: {addresses: [10.0.0.2]}}\n"
+        "pools: [{name: gpu, where: {addresses: [10.0.1.0/24]}, network: {window: 40000-44999}}]\n"
+    )
+    job.write_text("kind: train\nlauncher: torch\nresources: {nodes: 2, pool: gpu}\nentrypoint: [python, t.py]\n")
+    shown = net("plan", "-c", file, "--job", job).stdout
+    assert "tcp/40000-44999" in shown
+    assert all(flow in shown for flow in ("member-to-agent", "member-to-master", "member-to-stranger"))
+    job.write_text("kind: train\nlauncher: torch\nresources: {nodes: 2}\nentrypoint: [python, t.py]\n")
+    refused = net("plan", "-c", file, "--job", job)
+    assert refused.returncode == 2 and "there is no pool 'default'" in refused.stderr

@@ -94,7 +94,9 @@ def job_plan(path: Path, source: Source) -> Plan:
     from quorate.cli.jobfile import load
     from quorate.network.examplejob import plan_of_spec
 
-    return plan_of_spec(load(path, {}).spec, source.file)
+    spec = load(path, {}).spec
+    pool(source.file, spec.resources.pool)
+    return plan_of_spec(spec, source.file)
 
 
 def pool(file: ClusterFile, name: str | None) -> PoolSection:

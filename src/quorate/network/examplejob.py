@@ -9,8 +9,8 @@ from quorate.model.job import JobSpec, Placement
 from quorate.network.budget import Shape, check_window
 from quorate.network.findings import settle
 from quorate.network.flows import NetworkMode
-from quorate.network.jobplan import JobNetwork, MemberEnd, openness_of, plan_job
-from quorate.network.plan import Plan
+from quorate.network.jobplan import JobNetwork, MemberEnd, Surroundings, openness_of, plan_job
+from quorate.network.plan import Plan, addresses
 from quorate.network.settings import DEFAULT_OVERLAYS, modes_of, window_of
 
 
@@ -25,6 +25,11 @@ def plan_of_spec(spec: JobSpec, cluster: ClusterFile) -> Plan:
         MemberEnd("main1" if rank == 0 else f"sub{rank}", rank, overlay[rank + 2], f"agent {rank + 1}")
         for rank in range(spec.resources.nodes)
     )
+    around = Surroundings(
+        tuple(network for pool in cluster.pools for network in pool.where.addresses),
+        tuple(cluster.master.where.addresses),
+        tuple(settings.overlays or addresses(DEFAULT_OVERLAYS)),
+    )
     kind, launcher = spec.kind.value, spec.launcher.value
     network = JobNetwork(
         spec.name,
@@ -35,6 +40,7 @@ def plan_of_spec(spec: JobSpec, cluster: ClusterFile) -> Plan:
         window_of(settings),
         openness_of(kind, launcher),
         gpu=spec.resources.slots > 0,
+        around=around,
     )
     made = plan_job(network)
     shape = Shape(launcher, max(1, spec.resources.slots), spec.resources.nodes, gpu=spec.resources.slots > 0)
