@@ -11,6 +11,7 @@ from quorate.model.messages import (
     OLDEST_PROTOCOL,
     PROTOCOL,
     Desired,
+    ExitStatus,
     Heartbeat,
     HeartbeatAck,
     MemberStatus,
@@ -19,6 +20,7 @@ from quorate.model.messages import (
     ReportAck,
     Welcome,
 )
+from quorate.model.state import MemberState
 
 from .serving import MasterProcess, hear, hello, say, until
 
@@ -219,6 +221,42 @@ def test_secrets_reach_the_agent_of_a_member_and_no_other(own_master: MasterProc
                 assert other.get(path).status_code == 404
             with own_master.client() as operator:
                 assert operator.get(path).status_code == 401
+
+    told(story)
+
+
+def test_a_members_token_sees_its_own_job_while_that_lives_and_nothing_else(own_master: MasterProcess) -> None:
+    key = own_master.join("a")
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a"))
+            await hear(link), await hear(link)
+            with own_master.client() as client:
+                plain = client.post(
+                    "/api/v1/jobs", json={"spec": {"entrypoint": "true", "resources": {"slots": 0}}}
+                ).json()
+                spec = {"entrypoint": "true", "token": True, "resources": {"slots": 0}}
+                job = client.post("/api/v1/jobs", json={"spec": spec}).json()["id"]
+            while not any("quorate-token" in found.secrets for found in (await hear(link)).allocations):
+                pass
+            with own_master.client(key) as agent:
+                token = agent.get(f"/agent/v1/allocations/{job}-1/secrets").json()["secrets"]["quorate-token"]
+            assert token.encode() not in b"".join(f.read_bytes() for f in own_master.state.rglob("*.db*"))
+            with own_master.client(token) as member:
+                assert member.get(f"/api/v1/jobs/{job}").json()["id"] == job
+                for path in (f"/api/v1/jobs/{plain['id']}", "/api/v1/jobs", "/api/v1/agents", "/api/v1/tokens"):
+                    refused = member.get(path)
+                    assert (refused.status_code, refused.json()["code"]) == (403, "MEMBER-TOKEN")
+                assert member.post(f"/api/v1/jobs/{job}/cancel").status_code == 403
+                assert member.post("/api/v1/jobs", json={"spec": {"entrypoint": "true"}}).status_code == 403
+            status = MemberStatus(f"{job}-1.0.1", MemberState.EXITED, ExitStatus(code=0))
+            await say(link, Report(1, (status,)))
+            with own_master.client() as client:
+                assert client.get(f"/api/v1/jobs/{job}/wait", params={"timeout": 20}).json()["state"] == "completed"
+                assert {item["kind"] for item in client.get("/api/v1/tokens").json()["items"]} <= {"join", "user"}
+            with own_master.client(token) as member:
+                assert member.get(f"/api/v1/jobs/{job}").status_code == 401
 
     told(story)
 

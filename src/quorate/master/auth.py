@@ -2,6 +2,7 @@
 
 * user token: `qu1.<id>.<secret>`
 * join token: `qj1.<id>.<secret>.<fingerprint of the master's authority, or ->`
+* member's token: `qm1.<id>.<secret>`, made when an agent starts members of an allocation, worthless when that has ended
 * agent key: `qa1.<secret>`, made by the agent itself, which tells the master its hash when it joins
 """
 
@@ -17,7 +18,7 @@ from typing import Final
 from quorate.master.files import write_private
 from quorate.master.records import TokenKind, TokenRecord
 from quorate.master.state import State
-from quorate.model.ids import short_id
+from quorate.model.ids import AllocationId, short_id
 
 #: Bytes of randomness in every secret: 256 bits, so that a plain hash of it is as good as a slow one.
 SECRET_BYTES: Final = 32
@@ -32,6 +33,8 @@ class Caller:
 
     user: str
     operator: bool
+    #: Set for a member's token: the one job that it may look at.
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,22 @@ def make_join_token(
     return NewToken(record, shown)
 
 
+def make_member_token(allocation: str, owner: str, *, wall: float) -> NewToken:
+    """A token by which members of an allocation see their own job, and nothing else, until the allocation ends."""
+    token_id = short_id(os.urandom(8))
+    shown = f"qm1.{token_id}.{secrets.token_urlsafe(SECRET_BYTES)}"
+    record = TokenRecord(
+        id=token_id,
+        kind=TokenKind.MEMBER,
+        hash=hash_of(shown),
+        created_wall=wall,
+        user=owner,
+        allocation=allocation,
+        description=f"members of {allocation}",
+    )
+    return NewToken(record, shown)
+
+
 def bearer(header: str | None) -> str | None:
     """The credential of an Authorization header; None where there is none that could be valid."""
     if not header:
@@ -97,13 +116,17 @@ def bearer(header: str | None) -> str | None:
 
 
 def caller_of(state: State, credential: str | None, wall: float) -> Caller | None:
-    """Who a user token speaks for; None for one that is unknown, of another kind, or expired."""
+    """Who a user's or member's token speaks for; None for one that is unknown, of another kind, or expired."""
     if credential is None:
         return None
     digest = hash_of(credential)
     token = state.tokens.get(state.tokens_by_hash.get(digest, ""))
-    if token is None or token.kind is not TokenKind.USER or not hmac.compare_digest(token.hash, digest):
+    if token is None or token.kind is TokenKind.JOIN or not hmac.compare_digest(token.hash, digest):
         return None
+    if token.kind is TokenKind.MEMBER:
+        allocation = state.allocations.get(AllocationId(token.allocation))
+        live = allocation is not None and allocation.ended is None
+        return Caller(token.user, operator=False, job=allocation.job) if allocation is not None and live else None
     if token.expires_wall is not None and token.expires_wall <= wall:
         return None
     return Caller(token.user, token.operator)

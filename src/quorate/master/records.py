@@ -208,6 +208,8 @@ class TokenKind(StrEnum):
 
     JOIN = "join"
     USER = "user"
+    #: Lets the members of one allocation see their own job, while it lives.
+    MEMBER = "member"
 
 
 class TokenRecord(Record, frozen=True, kw_only=True):
@@ -221,6 +223,8 @@ class TokenRecord(Record, frozen=True, kw_only=True):
     #: Who it speaks for (user tokens), and whether with the operator's rights.
     user: str = ""
     operator: bool = False
+    #: The only allocation that it reaches (members' tokens).
+    allocation: str = ""
     #: The pool that it lets agents into (join tokens).
     pool: str = ""
     #: UTC seconds; None: never. The wall clock, since a token outlives the machine's boot.

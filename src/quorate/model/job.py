@@ -15,6 +15,8 @@ MAX_ENTRYPOINT_BYTES = 128 * 1024
 MAX_ENVIRONMENT_BYTES = 256 * 1024
 MAX_SECRET_BYTES = 64 * 1024
 MAX_SECRETS = 64
+#: The file among the secrets in which a member finds its token; a user's secret cannot take the name.
+TOKEN_SECRET = "quorate-token"  # noqa: S105, the file's name
 
 #: Set by torchrun and its like for each process; at member level they would be wrong, so nobody may set them there.
 RESERVED_VARIABLES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK"})
@@ -82,6 +84,9 @@ class JobSpec(_Noun):
     secrets: dict[str, SecretStr] = Field(
         default_factory=dict, description="Name to value; encrypted at rest, files in memory for the members."
     )
+    token: bool = Field(
+        False, description="Gives members a token that reaches this job alone, in $QUORATE_SECRETS/quorate-token."
+    )
     context: str | None = Field(None, description="Folder uploaded with the job; in the API its sha256 digest.")
     priority: int = Field(50, ge=0, le=100, description="Higher first.")
     restarts: int = Field(0, ge=0, le=1000, description="How often a failed job is placed again.")
@@ -136,6 +141,8 @@ class JobSpec(_Noun):
     def _secrets_are_bounded(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
         if len(value) > MAX_SECRETS:
             raise ValueError(f"at most {MAX_SECRETS} secrets are taken")
+        if TOKEN_SECRET in value:
+            raise ValueError(f"{TOKEN_SECRET} is the file of the members' own token; write token: true to have it")
         for secret, text in value.items():
             if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", secret):
                 raise ValueError(f"{secret!r} is no name for a secret: it becomes a file name")

@@ -10,12 +10,13 @@ from quorate.master.api.bodies import body_of, documented
 from quorate.master.api.calls import Agent, Master, ask, moment, unauthenticated
 from quorate.master.api.contexts import Digest
 from quorate.master.api.problems import ApiProblem
-from quorate.master.auth import MAX_TOKEN_CHARACTERS, hash_of
-from quorate.master.effects import Joined, Refused
-from quorate.master.events import AgentJoined
+from quorate.master.auth import MAX_TOKEN_CHARACTERS, hash_of, make_member_token
+from quorate.master.effects import Done, Joined, Refused
+from quorate.master.events import AgentJoined, TokenCreated
 from quorate.master.secrets import SecretsError
+from quorate.master.services import wall
 from quorate.model.ids import AgentId
-from quorate.model.job import Name
+from quorate.model.job import TOKEN_SECRET, Name
 
 router = APIRouter(tags=["agents' side"])
 
@@ -84,6 +85,10 @@ async def secrets(
         raise ApiProblem(
             409, "SECRETS-SEALED", str(error), "restore the key file of the time of the submission"
         ) from None
+    if state.specs[member.job].spec.token:
+        made = make_member_token(allocation, state.jobs[member.job].owner, wall=wall())
+        await ask(master, TokenCreated(**moment(), token=made.record), Done)
+        values = {**values, TOKEN_SECRET: made.shown}
     return Response(SecretValues(secrets=values).model_dump_json(), media_type="application/json", headers=NO_STORE)
 
 

@@ -35,7 +35,15 @@ async def authenticated(request: Request, master: Master) -> Caller:
     caller = caller_of(master.state, bearer(request.headers.get("authorization")), wall())
     if caller is None:
         raise unauthenticated(request, master, "a user's token", "quorate login URL --token TOKEN")
+    if caller.job and not _looks_at_its_job(request, caller.job):
+        raise ApiProblem(
+            403, "MEMBER-TOKEN", f"a member's token sees job {caller.job} and nothing else", "use a user's token"
+        )
     return caller
+
+
+def _looks_at_its_job(request: Request, job: str) -> bool:
+    return request.method == "GET" and request.path_params.get("id") == job and "/api/v1/jobs/" in request.url.path
 
 
 async def operating(caller: Annotated[Caller, Depends(authenticated)]) -> Caller:

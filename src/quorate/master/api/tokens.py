@@ -22,7 +22,7 @@ from quorate.master.api.calls import (
 from quorate.master.auth import make_join_token, make_user_token
 from quorate.master.effects import Done
 from quorate.master.events import TokenCreated, TokenRevoked
-from quorate.master.records import TokenRecord
+from quorate.master.records import TokenKind, TokenRecord
 from quorate.master.services import wall
 from quorate.model.duration import Duration
 from quorate.model.job import Name
@@ -84,7 +84,9 @@ async def create(master: Master, _caller: Operator, wanted: Annotated[TokenReque
 async def listing(master: Master, _caller: Operator, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """Tokens by id, without their secrets, which nobody knows any more."""
     after = decode_cursor(cursor) if cursor else ""
-    ids = sorted(token for token in master.state.tokens if token > after)
+    # A member's token goes with its allocation; nobody has to care for it.
+    kept = (token.id for token in master.state.tokens.values() if token.kind is not TokenKind.MEMBER)
+    ids = sorted(token for token in kept if token > after)
     shown = ids[:limit]
     items = tuple(TokenView(**_fields(master.state.tokens[token])) for token in shown)
     return answer(TokenPage(items=items, next=encode_cursor(shown[-1]) if len(ids) > limit else None))

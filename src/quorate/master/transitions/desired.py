@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from quorate.master.effects import SendTo
 from quorate.master.records import AllocationRecord
 from quorate.master.state import State
+from quorate.model.job import TOKEN_SECRET
 from quorate.model.messages import AllocationSpec, Desired
 
 STRAY = "this master does not know it"
@@ -30,7 +31,7 @@ def allocation_spec(state: State, allocation: AllocationRecord) -> AllocationSpe
         stop_after_s=spec.stop_after if spec.may_restart else None,
         max_runtime_s=spec.max_runtime,
         context=spec.context or "",
-        secrets=tuple(sorted(record.sealed)),
+        secrets=(*sorted(record.sealed), *((TOKEN_SECRET,) if spec.token else ())),
     )
 
 

@@ -2,7 +2,9 @@
 
 from quorate.master.effects import JobForgotten
 from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, SpecRecord, TokenRecord
+from quorate.master.state import State
 from quorate.master.transitions.draft import Draft
+from quorate.model.ids import AllocationId
 
 EVERY_S = 600.0
 #: A token that has expired is still listed for so long, so that people see why it no longer opens anything.
@@ -30,6 +32,8 @@ def forget_old(draft: Draft) -> None:
             old.append(job)
     for token in [t for t in state.tokens.values() if t.expires_wall and draft.stamp.wall > t.expires_wall + EXPIRED_S]:
         draft.drop(TokenRecord, token.id)
+    for token in [t for t in state.tokens.values() if t.allocation and not _lives(state, t.allocation)]:
+        draft.drop(TokenRecord, token.id)
     for job in old:
         allocations = tuple(allocation.id for allocation in state.attempts_of(job))
         for allocation in list(state.attempts_of(job)):
@@ -38,6 +42,11 @@ def forget_old(draft: Draft) -> None:
         draft.drop(SpecRecord, job.id)
         draft.jobs.pop(job.id, None)
         draft.follow(JobForgotten(job.id, allocations))
+
+
+def _lives(state: State, allocation: str) -> bool:
+    found = state.allocations.get(AllocationId(allocation))
+    return found is not None and found.ended is None
 
 
 def forget_attempts(draft: Draft, job: JobRecord) -> None:
