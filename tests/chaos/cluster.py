@@ -225,9 +225,14 @@ class Cluster:
         agent.come_back(self.master.url)
 
     def zygote(self, agent: Agent) -> psutil.Process:
+        """It comes a moment after its agent."""
         assert agent.process is not None
-        children = psutil.Process(agent.process.pid).children()
-        return next(child for child in children if "quorate.agent.zygote" in child.cmdline())
+        parent = psutil.Process(agent.process.pid)
+
+        def found() -> list[psutil.Process]:
+            return [child for child in parent.children() if "quorate.agent.zygote" in child.cmdline()]
+
+        return until(found, f"the zygote of agent {agent.name}")[0]
 
     def everybody(self, work: Work) -> list[psutil.Process]:
         """All processes of the cluster, and those of the job's members."""
