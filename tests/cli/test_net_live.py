@@ -35,6 +35,13 @@ def test_the_plan_of_a_live_cluster_names_its_agents_and_its_master(cluster: Quo
     assert {flow["flow"] for flow in plan["flows"]} >= {"api", "agent-link"}, "the local master speaks no TLS"
 
 
+def test_the_plan_of_a_live_cluster_has_only_ports_on_which_something_listens(cluster: Quorate) -> None:
+    plan = cluster("net", "plan", "--cluster", "--json", code=1).json
+    planned = {flow["flow"] for flow in plan["flows"]}
+    assert planned >= {"rendezvous", "watch", "leased", "gloo", "torch-rendezvous"}, "members share the hosts' network"
+    assert not planned & {"vxlan", "apps", "apps-tls", "ssh", "control-1", "control-2"}, "nothing listens there today"
+
+
 def test_ports_shows_what_the_members_of_running_jobs_hold(cluster: Quorate, two_members: str) -> None:
     leases = cluster("net", "ports", "--cluster", "--json").json["leases"]
     mine = [lease for lease in leases if lease["member"].startswith(two_members)]

@@ -17,6 +17,7 @@ from quorate.network.budget import Shape
 from quorate.network.clusterplan import plan_cluster
 from quorate.network.noproxy import no_proxy
 from quorate.network.plan import Plan
+from quorate.network.settings import UNSERVED
 
 SYSTEM_FILE = Path("/etc/quorate/master.yaml")
 #: What is printed about firewalls of thousands of machines is a few MiB; more is a mistake.
@@ -71,7 +72,7 @@ def cluster(
         from quorate.cli.netlive import live_cluster
 
         file = live_cluster(file, master, token)
-    made = plan_cluster(file)
+    made = plan_cluster(file, unserved=UNSERVED if live else frozenset())
     if chosen is None and not live:
         # A description of the ports: that no address is known then is no finding.
         known = tuple(finding for finding in made.findings if finding.code != "PLAN-UNRESOLVED")

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from quorate.cli.session import connect
 from quorate.model.clusterfile import ClusterFile, MasterSection, PoolSection, Where
 from quorate.model.views import AgentView
+from quorate.network.settings import LIVE_MODES
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,7 +28,10 @@ class LiveLease:
 
 
 def live_cluster(file: ClusterFile, master: str | None, token: str | None) -> ClusterFile:
-    """Return the cluster with the master and the agents that are there; what the file says about places stands."""
+    """Return the cluster with the master and the agents that are there; what the file says about places stands.
+
+    Network modes are those that agents have today, whatever modes the file will allow jobs once they have more.
+    """
     with connect(master, token) as client:
         url = client.settings.master
         agents = list(client.agents())
@@ -40,7 +44,8 @@ def live_cluster(file: ClusterFile, master: str | None, token: str | None) -> Cl
         if section.name in by_pool or "pools" in file.model_fields_set
     ]
     pools += [PoolSection(name=name, where=_of_agents(Where(), found)) for name, found in sorted(by_pool.items())]
-    return file.model_copy(update={"master": _of_url(file.master, url), "pools": tuple(pools) or file.pools})
+    pools = [_joined_as_today(section) for section in pools or file.pools]
+    return file.model_copy(update={"master": _of_url(file.master, url), "pools": tuple(pools)})
 
 
 def live_leases(master: str | None, token: str | None) -> list[LiveLease]:
@@ -65,6 +70,10 @@ def _of_url(section: MasterSection, url: str) -> MasterSection:
         where = Where.model_validate({**where.model_dump(), "addresses": [literal]})
     names = section.names or (() if _literal(host) else (host,))
     return section.model_copy(update={**unset, "where": where, "names": names})
+
+
+def _joined_as_today(section: PoolSection) -> PoolSection:
+    return section.model_copy(update={"network": section.network.model_copy(update={"modes": LIVE_MODES})})
 
 
 def _of_agents(where: Where, agents: list[AgentView]) -> Where:

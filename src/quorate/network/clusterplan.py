@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -26,13 +26,14 @@ from quorate.network.settings import (
 )
 
 
-def plan_cluster(cluster: ClusterFile) -> Plan:
+def plan_cluster(cluster: ClusterFile, *, unserved: Set[str] = frozenset()) -> Plan:
     """Return the plan of a cluster: flows between machines, as their firewalls see them.
 
     Members in networks of their own are not in it: their flows travel inside VXLAN or never leave a machine. In `host`
-    mode they use the agents' addresses, so they stand in it as flows between agents.
+    mode they use the agents' addresses, so they stand in it as flows between agents. For
+    features in `unserved` nothing listens, so no port is planned.
     """
-    builder = _Builder(cluster)
+    builder = _Builder(cluster, unserved)
     flows = tuple(dict.fromkeys(builder.flows()))
     forbidden = tuple(dict.fromkeys(builder.forbidden()))
     return Plan(cluster.name, flows, forbidden, settle([*builder.findings, *check_cluster(cluster, flows)]))
@@ -41,7 +42,7 @@ def plan_cluster(cluster: ClusterFile) -> Plan:
 class _Builder:
     """Walks the catalogue once for each pool; what it notices on the way goes to `findings`."""
 
-    def __init__(self, cluster: ClusterFile) -> None:
+    def __init__(self, cluster: ClusterFile, unserved: Set[str]) -> None:
         self.cluster = cluster
         self.findings: list[Finding] = []
         self.names: dict[str, Party] = {}
@@ -53,7 +54,7 @@ class _Builder:
         features = {secure, "several-members", "ssh", "sdk", "gpu"}
         features |= {"apps"} if cluster.master.apps else set()
         features |= {"operators"} if cluster.operators else set()
-        self.features = frozenset(features)
+        self.features = frozenset(features - unserved)
 
     def flows(self) -> Iterator[PlannedFlow]:
         """Yield the planned flows in the catalogue's order, pool by pool."""

@@ -9,6 +9,10 @@ from quorate.network.flows import NetworkMode, Role
 
 #: Modes and launchers of a pool that says nothing: so the frameworks' ports stay inside the allocations' networks.
 DEFAULT_MODES = ("bridge", "overlay")
+#: How members are joined on the agents that there are: none asks its helper for a network of their own yet.
+LIVE_MODES = ("host",)
+#: Features for which nothing listens yet: no port of theirs is in the plan of a live cluster.
+UNSERVED = frozenset({"apps", "ssh", "sdk"})
 DEFAULT_LAUNCHERS = ("torch",)
 DEFAULT_LARGEST_JOB = 64
 #: Out of which allocations get their subnets, unless `network.overlays` says otherwise.
