@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import functools
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -116,18 +117,23 @@ class LogMerge:
                 due.append((at, source, piece))
         # Stable, so that a member's own order stands.
         due.sort(key=lambda entry: entry[0])
-        return b"".join(_encode(source, piece) for _at, source, piece in due)
+        return _encoder.encode_lines([_line(source, piece) for _at, source, piece in due])
 
 
-def _encode(source: _Source, piece: Piece) -> bytes:
-    line = Line(
+def _line(source: _Source, piece: Piece) -> Line:
+    return Line(
         member=source.reader.member,
         rank=source.rank,
         incarnation=source.incarnation,
         stream=_NAMES[piece.stream],
-        time=datetime.datetime.fromtimestamp(piece.time_ns / 1e9, datetime.UTC),
+        time=_moment(piece.time_ns),
         text=piece.text,
         end=piece.end,
         offset=piece.offset,
     )
-    return _encoder.encode(line) + b"\n"
+
+
+@functools.lru_cache(maxsize=256)
+def _moment(time_ns: int) -> datetime.datetime:
+    """The lines of one frame share theirs, and there may be thousands."""
+    return datetime.datetime.fromtimestamp(time_ns / 1e9, datetime.UTC)
