@@ -77,6 +77,21 @@ def test_an_answer_waits_for_its_commit_and_what_gathers_meanwhile_is_one_batch(
     with_writer(tmp_path, story)
 
 
+def test_what_may_wait_is_committed_with_what_comes_next_and_else_alone(tmp_path: Path) -> None:
+    async def story(writer: Writer, core: SlowCore, effects: list[Effect]) -> None:
+        core.gate.release(1000)
+        before = writer.commits
+        writer.feed_soon(submission())
+        assert isinstance(await writer.ask(submission()), Submitted)
+        assert len(core.state.jobs) == 2
+        assert writer.commits == before + 1
+        writer.feed_soon(submission())
+        await asyncio.to_thread(until, lambda: writer.commits == before + 2, "the commit that nobody else asked for")
+        assert len(core.state.jobs) == 3
+
+    with_writer(tmp_path, story)
+
+
 def test_a_failed_commit_ends_the_writer_and_nobody_is_told_that_it_was_done(tmp_path: Path) -> None:
     async def story(writer: Writer, core: SlowCore, effects: list[Effect]) -> None:
         core.failing = True

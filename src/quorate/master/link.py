@@ -48,6 +48,7 @@ from quorate.model.messages import (
     encode,
 )
 from quorate.model.problem import Problem
+from quorate.model.state import MemberState
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ log = logging.getLogger(__name__)
 CONTROL_PATH: Final = "/agent/v1/control"
 LOGS_PATH: Final = "/agent/v1/logs"
 
+#: Reports of nothing but these may wait a moment for others.
+_GOING_ON: Final = frozenset({MemberState.STARTING, MemberState.RUNNING})
 #: The hello must come within this after the link is open.
 HELLO_TIMEOUT_S: Final = 10.0
 #: A link that says nothing for so many heartbeats is closed; its agent is declared silent by other timers.
@@ -87,6 +90,7 @@ class Links:
     def __init__(self, writer: Writer, logs: LogStore, failures: Failures, *, heartbeat_s: float) -> None:
         self._writer = writer
         self._feed = writer.feed
+        self._feed_soon = writer.feed_soon
         self._logs = logs
         self._failures = failures
         self._silence_s = SILENT_HEARTBEATS * heartbeat_s
@@ -205,7 +209,8 @@ class Links:
                 case Heartbeat():
                     self._feed(AgentHeartbeat(now=at, wall=wall, link=number, agent=agent, heartbeat=message))
                 case Report():
-                    self._feed(AgentReported(now=at, wall=wall, link=number, agent=agent, report=message))
+                    event = AgentReported(now=at, wall=wall, link=number, agent=agent, report=message)
+                    (self._feed if _ends_something(message) else self._feed_soon)(event)
                 case Regressed():
                     self._feed(AgentRegressed(now=at, wall=wall, link=number, agent=agent, regressed=message))
                 case LeaseHeld():
@@ -231,6 +236,11 @@ class Links:
             acks.expect(record.id, len(message.data), done)
             while acks.must_wait and not out.closing:
                 await acks.progress()
+
+
+def _ends_something(report: Report) -> bool:
+    """Whether somebody waits for this report: that a member is on its way, or runs, may be known a moment later."""
+    return any(status.state not in _GOING_ON for status in report.members)
 
 
 async def _first_message(receive: Receive, send: Send, agent: AgentId) -> Hello | None:

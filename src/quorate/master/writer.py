@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Events in a batch at most: bounds how long the loop is held and how much one commit writes.
 MAX_BATCH: Final = 500
+#: What may wait does so this long at most, for the company of more: a short member's start and end are one commit.
+LINGER_S: Final = 0.02
 
 
 def now() -> float:
@@ -52,6 +54,7 @@ class Writer:
         # One thread for the life of the store, so that SQLite sees one user.
         self._store_thread = ThreadPoolExecutor(1, "store")
         self._stopping = False
+        self._lingering: asyncio.TimerHandle | None = None
         #: The state holds what is not committed yet; those who only show what is wait for the event.
         self._ahead = False
         self._caught_up = asyncio.Event()
@@ -62,6 +65,16 @@ class Writer:
     def feed(self, event: Event) -> None:
         """Takes an event in that nobody waits for."""
         self._queue.append((event, None))
+        self._wake.set()
+
+    def feed_soon(self, event: Event) -> None:
+        """Takes an event in that may wait for others, LINGER_S at most; the order of all events stays as it is."""
+        self._queue.append((event, None))
+        if self._lingering is None:
+            self._lingering = self._loop.call_later(LINGER_S, self._lingered)
+
+    def _lingered(self) -> None:
+        self._lingering = None
         self._wake.set()
 
     async def ask(self, event: Event) -> Answer:
@@ -153,7 +166,7 @@ class Writer:
         self.commits += 1
 
     async def _until_due(self) -> None:
-        if self._queue:
+        if self._queue and self._wake.is_set():
             # Let the readers of sockets run: what they bring belongs into the next batch.
             await asyncio.sleep(0)
             return
