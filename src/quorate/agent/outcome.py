@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 #: Room for any outcome: its longest part is the tail, of which each byte may become six.
@@ -26,20 +27,22 @@ class Outcome:
     log_bytes: int = 0
 
 
-def write_outcome(path: str, outcome: Outcome) -> None:
-    """Durable and whole when it returns: written beside, synced, renamed.
+def write_outcome(path: str, outcome: Outcome, told: Callable[[], None]) -> None:
+    """Whole and to be found when `told` is called, and on its way to the disk when this returns: then it is synced.
 
-    The rename itself is not synced: what may undo it, a loss of power, is another boot, in which the member is lost.
+    Who reads it survives anything but a loss of power, and that is another boot, in which a member whose end nobody was
+    told is lost: so nobody waits for the disk to hear of it, and the master has its own. The rename is not synced.
     """
+    data = json.dumps(asdict(outcome)).encode()
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        data = json.dumps(asdict(outcome)).encode()
         # Over the room that was taken for it; to cut off the zeros that follow costs more than to ignore them.
         os.pwrite(fd, data, 0)
+        os.rename(f"{path}.new", path)  # noqa: PTH104
+        told()
         os.fdatasync(fd)
     finally:
         os.close(fd)
-    os.rename(f"{path}.new", path)  # noqa: PTH104
 
 
 def read_outcome(path: str) -> Outcome | None:

@@ -3,13 +3,11 @@
 It is forked by the zygote, single-threaded, and waits for: output, the end of a child, its agent, its companion.
 """
 
-import ctypes
 import errno
 import fcntl
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import time
@@ -90,9 +88,8 @@ def boottime() -> float:
 
 def become_supervisor() -> None:
     """Makes this process one that may be a shim: nobody's signal ends it, and what its children leave comes to it."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_NAME, b"quorate-shim", 0, 0, 0)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    command.libc.prctl(_PR_SET_NAME, b"quorate-shim", 0, 0, 0)
+    command.libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -168,7 +165,7 @@ class Shim:
         own = processes.process(os.getpid())
         assert own is not None
         with open(f"{IDENTITY}.new", "w") as file:  # noqa: PTH123 (pathlib costs a shim a megabyte)
-            json.dump(asdict(own), file)
+            file.write(json.dumps(asdict(own)))
         os.rename(f"{IDENTITY}.new", IDENTITY)  # noqa: PTH104
         # Room for the outcome, taken now: a full disk must not hide how a member ended.
         with suppress(OSError):
@@ -215,7 +212,7 @@ class Shim:
         order = self._order
         if not order.secrets:
             return
-        shutil.rmtree(order.secrets_folder, ignore_errors=True)
+        _remove(order.secrets_folder)
         os.makedirs(order.secrets_folder, 0o700)  # noqa: PTH103
         for name, value in order.secrets.items():
             path = f"{order.secrets_folder}/{name}"
@@ -485,7 +482,7 @@ class Shim:
         """No process of the member is left: makes the outcome durable, then tells it."""
         lost = self._log.give_up()
         if self._order.secrets:
-            shutil.rmtree(self._order.secrets_folder, ignore_errors=True)
+            _remove(self._order.secrets_folder)
         code, number = _decode(self._status) if self._status is not None else (None, None)
         reason, echo = self._stop or ("", False)
         finding = ""
@@ -507,8 +504,7 @@ class Shim:
             since=self._since,
             log_bytes=self._log.size,
         )
-        write_outcome(EXIT, outcome)
-        self._tell({"over": asdict(outcome)})
+        write_outcome(EXIT, outcome, told=lambda: self._tell({"over": asdict(outcome)}))
         if self._cgroup is not None:
             self._cgroup.remove()
         self._let_companion_end()
@@ -524,6 +520,13 @@ class Shim:
             self._reap()
         if self._companion_pid:
             processes.signal_all([self._companion_pid], signal.SIGKILL)
+
+
+def _remove(folder: str) -> None:
+    # Imported here: it brings libraries of compression into every fork, and few members have secrets.
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _decode(status: int) -> tuple[int | None, int | None]:
