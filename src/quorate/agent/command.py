@@ -17,6 +17,11 @@ _SYS_CLONE3 = 435
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_INTO_CGROUP = 0x200000000
 
+#: Found once, before the zygote forks.
+libc = ctypes.CDLL(None)
+#: The same, keeping the interpreter's lock, so that a process that is made by it has it too.
+_locked_libc = ctypes.PyDLL(None)
+
 
 class CommandError(Exception):
     """The command could not be started; the text says what was tried."""
@@ -84,8 +89,7 @@ def _fork_into(cgroup: Cgroup | None) -> tuple[int, bool]:
             group = os.open(cgroup.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 arguments = _CloneArguments(flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=group)
-                # PyDLL keeps the interpreter's lock, so that the child has it too.
-                pid = ctypes.PyDLL(None).syscall(_SYS_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
+                pid = _locked_libc.syscall(_SYS_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
             finally:
                 os.close(group)
             if pid >= 0:
@@ -95,7 +99,7 @@ def _fork_into(cgroup: Cgroup | None) -> tuple[int, bool]:
 
 def become(user: User) -> None:
     """Gives up every right of the present user for good; no set-uid program gives one back."""
-    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     os.setgroups([])
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)

@@ -3,6 +3,7 @@
 A pid is used again; a process is (boot id, pid, start time). Standard library only: the zygote preloads it.
 """
 
+import functools
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 MARKER = "QUORATE_MEMBER"
 
 
+@functools.cache
 def boot_id() -> str:
     """The random id of this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -135,7 +137,7 @@ class Cgroup:
     @classmethod
     def make(cls, name: str) -> "Cgroup | None":
         """Makes one below this process's own; None where the machine or our rights do not let us."""
-        for hierarchy in _hierarchies():
+        for hierarchy in hierarchies():
             path = hierarchy / f"quorate-{name}"
             with suppress(OSError):
                 path.mkdir(exist_ok=True)
@@ -146,7 +148,7 @@ class Cgroup:
     @classmethod
     def find(cls, name: str) -> "list[Cgroup]":
         """The groups that a shim of this machine has made for the member."""
-        paths = (hierarchy / f"quorate-{name}" for hierarchy in _hierarchies())
+        paths = (hierarchy / f"quorate-{name}" for hierarchy in hierarchies())
         return [cls(path) for path in paths if path.is_dir()]
 
     def enter(self) -> None:
@@ -173,8 +175,13 @@ class Cgroup:
             self.path.rmdir()
 
 
-def _hierarchies() -> Iterator[Path]:
+@functools.cache
+def hierarchies() -> tuple[Path, ...]:
     """Where groups of our own can be made: below our own group in cgroup v2, else in the v1 hierarchy `pids`."""
+    return tuple(_hierarchies())
+
+
+def _hierarchies() -> Iterator[Path]:
     mounts: dict[str, Path] = {}
     try:
         for line in Path("/proc/self/mountinfo").read_text().splitlines():

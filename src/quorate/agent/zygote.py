@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from quorate.agent import shim
+from quorate.agent import processes, shim
 
 #: Larger than any allocation; an order holds environment, secrets and the members of the gang.
 _MAX_ORDER = 64 * 1024 * 1024
@@ -88,6 +88,9 @@ def main(control: int, lock: int) -> None:
     # The kernel reaps what it forked; a shim takes the default back before it has children of its own.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     connection = socket.socket(fileno=control)
+    # Found out once for all shims.
+    processes.boot_id()
+    processes.hierarchies()
     gc.collect()
     gc.freeze()
     while True:

@@ -1,0 +1,64 @@
+"""The zygote's spare: one shim that waits for the next member's order."""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from quorate.agent.processes import Process, children, process
+from quorate.agent.zygote import Zygote
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def zygote(tmp_path: Path) -> Iterator[Zygote]:
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    made = Zygote(lock)
+    yield made
+    made.close()
+    os.close(lock)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def spare_of(zygote: Zygote) -> Process:
+    zygote.spare()
+    until(lambda: children(zygote.pid))
+    spare = process(children(zygote.pid)[0])
+    assert spare is not None
+    return spare
+
+
+def test_the_next_member_gets_the_spare(zygote: Zygote) -> None:
+    spare = spare_of(zygote)
+    with zygote.fork() as first, zygote.fork() as second:
+        until(lambda: len(children(zygote.pid)) == 2)
+        assert spare.alive
+        first.close()
+        until(lambda: not spare.alive)
+        assert not select.select([second], [], [], 0)[0]
+
+
+def test_a_spare_that_was_killed_is_not_given_out(zygote: Zygote) -> None:
+    spare = spare_of(zygote)
+    spare.kill(signal.SIGKILL)
+    until(lambda: not spare.alive)
+    with zygote.fork() as connection:
+        until(lambda: children(zygote.pid))
+        assert not select.select([connection], [], [], 0)[0]
+
+
+def test_a_spare_ends_with_its_agent(zygote: Zygote) -> None:
+    spare = spare_of(zygote)
+    zygote.close()
+    until(lambda: not spare.alive)
