@@ -108,7 +108,7 @@ def aws(rendered: str) -> None:
                 number(0, 65535)(permission["FromPort"])
                 number(permission["FromPort"], 65535)(permission["ToPort"])
                 peers = [*permission.get("IpRanges", ()), *permission.get("Ipv6Ranges", ())]
-                assert peers or permission.get("UserIdGroupPairs")
+                assert peers or permission.get("UserIdGroupPairs") or permission.get("PrefixListIds")
                 for peer in (*peers, *permission.get("UserIdGroupPairs", ())):
                     AWS_DESCRIPTION(peer["Description"])
                 for peer in permission.get("IpRanges", ()):
@@ -147,10 +147,12 @@ CLOUDFORMATION = {
         },
     ),
     "AWS::EC2::SecurityGroupIngress": members(
-        {"GroupId": reference, **_CFN_RULE}, {**_CFN_PEER, "SourceSecurityGroupId": reference}
+        {"GroupId": reference, **_CFN_RULE},
+        {**_CFN_PEER, "SourceSecurityGroupId": reference, "SourcePrefixListId": text(255)},
     ),
     "AWS::EC2::SecurityGroupEgress": members(
-        {"GroupId": reference, **_CFN_RULE}, {**_CFN_PEER, "DestinationSecurityGroupId": reference}
+        {"GroupId": reference, **_CFN_RULE},
+        {**_CFN_PEER, "DestinationSecurityGroupId": reference, "DestinationPrefixListId": text(255)},
     ),
 }
 

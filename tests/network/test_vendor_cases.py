@@ -50,6 +50,7 @@ def party(name: str, body: Any) -> Party:
         security_groups=tuple(body.get("groups", ())),
         labels=tuple(sorted(body.get("labels", {}).items())),
         namespace=body.get("namespace"),
+        service_cidrs=tuple(body.get("services", ())),
     )
 
 

@@ -75,7 +75,7 @@ def _name(party: Party) -> str:
 
 def _where(party: Party) -> str:
     known = [str(network[0] if network.num_addresses == 1 else network) for network in party.addresses]
-    known += [*party.tags, *party.service_accounts, *party.security_groups, *party.hosts]
+    known += [*party.tags, *party.service_accounts, *party.security_groups, *party.service_cidrs, *party.hosts]
     known += [f"{name}={value}" for name, value in party.labels]
     shown = ", ".join(known[:_SHOWN]) or "not known"
     return f"{shown} and {len(known) - _SHOWN} more" if len(known) > _SHOWN else shown

@@ -66,6 +66,7 @@ def _http_url(value: str) -> str:
 
 NetworkField = Annotated[Network, BeforeValidator(_network), PlainSerializer(str, return_type=str)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ServiceCidr = Annotated[str, Field(pattern=r"^(pl-[0-9a-f]{8,32}|(all|oci)-[a-z0-9-]{1,120})$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
@@ -99,8 +100,11 @@ class Service(_Section):
 
     #: Its DNS names.
     hosts: tuple[str, ...] = ()
-    #: Its addresses and CIDRs; without them no rule can name it, for firewalls know no names.
+    #: Its addresses and CIDRs; without them or `service_cidrs` no rule can name it, for firewalls know no names.
     addresses: tuple[NetworkField, ...] = ()
+    #: What the cloud calls its addresses: OCI's label behind a service gateway, such as
+    #: `all-REGION-services-in-oracle-services-network`, or an AWS prefix list, `pl-…`; that cloud's rules name it so.
+    service_cidrs: tuple[ServiceCidr, ...] = ()
     #: Its port, where it is not the one of HTTPS.
     port: Port | None = None
 
@@ -114,8 +118,8 @@ class Service(_Section):
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> Self:
-        if not self.hosts and not self.addresses:
-            raise ValueError("needs `hosts` or `addresses`")
+        if not self.hosts and not self.addresses and not self.service_cidrs:
+            raise ValueError("needs `hosts`, `addresses` or `service_cidrs`")
         return self
 
 

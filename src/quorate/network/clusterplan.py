@@ -214,9 +214,10 @@ def _party(role: Role, name: str, where: Where, hosts: Iterable[str] = ()) -> Pa
 
 
 def _service(role: Role, service: Service) -> tuple[Party, PortRange | None]:
-    name = service.hosts[0] if service.hosts else str(service.addresses[0])
+    name = str((*service.hosts, *service.addresses, *service.service_cidrs)[0])
     name += f":{service.port}" if service.port else ""
-    party = Party(role, name, _or_literal(service.addresses, *service.hosts), hosts=service.hosts)
+    known = _or_literal(service.addresses, *service.hosts)
+    party = Party(role, name, known, hosts=service.hosts, service_cidrs=tuple(sorted(service.service_cidrs)))
     return party, PortRange.of(service.port) if service.port else None
 
 

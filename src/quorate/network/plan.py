@@ -49,6 +49,8 @@ class Party:
     namespace: str | None = None
     #: DNS names, for what has no fixed addresses.
     hosts: tuple[str, ...] = ()
+    #: OCI's labels of services' CIDRs and ids of AWS prefix lists: addresses that the cloud alone knows.
+    service_cidrs: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         """Cheap for thousands of addresses: parties of one plan differ in their keys."""
@@ -62,7 +64,18 @@ class Party:
     @property
     def known(self) -> bool:
         """Whether a rule can name it; a rule for an unknown party must not be written, least of all as 0.0.0.0/0."""
-        return bool(self.addresses or self.tags or self.service_accounts or self.security_groups or self.labels)
+        named = self.tags or self.service_accounts or self.security_groups or self.service_cidrs
+        return bool(self.addresses or named or self.labels)
+
+    @property
+    def prefix_lists(self) -> tuple[str, ...]:
+        """What AWS calls its addresses."""
+        return tuple(name for name in self.service_cidrs if name.startswith("pl-"))
+
+    @property
+    def service_labels(self) -> tuple[str, ...]:
+        """What OCI calls its addresses."""
+        return tuple(name for name in self.service_cidrs if not name.startswith("pl-"))
 
     @property
     def v4(self) -> tuple[IPv4Network, ...]:
@@ -75,7 +88,8 @@ class Party:
         return tuple(network for network in self.addresses if isinstance(network, IPv6Network))
 
     def __str__(self) -> str:
-        shown = [*map(str, self.addresses), *self.tags, *self.service_accounts, *self.security_groups, *self.hosts]
+        shown = [*map(str, self.addresses), *self.tags, *self.service_accounts, *self.security_groups]
+        shown += [*self.service_cidrs, *self.hosts]
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
         return f"{self.key} ({', '.join(shown[:3])}{more})" if shown else self.key
 
@@ -232,7 +246,7 @@ def _gaps(first: int, last: int, holes: list[tuple[int, int]]) -> Iterator[tuple
 def _party(party: Party) -> dict[str, Any]:
     shown: dict[str, Any] = {"key": party.key, "role": party.role.value, "name": party.name}
     shown["addresses"] = [str(network) for network in party.addresses]
-    for name in ("tags", "service_accounts", "security_groups", "hosts"):
+    for name in ("tags", "service_accounts", "security_groups", "hosts", "service_cidrs"):
         if values := getattr(party, name):
             shown[name] = list(values)
     if party.labels:

@@ -30,6 +30,7 @@ class _PartyPart(_Part):
     labels: dict[str, str] = {}
     namespace: str | None = None
     hosts: tuple[str, ...] = ()
+    service_cidrs: tuple[str, ...] = ()
 
 
 class _FlowPart(_Part):
@@ -90,6 +91,7 @@ def _party(part: _PartyPart) -> Party:
         tuple(sorted(part.labels.items())),
         part.namespace,
         part.hosts,
+        part.service_cidrs,
     )
 
 
@@ -137,7 +139,7 @@ def _by_ends(flows: tuple[PlannedFlow, ...]) -> dict[tuple[str, str, str, str], 
 
 def _moved(old: Party, new: Party) -> str:
     parts = []
-    for name in ("addresses", "tags", "service_accounts", "security_groups", "labels", "hosts"):
+    for name in ("addresses", "tags", "service_accounts", "security_groups", "labels", "hosts", "service_cidrs"):
         was, now = set(getattr(old, name)), set(getattr(new, name))
         parts += [f"-{item}" for item in getattr(old, name) if item not in now]
         parts += [f"+{item}" for item in getattr(new, name) if item not in was]

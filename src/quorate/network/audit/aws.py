@@ -128,6 +128,8 @@ class _Aws(Ruleset):
 
     def _entry(self, permission: _Permission, scene: Scene) -> Entry | None:
         rule, ports = permission.rule.id, permission.ports
+        if permission.prefix_list in scene.peer.service_cidrs:
+            return Entry(Act.ALLOW, rule, service=ports)
         if permission.prefix_list:
             doubt = f"the addresses of the prefix list {permission.prefix_list} are not in the text"
             return Entry(Act.ALLOW, rule, service=ports, doubt=doubt)
@@ -156,6 +158,8 @@ class _Aws(Ruleset):
             note = {"Description": flow.flow}
             if peer.security_groups:
                 body["UserIdGroupPairs"] = [{"GroupId": item, **note} for item in peer.security_groups]
+            elif peer.prefix_lists:
+                body["PrefixListIds"] = [{"PrefixListId": item, **note} for item in peer.prefix_lists]
             elif peer.addresses:
                 body["IpRanges"] = [{"CidrIp": str(net), **note} for net in peer.v4]
                 body["Ipv6Ranges"] = [{"CidrIpv6": str(net), **note} for net in peer.v6]

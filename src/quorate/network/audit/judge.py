@@ -11,6 +11,7 @@ from typing import Any
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
 from quorate.network.audit.space import (
     EVERY_ADDRESS,
+    V6,
     Box,
     Candidate,
     Cell,
@@ -33,6 +34,7 @@ _GOVERNED = {
     Role.AGENT: (Role.AGENT, Role.MEMBER),
 }
 _EPHEMERAL: Intervals = ((EPHEMERAL.first, EPHEMERAL.last),)
+_EVERY_V4: Intervals = ((0, V6 - 1),)
 #: Nothing listens on port 0, and some platforms have no form for it.
 _SERVICES: Intervals = ((1, 65535),)
 #: How many places a verdict names; the rest would say the same.
@@ -220,7 +222,8 @@ def _ask_the_rest(
 
 @lru_cache(4096)
 def _addresses(party: Party) -> Intervals:
-    return of_networks(party.addresses) or EVERY_ADDRESS
+    # Services that go by a name of their cloud's have IPv4 addresses there.
+    return of_networks(party.addresses) or (_EVERY_V4 if party.service_cidrs else EVERY_ADDRESS)
 
 
 def _record(ends: _Ends, scene: Scene, cell: Cell) -> None:

@@ -45,6 +45,8 @@ class _SecurityRule:
     stateless: bool
     peer: Intervals | None
     peer_group: str
+    #: What OCI calls the addresses of a service behind the gateway.
+    service_label: str
     doubt: str
     source_ports: Intervals | None
     destination_ports: Intervals | None
@@ -148,6 +150,7 @@ class _Reader:
                 bool(member(body, "is-stateless", bool, place, False)),
                 networks([peer], place) if kind == "CIDR_BLOCK" else None,
                 peer if kind == "NETWORK_SECURITY_GROUP" else "",
+                peer if kind == "SERVICE_CIDR_BLOCK" else "",
                 f"the addresses of the service {peer} are not in the text" if kind == "SERVICE_CIDR_BLOCK" else "",
                 _ports(options, "source-port-range", place),
                 _ports(options, "destination-port-range", place),
@@ -208,7 +211,7 @@ class _Oci(Ruleset):
         for item in self._carrying[way, scene.transport]:
             if (item.owner and item.owner not in groups) or (stateless is not None and item.stateless != stateless):
                 continue
-            doubt = item.doubt
+            doubt = "" if item.service_label in scene.peer.service_cidrs else item.doubt
             if item.peer_group:
                 named = self._groups(scene.peer) | set(scene.peer.security_groups)
                 if item.peer_group not in named:
@@ -231,6 +234,7 @@ class _Oci(Ruleset):
         far = "source" if direction is Direction.INGRESS else "destination"
         peer = flow.peer(direction)
         named = [(group, "NETWORK_SECURITY_GROUP") for group in peer.security_groups]
+        named = named or [(label, "SERVICE_CIDR_BLOCK") for label in peer.service_labels]
         named = named or [(str(network), "CIDR_BLOCK") for network in peer.addresses]
         rules = [
             {

@@ -30,7 +30,7 @@ UNFILTERED = addresses((*_LINK_LOCAL, "fd00:ec2::123", "fd00:ec2::253", "fd00:ec
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One rule of a group: exactly one of cidr, cidr6 and peer is set; `peer` is a group's id or a party's key."""
+    """One rule of a group: exactly one of cidr, cidr6, group, party (its key) and prefix_list is set."""
 
     direction: Direction
     protocol: str
@@ -40,6 +40,7 @@ class Permission:
     cidr6: str = ""
     group: str = ""
     party: str = ""
+    prefix_list: str = ""
 
 
 def groups(plan: Plan, role: Role | None) -> tuple[dict[str, tuple[Party, list[Permission]]], list[Finding]]:
@@ -81,6 +82,9 @@ def _permissions(opening: Opening, own: set[str]) -> Iterator[Permission]:
         elif opening.peer.key in own:
             # One rule however many machines there are; each counts against the quota.
             yield Permission(*base, party=opening.peer.key)
+        elif opening.peer.prefix_lists:
+            for prefix_list in opening.peer.prefix_lists:
+                yield Permission(*base, prefix_list=prefix_list)
         else:
             for cidr in v4:
                 yield Permission(*base, cidr=cidr)
@@ -121,6 +125,8 @@ def _api(permission: Permission, found: dict[str, tuple[Party, list[Permission]]
         shown["IpRanges"] = [{"CidrIp": permission.cidr, **text}]
     elif permission.cidr6:
         shown["Ipv6Ranges"] = [{"CidrIpv6": permission.cidr6, **text}]
+    elif permission.prefix_list:
+        shown["PrefixListIds"] = [{"PrefixListId": permission.prefix_list, **text}]
     elif permission.group:
         shown["UserIdGroupPairs"] = [{"GroupId": permission.group, **text}]
     else:
@@ -191,6 +197,8 @@ def _template(permission: Permission, found: dict[str, tuple[Party, list[Permiss
         shown["CidrIp"] = permission.cidr
     elif permission.cidr6:
         shown["CidrIpv6"] = permission.cidr6
+    elif permission.prefix_list:
+        shown[f"{side}PrefixListId"] = permission.prefix_list
     else:
         peer = permission.group or reference(found[permission.party][0])
         shown[f"{side}SecurityGroupId"] = peer

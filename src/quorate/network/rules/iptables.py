@@ -13,7 +13,7 @@ from quorate.model.ports import ALL_PORTS, PortRange
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Plan
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug
+from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, without_addresses
 
 IN, OUT = "QUORATE-IN", "QUORATE-OUT"
 #: XT_EXTENSION_MAXNAMELEN is 29 with the closing NUL.
@@ -49,7 +49,7 @@ def render(plan: Plan, role: Role | None) -> Rendered:
         "# IPv6",
         *_family(needed, 6),
     ]
-    return Rendered("\n".join(lines) + "\n", left_out(plan, role))
+    return Rendered("\n".join(lines) + "\n", (*left_out(plan, role), *without_addresses(needed, "iptables")))
 
 
 def _family(needed: tuple[Opening, ...], version: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from quorate.model.ports import ALL_PORTS, PortRange
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Plan
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten
+from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, without_addresses
 
 TABLE = "quorate_host"
 #: A comment holds 128 bytes with its closing NUL (NFTNL_UDATA_COMMENT_MAXLEN).
@@ -50,7 +50,7 @@ def render(plan: Plan, role: Role | None) -> Rendered:
                 lines += [f"        {rule}" for rule in _rules(opening)]
         lines.append("    }")
     lines.append("}")
-    return Rendered("\n".join(lines) + "\n", left_out(plan, role))
+    return Rendered("\n".join(lines) + "\n", (*left_out(plan, role), *without_addresses(needed, "nftables")))
 
 
 def _rules(opening: Opening) -> list[str]:

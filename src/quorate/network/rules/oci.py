@@ -82,7 +82,7 @@ def group_rules(opening: Opening, own: set[str]) -> Iterator[dict[str, Any]]:
         # One rule however many machines there are; each counts against the limit of 120.
         peers = [(group_name(opening.peer), "NETWORK_SECURITY_GROUP")]
     if not peers:
-        peers = [(cidr, "CIDR_BLOCK") for family in by_family(opening.peer.addresses) for cidr in family]
+        peers = _outside(opening.peer)
     way = opening.direction.value.upper()
     for ports in opening.ports:
         match = _match(opening, ports)
@@ -95,9 +95,15 @@ def list_rules(opening: Opening) -> Iterator[dict[str, Any]]:
     far = "source" if opening.direction is Direction.INGRESS else "destination"
     for ports in opening.ports:
         match = _match(opening, ports)
-        for family in by_family(opening.peer.addresses):
-            for cidr in family:
-                yield {far: cidr, f"{far}Type": "CIDR_BLOCK", **match}
+        for peer, kind in _outside(opening.peer):
+            yield {far: peer, f"{far}Type": kind, **match}
+
+
+def _outside(party: Party) -> list[tuple[str, str]]:
+    """A service behind the gateway goes by its label, for Oracle changes its addresses; everybody else by theirs."""
+    if party.service_labels:
+        return [(label, "SERVICE_CIDR_BLOCK") for label in party.service_labels]
+    return [(cidr, "CIDR_BLOCK") for family in by_family(party.addresses) for cidr in family]
 
 
 def _match(opening: Opening, ports: PortRange) -> dict[str, Any]:

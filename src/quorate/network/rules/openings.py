@@ -73,7 +73,7 @@ def openings(plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network,
     def ends(pair: tuple[Direction, PlannedFlow]) -> tuple[str, str, str, str]:
         direction, flow = pair
         order = "0" if direction is Direction.INGRESS else "1"
-        return order, flow.local(direction).key, flow.peer(direction).key, flow.transport.value
+        return order, flow.local(direction).key, _far_end(flow.peer(direction)), flow.transport.value
 
     def order(pair: tuple[Direction, PlannedFlow]) -> tuple[object, ...]:
         # The output lives in version control, so nothing of it hangs on the order in which a plan was made.
@@ -91,6 +91,13 @@ def openings(plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network,
                 continue
             found.append(Opening(direction, local, peer, first.transport, ports, flows))
     return tuple(found)
+
+
+def _far_end(peer: Party) -> str:
+    """Services behind one gateway are one far end: a cloud refuses the same rule twice."""
+    if not peer.service_cidrs:
+        return peer.key
+    return " ".join([*peer.service_cidrs, *map(str, peer.addresses)])
 
 
 def _all_within(peer: Party, networks: tuple[Network, ...]) -> bool:
@@ -149,6 +156,20 @@ def unsupported(opening: Opening, platform: str, why: str, remedy: str) -> Findi
         opening.peer.key if opening.direction is Direction.INGRESS else opening.local.key,
         opening.local.key if opening.direction is Direction.INGRESS else opening.peer.key,
         remedy,
+    )
+
+
+def without_addresses(needed: Iterable[Opening], platform: str) -> tuple[Finding, ...]:
+    """Return a finding for each opening whose far end a platform that knows addresses alone cannot name."""
+    return tuple(
+        unsupported(
+            opening,
+            platform,
+            f"{opening.peer.key} is known by no address",
+            f"state the addresses of {opening.peer.key} in master.yaml",
+        )
+        for opening in needed
+        if not opening.peer.addresses
     )
 
 

@@ -73,6 +73,8 @@ def render_aws(plan: Plan, role: Role | None) -> Rendered:
                 rule["cidr_ipv4"] = permission.cidr
             elif permission.cidr6:
                 rule["cidr_ipv6"] = permission.cidr6
+            elif permission.prefix_list:
+                rule["prefix_list_id"] = permission.prefix_list
             else:
                 peer = permission.group or _aws_group(found[permission.party][0])
                 rule["referenced_security_group_id"] = peer
