@@ -14,6 +14,7 @@ from quorate.model.clusterfile import ClusterFile
 from quorate.network.audit import AuditReport, audit
 from quorate.network.audit.space import Outcome
 from quorate.network.clusterplan import plan_cluster
+from quorate.network.findings import CODES
 from quorate.network.flows import Role
 from quorate.network.plan import Plan
 from quorate.network.rules import render
@@ -163,6 +164,17 @@ def test_an_exposure_says_which_port_is_open_to_whom() -> None:
     found = [finding for finding in audited([*listed(), wide]).findings if finding.code == "AGENT-PUBLIC"]
     assert [finding.subject for finding in found] == ["anyone-to-agent:anyone:east"]
     assert "tcp/9000-9001 from 198.51.100.0/24, by web" in found[0].evidence
+
+
+def test_a_forbidden_flow_is_reported_once_and_a_private_source_is_not_called_the_world() -> None:
+    wide = rule("lan", sourceRanges=["172.16.0.0/12"], targetTags=["east"])
+    wide["allowed"] = [{"IPProtocol": "tcp", "ports": ["9000"]}, {"IPProtocol": "udp", "ports": ["9001"]}]
+    report = audited([*listed(), wide])
+    assert [verdict.flow.key for verdict in report.forbidden] == ["anyone-to-agent:anyone:east"]
+    (found,) = (finding for finding in report.findings if finding.code == "AGENT-PUBLIC")
+    assert "tcp/9000 from 172.16.0.0/12" in found.evidence and "udp/9001 from 172.16.0.0/12" in found.evidence
+    assert found.remedy.count("delete lan") == 1
+    assert "everywhere" not in found.evidence and "world" not in CODES["AGENT-PUBLIC"].title
 
 
 def test_who_is_known_by_a_group_alone_is_named_by_its_party() -> None:

@@ -214,7 +214,7 @@ _FORBIDDEN = (
     ForbiddenFlow("user-to-member", Role.USER, Role.MEMBER,
                   "notebooks and shells are reached without the master's authentication", BACKENDAI, "NET-EXPOSED"),
     ForbiddenFlow("anyone-to-agent", Role.ANYONE, Role.AGENT,
-                  "an agent's machine can be attacked from everywhere", BACKENDAI, "AGENT-PUBLIC"),
+                  "who has no part in the cluster can attack an agent's machine", BACKENDAI, "AGENT-PUBLIC"),
     ForbiddenFlow("anyone-to-member", Role.ANYONE, Role.MEMBER,
                   "a dashboard that a job opens runs anybody's code", BACKENDAI, "AGENT-PUBLIC"),
     ForbiddenFlow("member-to-agent", Role.MEMBER, Role.AGENT,

@@ -59,7 +59,8 @@ _CODES = (
     # Plans and audits.
     Code("NET-BLOCKED", _E, "A planned flow is blocked", "The rules do not let a flow of the plan pass."),
     Code("NET-EXPOSED", _E, "A forbidden flow is possible", "The rules let a flow pass that must fail."),
-    Code("AGENT-PUBLIC", _E, "Agents are open to the world", "Addresses outside the plan can reach an agent."),
+    Code("AGENT-PUBLIC", _E, "Agents are open to strangers",
+         "Addresses that the plan does not name, public or private, can reach an agent."),
     Code("NET-UNNEEDED", _W, "An opening that no flow needs", "A rule lets pass what no flow of the plan uses."),
     Code("RULE-SHADOWED", _W, "A rule has no effect", "Rules before it decide everything that it would match."),
     Code("RULE-REDUNDANT", _I, "A rule adds nothing", "Other rules already allow all that it allows."),

@@ -134,7 +134,11 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     idle = {rule.id for rule in ruleset.rules if rule.allows and _is_idle(uses[rule.id])}
     disputed = {name for ends in planned.values() for name in ends.denied_by if name}
     mending = _Mending(ruleset, planned, frozenset(exposing | idle))
-    possible = tuple(_forbidden(flow, ends, mending) for flow, ends in forbidden.items() if _passes(ends))
+    passing: dict[str, list[tuple[PlannedFlow, _Ends]]] = defaultdict(list)
+    for flow, ends in forbidden.items():
+        if _passes(ends):
+            passing[flow.key].append((flow, ends))
+    possible = tuple(_forbidden(transports, mending) for transports in passing.values())
     of_rules = _rule_findings(mending, uses, stands, disputed)
     findings = [*plan.findings, *_flow_findings(flows, possible), *of_rules]
     return AuditReport(form, flows, possible, settle(findings), len(ruleset.rules))
@@ -297,10 +301,12 @@ def _passes(ends: _Ends) -> bool:
     return bool(ends.outcomes) and all(Outcome.ALLOW in outcomes for outcomes in ends.outcomes.values())
 
 
-def _forbidden(flow: PlannedFlow, ends: _Ends, mending: _Mending) -> FlowVerdict:
-    rules = _names(ends.allowed_by)
+def _forbidden(transports: list[tuple[PlannedFlow, _Ends]], mending: _Mending) -> FlowVerdict:
+    """Return one verdict for a flow whatever transports it is possible with; what passes of each is in `why`."""
+    rules = tuple(dict.fromkeys(rule for _, ends in transports for rule in _names(ends.allowed_by)))
     change = "; ".join(dict.fromkeys(part for name in rules for part in mending.withdrawing(name)))
-    return FlowVerdict(flow, Outcome.ALLOW, rules, "; ".join(ends.openings), change)
+    why = "; ".join(opening for _, ends in transports for opening in ends.openings)
+    return FlowVerdict(transports[0][0], Outcome.ALLOW, rules, why, change)
 
 
 def _names(rules: Iterable[str]) -> tuple[str, ...]:
