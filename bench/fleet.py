@@ -1,4 +1,4 @@
-"""Many agents in one process: the shipped core, codec and links, a key for each; only members and disks are left out.
+"""Many agents in one process: the shipped core and codec, a key and two links for each; no members, no disks.
 
 Not a benchmark: the other side of some. `python bench/fleet.py` reads {"url", "token", "agents"} from stdin, whose end
 ends the fleet. Told on stdout, a JSON object a line, with the moment by CLOCK_MONOTONIC: that all have joined, that all
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import httpx
+import thinlink
 import uvloop
 from websockets.exceptions import ConnectionClosed
 
@@ -28,7 +29,7 @@ from quorate.agent.events import Action, CloseLink, Event, LinkDown, LinkUp, Rec
 from quorate.agent.journal import MemoryJournal
 from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, keep
 from quorate.agent.shim import boottime
-from quorate.model.messages import SlotInfo
+from quorate.model.messages import SlotInfo, decode_from_master, encode
 
 JOINS_AT_ONCE = 16
 #: Agents that are started in a second: they share one process, which must not drown in its own handshakes.
@@ -111,6 +112,40 @@ class SimulatedAgent:
                 await link.send((await self._outgoing.get()).message)
 
 
+class ThinAgent(SimulatedAgent):
+    """The same over links that cost this process next to nothing (thinlink.py): it holds thousands of them."""
+
+    _thin: thinlink.ThinLink | None = None
+
+    async def run(self) -> None:
+        await asyncio.gather(
+            thinlink.keep(self.endpoint, CONTROL_PATH, self._use_control),
+            thinlink.keep(self.endpoint, LOGS_PATH, self._hold, self._welcome.wait),
+        )
+
+    def do(self, action: Action) -> None:
+        if self._thin is None:
+            return
+        if isinstance(action, Send):
+            self._thin.send(encode(action.message))
+        elif isinstance(action, CloseLink):
+            self._thin.close()
+
+    async def _use_control(self, link: thinlink.ThinLink) -> None:
+        self._thin = link
+        link.on_message = lambda data: self.tell(Received(decode_from_master(data)))
+        try:
+            self.tell(LinkUp())
+            await link.closed
+        finally:
+            self._thin = None
+            self.tell(LinkDown())
+
+    @staticmethod
+    async def _hold(link: thinlink.ThinLink) -> None:
+        await link.closed
+
+
 class Muster:
     """Counts who is connected, and says when all are, and when no longer."""
 
@@ -153,7 +188,7 @@ async def main() -> None:
     say("joined", agents=len(keys))
     muster = Muster(len(names))
     agents = [
-        SimulatedAgent(name, number, order["url"], key, muster.changed)
+        ThinAgent(name, number, order["url"], key, muster.changed)
         for number, (name, key) in enumerate(zip(names, keys, strict=True))
     ]
     gc.freeze()

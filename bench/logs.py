@@ -170,8 +170,8 @@ def through_links(lines: int, runs: int) -> tuple[list[float], list[float]]:
     taken, read = [], []
     try:
         with one_master() as master, master.client() as client:
-            token = client.request("POST", "/api/v1/tokens", {"kind": "join", "pool": "default", "uses": AGENTS})
-            arguments = (folder, master.url, token["token"], theirs)
+            token = client.create_token(kind="join", pool="default", uses=AGENTS).token
+            arguments = (folder, master.url, token, theirs)
             feeder = multiprocessing.get_context("spawn").Process(target=feed, args=arguments, daemon=True)
             feeder.start()
             for run in range(runs):

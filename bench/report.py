@@ -35,7 +35,9 @@ def median(key: str, unit: str, digits: int = 0) -> Callable[[Any], str]:
     """A summary of harness.py among the figures."""
 
     def text(result: Any) -> str:
-        found = result["figures"][key]
+        found = result["figures"].get(key)
+        if found is None:
+            return "not taken yet"
         low, high = found["interval95"]
         return f"{found['median']:,.{digits}f}{f' {unit}' if unit else ''} ({low:,.{digits}f} to {high:,.{digits}f})"
 
