@@ -108,8 +108,31 @@ def test_brackets_without_end_are_refused_at_once_with_their_line(form: str) -> 
         audit(plan_cluster(ClusterFile.model_validate({})), form, "\n" + "[" * 100_000)
 
 
-def test_imported_rules_that_name_port_65536_are_read_up_to_the_last_port() -> None:
-    rule = {"name": "old", "sourceRanges": ["10.0.0.0/8"], "allowed": [{"IPProtocol": "tcp", "ports": ["1024-65536"]}]}
-    findings = audit(plan_cluster(ClusterFile.model_validate({})), "gcp", json.dumps([rule])).findings
+GCP_RULE = {"name": "old", "sourceRanges": ["10.0.0.0/8"], "allowed": [{"IPProtocol": "tcp", "ports": ["1024-65536"]}]}
+AWS_RULE = {"IpProtocol": "tcp", "FromPort": 1024, "ToPort": 65536, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+OCI_SPAN = {"destination-port-range": {"min": 1024, "max": 65536}}
+OCI_RULE = {"direction": "INGRESS", "protocol": "6", "source": "10.0.0.0/8", "tcp-options": OCI_SPAN}
+POLICY_PORTS = [{"protocol": "TCP", "port": 1024, "endPort": 65536}]
+
+
+@pytest.mark.parametrize(
+    ("form", "dump"),
+    [
+        ("gcp", [GCP_RULE]),
+        ("aws", {"SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": [AWS_RULE]}]}),
+        ("oci", {"data": [OCI_RULE]}),
+        (
+            "kubernetes",
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "NetworkPolicy",
+                "metadata": {"name": "old"},
+                "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": POLICY_PORTS}]},
+            },
+        ),
+    ],
+)
+def test_imported_rules_that_name_port_65536_are_read_up_to_the_last_port(form: str, dump: object) -> None:
+    findings = audit(plan_cluster(ClusterFile.model_validate({})), form, json.dumps(dump)).findings
     clamped = [found.evidence for found in findings if found.code == "PORT-CLAMPED"]
     assert len(clamped) == 1 and "1024-65536: 65536 is not a port; read as 1024-65535" in clamped[0]

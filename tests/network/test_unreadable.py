@@ -158,7 +158,7 @@ def test_fifty_megabytes_of_something_else_are_refused_at_once(form: str) -> Non
     [
         ("iptables", "*filter\n:INPUT DROP [0:0]\n-A INPUT -s 10.0.0.300 -j ACCEPT\nCOMMIT\n", "line 3"),
         ("iptables", "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp --dport 70000 -j ACCEPT\nCOMMIT\n", "line 3"),
-        ("gcp", '[{"name": "a", "allowed": [{"IPProtocol": "tcp", "ports": ["1-65536"]}]}]', "rule a.allowed[0]"),
+        ("gcp", '[{"name": "a", "allowed": [{"IPProtocol": "tcp", "ports": ["65536"]}]}]', "rule a.allowed[0]"),
         ("gcp", '[\n{"name": "a",}]', "line 2"),
         (
             "aws",

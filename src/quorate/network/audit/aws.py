@@ -14,6 +14,7 @@ from typing import Any
 from quorate.network.audit.documents import (
     MACHINES,
     carries,
+    clamped,
     documents,
     items,
     member,
@@ -76,6 +77,7 @@ def _permissions(body: Any, place: str, group: str, direction: Direction, start:
     every = carries(protocol, _TCP) and carries(protocol, _UDP)
     # Of other protocols, such as ICMP, the two members are no ports.
     has_ports = not every and (carries(protocol, _TCP) or carries(protocol, _UDP))
+    last, warning = clamped(first, last) if has_ports else (last, "")
     if has_ports and not -1 <= first <= last <= 65535:
         raise Unreadable(f"ports {first} to {last} are no range", place)
     ports: Intervals | None = ((first, last),) if has_ports and first >= 0 else None
@@ -92,7 +94,7 @@ def _permissions(body: Any, place: str, group: str, direction: Direction, start:
             if not peer:
                 raise Unreadable(f"it has no {inner}", where)
             shown = f"{direction.value} {protocol} {'all ports' if ports is None else f'{first}-{last}'} {peer}"
-            rule = Rule(f"{group} {direction.value} {number}", f"{group}: {shown}", True, where)
+            rule = Rule(f"{group} {direction.value} {number}", f"{group}: {shown}", True, where, clamped=warning)
             base = (rule, group, direction, protocol, ports)
             if key in ("IpRanges", "Ipv6Ranges"):
                 yield _Permission(*base, peer=networks([peer], where))

@@ -9,7 +9,7 @@ from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any
 
-from quorate.model.ports import InvalidPorts, PortRange
+from quorate.model.ports import LAST_PORT, InvalidPorts, PortRange
 from quorate.network.audit.ruleset import Scene, Unreadable, of_networks
 from quorate.network.audit.space import Act, Entry, Intervals, join
 from quorate.network.flows import Direction, Role, Transport
@@ -106,6 +106,14 @@ def port_range(text: Any, place: str) -> tuple[PortRange, str | None]:
         return PortRange.parse_imported(text)
     except InvalidPorts as error:
         raise Unreadable(str(error), place) from None
+
+
+def clamped(first: int, last: int) -> tuple[int, str]:
+    """Return the last port that exists of a range in numbers, and the warning where the text names one past it."""
+    if not 0 <= first <= LAST_PORT < last:
+        return last, ""
+    span, warning = PortRange.parse_imported(f"{first}-{last}")
+    return span.last, warning or ""
 
 
 def carries(protocol: str, transport: Transport) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from quorate.network.audit.documents import items, member, networks, refuse_depth
+from quorate.network.audit.documents import clamped, items, member, networks, refuse_depth
 from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome, outside
 from quorate.network.flows import Direction, Transport
@@ -112,7 +112,8 @@ def _policy(body: Any, place: str) -> _Policy:
             peers = tuple(peer for peer, _ in items(item, far, where)) or None
             ports = tuple(port for port, _ in items(item, "ports", where)) or None
             shown = f"{key} {json.dumps(peers) if peers else 'everybody'} {json.dumps(ports) if ports else 'all ports'}"
-            rule = Rule(f"{name} {key} {number}", shown[:200], True, where)
+            warning = "; ".join(filter(None, (_span(port, where)[2] for port in ports or ())))
+            rule = Rule(f"{name} {key} {number}", shown[:200], True, where, clamped=warning)
             allowances.append((direction, _Allowance(rule, peers, ports, where)))
     types = member(spec, "policyTypes", list, place) or ["Ingress", *(["Egress"] if "egress" in spec else [])]
     wrong = [text for text in types if text not in ("Ingress", "Egress")]
@@ -223,11 +224,19 @@ def _services(allowance: _Allowance, transport: Transport) -> Iterator[tuple[Int
         elif port is None:
             yield None, ""
         else:
-            first = member(body, "port", int, allowance.place)
-            last = member(body, "endPort", int, allowance.place, first)
+            first, last, _ = _span(body, allowance.place)
             if not 1 <= first <= last <= 65535:
                 raise Unreadable(f"ports {first} to {last} are no range", allowance.place)
             yield ((first, last),), ""
+
+
+def _span(body: Any, place: str) -> tuple[int, int, str]:
+    """Return the ports of an item that has them as numbers, and the warning where they end past the last one."""
+    if not isinstance(body, Mapping) or isinstance(body.get("port"), str | None):
+        return 0, 0, ""
+    first = member(body, "port", int, place)
+    last, warning = clamped(first, member(body, "endPort", int, place, first))
+    return first, last, warning
 
 
 def _same_namespace(namespace: str, party: Party) -> bool:

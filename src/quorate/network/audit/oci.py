@@ -17,6 +17,7 @@ from typing import Any
 from quorate.network.audit.documents import (
     MACHINES,
     carries,
+    clamped,
     documents,
     items,
     member,
@@ -140,10 +141,13 @@ class _Reader:
         options = member(body, "tcp-options", dict, place) or member(body, "udp-options", dict, place) or {}
         name = str(member(body, "id", str, place, "")) or f"{owner or 'rule'} {way.value} {len(self.found) + 1}"
         shown = f"{way.value} protocol {protocol} {far} {peer} {json.dumps(options) if options else 'all ports'}"
+        source_ports, why = _ports(options, "source-port-range", place)
+        destination_ports, why_too = _ports(options, "destination-port-range", place)
+        warning = "; ".join(filter(None, (why, why_too)))
         self.everywhere |= not owner
         self.found.append(
             _SecurityRule(
-                Rule(name, shown, True, place),
+                Rule(name, shown, True, place, clamped=warning),
                 owner,
                 way,
                 protocol,
@@ -152,20 +156,21 @@ class _Reader:
                 peer if kind == "NETWORK_SECURITY_GROUP" else "",
                 peer if kind == "SERVICE_CIDR_BLOCK" else "",
                 f"the addresses of the service {peer} are not in the text" if kind == "SERVICE_CIDR_BLOCK" else "",
-                _ports(options, "source-port-range", place),
-                _ports(options, "destination-port-range", place),
+                source_ports,
+                destination_ports,
             )
         )
 
 
-def _ports(options: Any, key: str, place: str) -> Intervals | None:
+def _ports(options: Any, key: str, place: str) -> tuple[Intervals | None, str]:
     span = member(options, key, dict, place)
     if span is None:
-        return None
+        return None, ""
     first, last = member(span, "min", int, place, -1), member(span, "max", int, place, -1)
+    last, warning = clamped(first, last)
     if not 0 <= first <= last <= 65535:
         raise Unreadable(f"{key} from {first} to {last} is no range of ports", place)
-    return ((first, last),)
+    return ((first, last),), warning
 
 
 class _Oci(Ruleset):
