@@ -34,7 +34,19 @@ _ICMP6 = (
     "router-advertisement",
     "neighbour-solicitation",
     "neighbour-advertisement",
+    # MLD's query, reports and done have no names here; behind switches that snoop, IPv6 has no neighbours without it.
+    *("130", "131", "132", "143"),
 )
+#: A lease that cannot be renewed takes the machine off the network hours after these rules were loaded. IPv4's answers
+#: are established traffic; IPv6 asks a multicast group, which conntrack does not see answered (RFC 2131; RFC 8415).
+_DHCP = {
+    (
+        4,
+        Direction.EGRESS,
+    ): '-p udp --sport 68 --dport 67 -m comment --comment "DHCP: renewal of the machine\'s address"',
+    (6, Direction.EGRESS): '-d ff02::1:2/128 -p udp --sport 546 --dport 547 -m comment --comment "DHCPv6: the address"',
+    (6, Direction.INGRESS): '-s fe80::/10 -p udp --sport 547 --dport 546 -m comment --comment "DHCPv6: answers"',
+}
 
 
 def render(plan: Plan, role: Role | None) -> Rendered:
@@ -68,6 +80,8 @@ def _family(needed: tuple[Opening, ...], version: int) -> Iterator[str]:
         yield f"-A {chain} {loopback} -j ACCEPT"
         for kind in types:
             yield f"-A {chain} -p {icmp} {kind} -j ACCEPT"
+        if dhcp := _DHCP.get((version, direction)):
+            yield f"-A {chain} {dhcp} -j ACCEPT"
         jumps: set[str] = set()
         for opening in needed:
             if opening.direction is direction and _networks(opening, version):

@@ -17,12 +17,23 @@ TABLE = "quorate_host"
 #: A comment holds 128 bytes with its closing NUL (NFTNL_UDATA_COMMENT_MAXLEN).
 COMMENT = 120
 
-#: Without these IPv6 has no neighbours and no path MTU, and IPv4 no path MTU (RFC 4890, section 4.3; RFC 1191).
+#: Without these IPv6 has no neighbours (behind switches that snoop, none without MLD) and no path MTU, and IPv4 no path
+#: MTU (RFC 4890, section 4.4; RFC 1191).
 _ICMP = (
     "icmp type { destination-unreachable, time-exceeded, parameter-problem, echo-request } accept",
     "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, echo-request, "
-    "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept",
+    "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, "
+    "mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept",
 )
+#: A lease that cannot be renewed takes the machine off the network hours after these rules were loaded. IPv4's answers
+#: are established traffic; IPv6 asks a multicast group, which conntrack does not see answered (RFC 2131; RFC 8415).
+_DHCP = {
+    Direction.INGRESS: ('ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept comment "DHCPv6: answers"',),
+    Direction.EGRESS: (
+        'meta nfproto ipv4 udp sport 68 udp dport 67 accept comment "DHCP: renewal of the machine\'s address"',
+        'ip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept comment "DHCPv6: the machine\'s address"',
+    ),
+}
 
 
 def render(plan: Plan, role: Role | None) -> Rendered:
@@ -43,7 +54,7 @@ def render(plan: Plan, role: Role | None) -> Rendered:
             f"        type filter hook {hook} priority filter; policy drop;",
             "        ct state vmap { established : accept, related : accept, invalid : drop }",
             f'        {loopback} "lo" accept',
-            *(f"        {rule}" for rule in _ICMP),
+            *(f"        {rule}" for rule in (*_ICMP, *_DHCP[direction])),
         ]
         for opening in needed:
             if opening.direction is direction:
