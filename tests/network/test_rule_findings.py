@@ -8,8 +8,10 @@ import pytest
 
 from quorate.model.ports import PortRange
 from quorate.network.audit import audit
+from quorate.network.audit.iptables import read as read_iptables
+from quorate.network.audit.nftables import read as read_nftables
 from quorate.network.findings import Finding
-from quorate.network.flows import Role, Transport
+from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, Plan, PlannedFlow, addresses
 
 OFFICE = Party(Role.USER, "office", addresses(["192.0.2.0/24"]))
@@ -94,3 +96,28 @@ def test_a_rule_wider_than_its_flow_is_to_be_narrowed() -> None:
 )
 def test_a_blocked_flow_carries_the_command_that_opens_it(form: str, text: str, change: str) -> None:
     assert change in found(form, text)["NET-BLOCKED"].remedy
+
+
+NFT_DROP = [
+    {"table": {"family": "inet", "name": "f", "handle": 1}},
+    {"chain": {"family": "inet", "table": "f", "name": "in", "handle": 2, "type": "filter", "hook": "input", "prio": 0,
+               "policy": "drop"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "restore", "nft"),
+    [
+        ("192.0.2.0/24", "iptables -I INPUT -s 192.0.2.0/24", "nft insert rule inet f in ip saddr 192.0.2.0/24"),
+        ("2001:db8::/48", "ip6tables -I INPUT -s 2001:db8::/48", "nft insert rule inet f in ip6 saddr 2001:db8::/48"),
+    ],
+)
+def test_who_has_addresses_of_one_family_is_let_in_by_one_command(where: str, restore: str, nft: str) -> None:
+    office = Party(Role.USER, "office", addresses([where]))
+    flow = PlannedFlow("api", office, MASTER, Transport.TCP, (PortRange.of(8443),), "the API")
+    for rules, command in (
+        (read_iptables(iptables()), restore),
+        (read_nftables(json.dumps({"nftables": NFT_DROP})), nft),
+    ):
+        change = rules.opening(flow, Direction.INGRESS)
+        assert change.startswith(command) and "&&" not in change

@@ -10,6 +10,7 @@ from typing import Any
 from quorate.network.audit.ruleset import Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, both, join
 from quorate.network.flows import Direction
+from quorate.network.plan import PlannedFlow
 
 #: The kernel's own bound is 16 (NFT_JUMP_STACK_SIZE); a file may claim anything.
 DEEPEST = 32
@@ -187,6 +188,12 @@ def flatten(
     for index in ends:
         out[index] = replace(out[index], to=len(out))
     return out
+
+
+def far_networks(flow: PlannedFlow, direction: Direction) -> list[tuple[int, list[str]]]:
+    """Return the far end's networks of each IP version that it has any of: one rule of such a family names them all."""
+    peer = flow.peer(direction)
+    return [(version, list(map(str, networks))) for version, networks in ((4, peer.v4), (6, peer.v6)) if networks]
 
 
 def append(entries: list[Entry], more: Sequence[Entry], **limits: Intervals) -> None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from quorate.model.ports import InvalidPorts, PortRange
-from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, flatten
+from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, far_networks, flatten
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, Outcome, outside
 from quorate.network.flows import Direction, Role, Transport
@@ -184,9 +184,9 @@ class _Iptables(Ruleset):
         """Return iptables commands that put rules at the head of the chain; one names all addresses of a family."""
         chain, side = ("INPUT", "-s") if direction is Direction.INGRESS else ("OUTPUT", "-d")
         commands = []
-        for version, tool in ((4, "iptables"), (6, "ip6tables")):
-            networks = [str(network) for network in flow.peer(direction).addresses if network.version == version]
-            for ports in flow.ports if networks else ():
+        for version, networks in far_networks(flow, direction):
+            tool = "ip6tables" if version == 6 else "iptables"
+            for ports in flow.ports:
                 span = str(ports.first) if len(ports) == 1 else f"{ports.first}:{ports.last}"
                 match = f"-p {flow.transport.value} --dport {span} -m comment --comment {flow.flow}"
                 commands.append(f"{tool} -I {chain} {side} {','.join(networks)} {match} -j ACCEPT")

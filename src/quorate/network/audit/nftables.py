@@ -13,7 +13,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, flatten
+from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, far_networks, flatten
 from quorate.network.audit.documents import refuse_depth
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, Outcome, join, outside
@@ -317,10 +317,10 @@ class _Nftables(Ruleset):
         base = [chain for chain in self._chains.values() if chain.hook == hook and chain.family in _SPACE]
         commands = []
         ports = _braces([str(item) for item in flow.ports])
-        for version, family in ((4, "ip"), (6, "ip6")):
-            networks = [str(network) for network in flow.peer(direction).addresses if network.version == version]
+        for version, networks in far_networks(flow, direction):
+            family = "ip6" if version == 6 else "ip"
             match = f"{family} {side} {_braces(networks)} {flow.transport.value} dport {ports}"
-            chains = [chain for chain in base if chain.family in ("inet", family)] if networks else []
+            chains = [chain for chain in base if chain.family in ("inet", family)]
             commands += [f"nft insert rule {chain.key} {match} accept comment '\"{flow.flow}\"'" for chain in chains]
         return " && ".join(commands)
 
