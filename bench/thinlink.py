@@ -80,7 +80,9 @@ class ThinLink(asyncio.Protocol):
         return message
 
     def send(self, data: bytes) -> None:
-        """One binary message, masked with zeros."""
+        """One binary message, masked with zeros; swallowed by a link that has ended."""
+        if self._transport.is_closing():
+            return
         size = len(data)
         head = (
             struct.pack(">BB", 0x80 | BINARY, 0x80 | size)
