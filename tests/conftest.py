@@ -19,7 +19,10 @@ NEEDED_IN_CI = ("lab", "docker", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a whole cluster run one after the other: the members of all of them want the same ports here."""
+    """Tests with a whole cluster run one after the other: the members of all of them want the same ports here.
+
+    So there is one group for all of them, whatever they are about: two groups would be two clusters side by side.
+    """
     for item in items:
         if item.get_closest_marker("torch") or "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("cluster"))
