@@ -1,5 +1,6 @@
 """The zygote's spare: one shim that waits for the next member's order."""
 
+import json
 import os
 import select
 import signal
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from quorate.agent.outcome import read_outcome
 from quorate.agent.processes import Process, children, process
+from quorate.agent.shim import EXIT, Order
 from quorate.agent.zygote import Zygote
 
 PATIENCE_S = 20.0
@@ -62,3 +65,26 @@ def test_a_spare_ends_with_its_agent(zygote: Zygote) -> None:
     spare = spare_of(zygote)
     zygote.close()
     until(lambda: not spare.alive)
+
+
+def test_a_stop_that_comes_right_behind_the_order_ends_the_member_with_an_outcome(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    folder = tmp_path / "abcd-1.0.1"
+    (folder / "work").mkdir(parents=True)
+    order = Order(
+        member="abcd-1.0.1",
+        folder=str(folder),
+        argv=("sleep", "60"),
+        user_environment={},
+        environment={"PATH": os.environ["PATH"]},
+        work=str(folder / "work"),
+        grace_s=1.0,
+    )
+    stop = {"stop": {"reason": "cancelled", "echo": False, "grace_s": 1.0}}
+    with zygote.fork() as agent:
+        agent.sendall(order.to_json() + b"\n" + json.dumps(stop).encode() + b"\n")
+        until(lambda: read_outcome(str(folder / EXIT)))
+        outcome = read_outcome(str(folder / EXIT))
+    assert outcome is not None
+    assert outcome.reason == "cancelled"

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 from quorate.agent import processes, shim
@@ -106,6 +107,9 @@ def main(control: int, lock: int) -> None:
                 connection.close()
                 _be_shim(socket.socket(fileno=descriptors[0]), lock)
                 code = 0
+            except BaseException:
+                # Into the agent's log: nobody else would ever hear of it.
+                traceback.print_exc()
             finally:
                 # Before _exit: it drops what Python has not written.
                 sys.stderr.flush()
@@ -118,10 +122,11 @@ def _be_shim(agent: socket.socket, lock: int) -> None:
     shim.become_supervisor()
     received = bytearray()
     while not received.endswith(b"\n"):
-        data = agent.recv(1 << 20)
+        # Not a byte more than the order: the agent may have told the member to stop by now, and that is for the shim.
+        data = agent.recv(1 << 20, socket.MSG_PEEK)
         if not data or len(received) > _MAX_ORDER:
             return
-        received += data
+        received += agent.recv(data.find(b"\n") + 1 or len(data))
     life = shim.Shim(shim.Order.from_json(bytes(received)), agent)
     # From here on a new agent finds this shim, so it may begin.
     os.close(lock)
