@@ -1,7 +1,8 @@
 """What the vendors' own documents say of their rules is what an audit says of them.
 
 Each file in `vendor/` holds the rules of documents in the form in which the platform prints them, connections, and what
-the document says becomes of each; `source` is where it says so.
+the document says becomes of each; `source` is where it says so. Most cases were written from knowledge of those pages
+and not with the page open: compare a case with its source before relying on it alone.
 """
 
 from __future__ import annotations
