@@ -92,6 +92,10 @@ class Work:
     def member(self, name: str = "sub1") -> MemberView:
         return next(member for member in self.view().members if member.name == name)
 
+    def on(self, agent: str) -> MemberView:
+        """The member on that agent: equally free agents may get either."""
+        return next(member for member in self.view().members if member.agent == agent)
+
     def until_counting(self, lines: int = 10, attempt: int = 1) -> None:
         """Every member of the attempt has that many lines acknowledged: the master shows them."""
         nodes = self.view().spec.resources.nodes

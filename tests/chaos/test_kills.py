@@ -137,7 +137,7 @@ def test_everything_dies_while_a_job_runs(cluster: Cluster, restarts: int) -> No
 
 @pytest.fixture
 def meeting(cluster: Cluster) -> Iterator[Work]:
-    """A job whose first member waits for the other one, whose agent has been stopped."""
+    """A job whose one member, on agent a, waits for the other one, whose agent has been stopped."""
     (late,) = (agent for agent in cluster.agents.values() if agent.name == "b")
     assert late.process is not None
     cluster.until_ready()
@@ -145,8 +145,8 @@ def meeting(cluster: Cluster) -> Iterator[Work]:
     try:
         work = cluster.submit()
         assert work.view().attempt == 1
-        until(lambda: work.member("main1").state == "starting", "the first member's start")
-        until(lambda: _has_companion(work), "the first member's companion")
+        until(lambda: work.on("a").state == "starting", "the start of the member on agent a")
+        until(lambda: _has_companion(work), "its companion")
         yield work
     finally:
         late.process.send_signal(signal.SIGCONT)
@@ -154,7 +154,7 @@ def meeting(cluster: Cluster) -> Iterator[Work]:
 
 def _has_companion(work: Work) -> bool:
     try:
-        return bool(work.companion("main1"))
+        return bool(work.companion(work.on("a").name))
     except (OSError, StopIteration, ValueError):
         return False
 
@@ -185,7 +185,7 @@ def test_the_agent_dies_while_members_meet(cluster: Cluster, meeting: Work) -> N
 
 
 def test_a_companion_dies_while_members_meet_and_the_job_is_placed_again(cluster: Cluster, meeting: Work) -> None:
-    kill(meeting.companion("main1"))
+    kill(meeting.companion(meeting.on("a").name))
     all_come(cluster, meeting, attempt=2)
     assert any("COMPANION-LOST" in entry.what for entry in meeting.view().history)
 
