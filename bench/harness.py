@@ -16,6 +16,9 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
+# An installed command has its bytecode; where the environment forbids to write it, each start would compile all of it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def summary(samples: list[float], digits: int = 3) -> dict[str, Any]:
     """Median, its 95 % interval from order statistics (no assumption on the distribution), and the extremes."""

@@ -49,7 +49,7 @@ class Placement(StrEnum):
 
 
 class _Noun(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Resources(_Noun):

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class FieldProblem(BaseModel):
     """One place in the input that is wrong."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     path: str = Field(description="Dotted path in the input, such as resources.nodes.")
     message: str
@@ -16,7 +16,7 @@ class FieldProblem(BaseModel):
 class Problem(BaseModel):
     """application/problem+json (RFC 9457) with Quorate's own members: code, hint, errors."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     type: str = "about:blank"
     title: str

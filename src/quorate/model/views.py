@@ -11,7 +11,7 @@ from quorate.model.state import AgentState, JobState, MemberState
 
 class _View(BaseModel):
     # Newer masters may add fields: a client must not break on them.
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class MemberView(_View):
