@@ -98,6 +98,67 @@ class PlannedMember(msgspec.Struct, frozen=True, omit_defaults=True):
     slots: tuple[int, ...] = ()
     #: Purpose to port, for the listeners of this member: rendezvous, watch, torch, main…
     ports: dict[str, int] = {}
+    #: The agent's own address, where `address` is one of a private network.
+    underlay: str = ""
+
+
+class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A folder or file of the agent's machine in a member, within what the operator's file allows."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+class RoleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the members of one role run. Without an image they are processes; limits at 0 are none."""
+
+    image: str = ""
+    #: `missing`, `always` or `never`.
+    pull: str = "missing"
+    #: Empty: the image's own command, else wait.
+    entrypoint: tuple[str, ...] = ()
+    #: Without those of the allocation, which stand below.
+    environment: dict[str, str] = {}
+    #: Run by `sh -c` before the entry point; it must succeed.
+    bootstrap: str = ""
+    workdir: str = ""
+    #: The user's wish, such as `1000:1000` or `root`; the operator's file decides.
+    run_as: str = ""
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    shm_bytes: int = 0
+    pids: int = 0
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The private network of an allocation; an allocation without one shares its hosts' network."""
+
+    #: `bridge` (one agent) or `overlay`.
+    mode: str
+    #: 1 to 2**24 - 1; no other allocation has it.
+    vni: int
+    subnet: str
+    #: The hub's address on every agent.
+    gateway: str
+    #: The members' MTU in bytes: that of the narrowest underlay, less the overlay's overhead.
+    mtu: int = 1450
+    #: `open` or `planned`: what members may do among themselves.
+    members: str = "open"
+    #: `enforce`, `observe` or `off`.
+    enforcement: str = "enforce"
+    #: `all`, `none`, or `named` for `hosts` alone.
+    egress: str = "all"
+    hosts: tuple[str, ...] = ()
+    #: Whether the cloud's metadata addresses may be reached.
+    metadata: bool = False
+    #: First and last of the members' ephemeral ports; None for the kernel's.
+    window: tuple[int, int] | None = None
+    #: Networks that no member reaches: agents, master, the range of all overlays.
+    forbidden: tuple[str, ...] = ()
 
 
 class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -123,6 +184,16 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     context: str = ""
     #: Names only; values are fetched when the member starts and never touch the agent's disk.
     secrets: tuple[str, ...] = ()
+    kind: str = "command"
+    #: By name; empty where all members run `entrypoint` as processes.
+    roles: dict[str, RoleSpec] = {}
+    #: None: members share their hosts' network.
+    network: NetworkSpec | None = None
+    #: `off`, `warn` or `require`.
+    preflight: str = "require"
+    #: OpenSSH texts that all members share: this allocation's own user key and host key, for `ssh sub1`. Fetched with the
+    #: secrets, never kept here; true where members have them.
+    ssh: bool = False
 
 
 # --- agent to master ---------------------------------------------------------------------------------------------
@@ -146,6 +217,10 @@ class Hello(Message, frozen=True, tag="hello"):
     members: tuple[MemberStatus, ...] = ()
     #: [first, last] of the ports that the operator lets members lease here.
     lease_ports: tuple[int, int] | None = None
+    #: What this agent can do for members: `sandbox`, `images`.
+    features: tuple[str, ...] = ()
+    #: MTU in bytes of the device with `address`; 0 where it is not known.
+    mtu: int = 0
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
@@ -168,6 +243,14 @@ class Regressed(Message, frozen=True, tag="regressed"):
 
     seen: Seen
     evidence: str
+
+
+class Answer(Message, frozen=True, tag="answer"):
+    """To an Ask: JSON, or the sentence why there is none. At most 1 MiB."""
+
+    sequence: int
+    body: bytes = b"null"
+    error: str = ""
 
 
 class LeaseHeld(Message, frozen=True, tag="lease_held"):
@@ -230,6 +313,17 @@ class ReportAck(Message, frozen=True, tag="report_ack"):
     sequence: int
 
 
+class Ask(Message, frozen=True, tag="ask"):
+    """A question that changes no state, such as `network` or `probe`; lost with the link, never repeated by itself."""
+
+    sequence: int
+    what: str
+    #: JSON.
+    body: bytes = b"null"
+    #: After so long nobody waits for the answer any more.
+    timeout_s: float = 30.0
+
+
 class Lease(Message, frozen=True, tag="lease"):
     """Planned maintenance: for this long the agent does not take silence for being cut off."""
 
@@ -263,8 +357,8 @@ class LogRefuse(Message, frozen=True, tag="log_refuse"):
     reason: str = ""
 
 
-AgentMessage = Hello | Heartbeat | Report | Regressed | LeaseHeld | LogChunk
-MasterMessage = Welcome | Refuse | Desired | HeartbeatAck | ReportAck | Lease | LogAck | LogRefuse
+AgentMessage = Hello | Heartbeat | Report | Regressed | LeaseHeld | Answer | LogChunk
+MasterMessage = Welcome | Refuse | Desired | HeartbeatAck | ReportAck | Lease | Ask | LogAck | LogRefuse
 
 _encoder = msgspec.msgpack.Encoder()
 _from_agent: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
