@@ -45,6 +45,8 @@ class Purpose:
     TORCH = "torch"
     #: MASTER_PORT as every member sees it.
     MAIN = "main"
+    #: A member's own in TF_CONFIG, where it is not MASTER_PORT + rank.
+    TENSORFLOW = "tensorflow"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import collections
-from typing import Dict, Mapping
+import json
+from typing import Dict, List, Mapping
 
-from quorate.launch.config import Configuration, Network, Purpose
+from quorate.launch.config import Configuration, ConfigurationError, Member, Network, Purpose
+
+#: PyTorch's own default for MASTER_PORT, and that of Backend.AI's clusters.
+DEFAULT_MASTER_PORT = 29500
+MASTER_PORT = "MASTER_PORT"
+#: What Backend.AI's users set instead of MASTER_PORT ("Distributed Training Environment Variables").
+DIST_MASTER_PORT = "BACKENDAI_DIST_MASTER_PORT"
+_LAST_PORT = 65535
 
 #: What each variable means, in the words of the documentation, which is generated from here.
 MEANINGS: Mapping[str, str] = {
@@ -22,22 +30,40 @@ MEANINGS: Mapping[str, str] = {
     "QUORATE_ADDRESS": "Address of this member.",
     "QUORATE_ADDRESSES": "Addresses of all members in rank order, separated by commas.",
     "QUORATE_REPLICAS": "Members of each role, such as `main:1,sub:3`.",
+    "QUORATE_NETWORK": "How members reach each other: `bridge`, `overlay`, or `host` for the hosts' own network.",
     "QUORATE_SLOTS": "How many slots this member has.",
     "QUORATE_PORTS": "Ports that this member may listen on: `purpose:port`, separated by commas.",
+    "BACKENDAI_CLUSTER_SIZE": "The same as QUORATE_SIZE.",
+    "BACKENDAI_CLUSTER_HOSTS": "The same as QUORATE_HOSTS.",
+    "BACKENDAI_CLUSTER_REPLICAS": "The same as QUORATE_REPLICAS.",
+    "BACKENDAI_CLUSTER_HOST": "The same as QUORATE_HOST.",
+    "BACKENDAI_CLUSTER_IDX": "The same as QUORATE_INDEX.",
+    "BACKENDAI_CLUSTER_ROLE": "The same as QUORATE_ROLE.",
+    "BACKENDAI_CLUSTER_LOCAL_RANK": "The same as QUORATE_RANK: in spite of its name it counts in the whole allocation.",
     "MASTER_ADDR": "Where the first member is: its name, or its address where names do not resolve. "
     "Only with several members.",
-    "MASTER_PORT": "Port of the first member for the framework's use. Only with several members.",
+    "MASTER_PORT": f"Port of the first member for the framework's use: {DEFAULT_MASTER_PORT}, or what the job sets as "
+    f"{DIST_MASTER_PORT}, or a lease on the hosts' own network. Only with several members.",
+    "TF_CONFIG": "TensorFlow's cluster of workers, one a member in rank order, at MASTER_PORT + rank. "
+    "Only with several members and without a launcher.",
     "NODE_RANK": "The same as QUORATE_RANK, for scripts that know it by this name. Only with several members.",
     "NODE_COUNT": "The same as QUORATE_SIZE, for scripts that know it by this name. Only with several members.",
 }
 
+#: Derived once everything else is known, so that what a bootstrap script sets counts: bootstrap.py.
+DISTRIBUTED = ("MASTER_ADDR", MASTER_PORT, "TF_CONFIG")
 
-def derive(configuration: Configuration, environment: Mapping[str, str]) -> Dict[str, str]:
-    """What to add to a member's environment; `environment` is what the user has set, and none of it is overridden.
 
-    RANK, WORLD_SIZE and LOCAL_RANK never occur: they belong to each process, and a member may have several.
+def derive(configuration: Configuration, environment: Mapping[str, str], launcher: str = "none") -> Dict[str, str]:
+    """What to add to a member's environment; `environment` is what user and image have set: none of it is overridden.
+
+    RANK, WORLD_SIZE and LOCAL_RANK never occur: they belong to each process, and a member may have several. Raises
+    ConfigurationError where MASTER_PORT, as it was set, leaves no port for each rank.
     """
-    return without_overriding(environment, _of(configuration))
+    added = _own(configuration)
+    if configuration.size > 1:
+        added.update(_distributed(configuration, environment, launcher))
+    return without_overriding(environment, added)
 
 
 def without_overriding(environment: Mapping[str, str], added: Mapping[str, str]) -> Dict[str, str]:
@@ -47,11 +73,36 @@ def without_overriding(environment: Mapping[str, str], added: Mapping[str, str])
 
 def main_host(configuration: Configuration) -> str:
     """How the first member is reached: by name in a network of our own, by address on the hosts' network."""
-    first = configuration.first
-    return first.address if configuration.network is Network.HOST else first.name
+    return _host(configuration, configuration.first)
 
 
-def _of(configuration: Configuration) -> Dict[str, str]:
+def chosen_port(environment: Mapping[str, str], ranks: int = 1) -> int | None:
+    """The MASTER_PORT that user or image have chosen, if any, from which `ranks` ports follow one another.
+
+    Raises ConfigurationError where they are none.
+    """
+    for variable in (MASTER_PORT, DIST_MASTER_PORT):
+        text = environment.get(variable)
+        if text is None:
+            continue
+        # isdecimal() alone would let the digits of other scripts through.
+        if not (text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= _LAST_PORT):
+            raise ConfigurationError(f"{variable}: {text[:40]!r} is no port; ports are 1 to {_LAST_PORT}")
+        port = int(text)
+        if port + ranks - 1 > _LAST_PORT:
+            raise ConfigurationError(
+                f"{variable}: {ranks} members need the ports {port} to {port + ranks - 1} for TF_CONFIG, one for each "
+                f"rank, but ports end at {_LAST_PORT}; take {_LAST_PORT - ranks + 1} or lower"
+            )
+        return port
+    return None
+
+
+def _host(configuration: Configuration, member: Member) -> str:
+    return member.address if configuration.network is Network.HOST else member.name
+
+
+def _own(configuration: Configuration) -> Dict[str, str]:
     own, members = configuration.own, configuration.members
     replicas = collections.Counter(member.role for member in members)
     variables = {
@@ -68,13 +119,51 @@ def _of(configuration: Configuration) -> Dict[str, str]:
         "QUORATE_ADDRESS": own.address,
         "QUORATE_ADDRESSES": ",".join(member.address for member in members),
         "QUORATE_REPLICAS": ",".join(f"{role}:{count}" for role, count in replicas.items()),
+        "QUORATE_NETWORK": configuration.network.value,
         "QUORATE_SLOTS": str(len(own.slots)),
         "QUORATE_PORTS": ",".join(f"{purpose}:{port}" for purpose, port in sorted(own.ports.items())),
     }
-    if configuration.size > 1:
-        variables["MASTER_ADDR"] = main_host(configuration)
-        if Purpose.MAIN in configuration.first.ports:
-            variables["MASTER_PORT"] = str(configuration.first.port(Purpose.MAIN))
-        variables["NODE_RANK"] = str(configuration.rank)
-        variables["NODE_COUNT"] = str(configuration.size)
+    for backend_ai, quorate in _BACKEND_AI.items():
+        variables[f"BACKENDAI_CLUSTER_{backend_ai}"] = variables[f"QUORATE_{quorate}"]
     return variables
+
+
+#: Backend.AI docs, "Detection of clustered setups": each variable, and ours of the same meaning.
+_BACKEND_AI = {
+    "SIZE": "SIZE",
+    "HOSTS": "HOSTS",
+    "REPLICAS": "REPLICAS",
+    "HOST": "HOST",
+    "IDX": "INDEX",
+    "ROLE": "ROLE",
+    "LOCAL_RANK": "RANK",
+}
+
+
+def _distributed(configuration: Configuration, environment: Mapping[str, str], launcher: str) -> Dict[str, str]:
+    ranked = launcher == "none" and "TF_CONFIG" not in environment
+    chosen = chosen_port(environment, configuration.size if ranked else 1)
+    first = configuration.first.ports.get(Purpose.MAIN, DEFAULT_MASTER_PORT) if chosen is None else chosen
+    variables = {
+        "MASTER_ADDR": main_host(configuration),
+        MASTER_PORT: str(first),
+        "NODE_RANK": str(configuration.rank),
+        "NODE_COUNT": str(configuration.size),
+    }
+    if ranked:
+        ports = [first + member.rank for member in configuration.members]
+        if chosen is None:
+            ports = [member.ports.get(Purpose.TENSORFLOW, port) for member, port in zip(configuration.members, ports)]
+        # A lease that was not made for it may lie too high; nobody has asked for this variable then.
+        if max(ports) <= _LAST_PORT:
+            hosts = [_host(configuration, member) for member in configuration.members]
+            variables["TF_CONFIG"] = _tf_config(list(map(_with_port, hosts, ports)), configuration.rank)
+    return variables
+
+
+def _with_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _tf_config(workers: List[str], rank: int) -> str:
+    return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}})

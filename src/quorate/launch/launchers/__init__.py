@@ -13,11 +13,11 @@ import pkgutil
 from typing import Dict, Mapping, Sequence, Tuple
 
 from quorate.launch import environment as variables
-from quorate.launch.config import Configuration
+from quorate.launch.config import Configuration, ConfigurationError
 
 
 class LauncherError(ValueError):
-    """No such launcher, or an entry point that it cannot start; the text says what to write instead."""
+    """No such launcher, or an entry point or variables that it cannot start with; the text says what to write instead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,9 @@ def derive(
         raise LauncherError("the entry point is empty")
     module = importlib.import_module(f"{__name__}.{launcher}")
     launch: Launch = module.derive(configuration, tuple(entrypoint), environment)
-    added: Dict[str, str] = dict(variables.derive(configuration, environment))
+    try:
+        added: Dict[str, str] = dict(variables.derive(configuration, environment, launcher))
+    except ConfigurationError as error:
+        raise LauncherError(str(error)) from None
     added.update(variables.without_overriding(environment, launch.environment))
     return Launch(launch.argv, added)
