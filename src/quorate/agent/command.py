@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from quorate.agent.processes import Cgroup
+from quorate.agent.runtime.surroundings import Surroundings, SurroundingsError
 
 #: More than any library asks for; some loop over all possible descriptors, so not everything that the kernel allows.
 _MAX_OPEN_FILES = 1 << 20
@@ -41,6 +42,7 @@ def start(
     folder: str,
     user: User | None,
     cgroup: Cgroup | None,
+    surroundings: Surroundings,
     stdout: int,
     stderr: int,
 ) -> int:
@@ -49,8 +51,8 @@ def start(
     pid, inside = _fork_into(cgroup)
     if pid == 0:
         try:
-            _become(argv, environment, folder, user, None if inside else cgroup, stdout, stderr)
-        except OSError as error:
+            _become(argv, environment, folder, user, None if inside else cgroup, surroundings, stdout, stderr)
+        except (OSError, SurroundingsError) as error:
             step = _missing(argv[0], environment) if isinstance(error, FileNotFoundError) else str(error)
             with suppress(OSError):
                 os.write(writer, step.encode(errors="replace")[:4000])
@@ -111,12 +113,14 @@ def _become(
     folder: str,
     user: User | None,
     cgroup: Cgroup | None,
+    surroundings: Surroundings,
     stdout: int,
     stderr: int,
 ) -> None:
     os.setsid()
     if cgroup is not None:
         cgroup.enter()
+    surroundings.enter()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(stdout, 1)

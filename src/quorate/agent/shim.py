@@ -4,22 +4,25 @@ It is forked by the zygote, single-threaded, and waits for: output, the end of a
 """
 
 import errno
-import fcntl
 import json
 import os
 import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from quorate.agent import command, leasefile, processes
 from quorate.agent.outcome import OUTCOME_BYTES, Outcome, write_outcome
+from quorate.agent.runtime.process import ProcessRunner
+from quorate.agent.runtime.runner import End, Runner
+from quorate.agent.runtime.surroundings import Surroundings
 from quorate.agent.shimlog import FULL, ShimLog
 from quorate.launch import companion
-from quorate.model.logframes import Stream
 
 SOCKET = "shim.sock"
 IDENTITY = "shim.json"
@@ -28,8 +31,6 @@ EXIT = "exit.json"
 
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 _READ_BYTES = 64 * 1024
-_PIPE_BYTES = 1024 * 1024
-_F_SETPIPE_SZ = 1031
 #: How long what a command left running has to end by itself once the command has ended.
 _LEFTOVER_GRACE_S = 5.0
 #: Kills are repeated at this pace until nothing is left: a process may fork while it is being killed.
@@ -71,6 +72,13 @@ class Order:
     stop_after_s: float | None = None
     #: The companion's configuration; none for a member that is alone.
     companion: str = field(default="", repr=False)
+    #: The network namespace that command and companion are in; empty: the machine's own.
+    netns: str = ""
+    #: What the command, and the companion, see as /etc/hosts and /etc/resolv.conf; empty: the machine's own.
+    hosts_file: str = ""
+    resolv_file: str = ""
+    #: For a member with an image: what its engine is told; then `argv` and `work` mean nothing.
+    container: dict[str, Any] | None = None
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -130,16 +138,17 @@ class Shim:
         self._agents: list[_Peer] = []
         self._companion: _Peer | None = None
         self._companion_pid = 0
-        self._command_pid = 0
         self._since: float | None = None
-        self._status: int | None = None
+        #: How the command ended, once that was told.
+        self._end: End | None = None
         self._failure: tuple[str, str, bool] | None = None
         self._stop: tuple[str, bool] | None = None
         self._kill_at: float | None = None
         self._retry_at: float | None = None
         #: When the agent's lease is looked at next.
         self._lease_at = None if order.stop_after_s is None else boottime() + order.stop_after_s + _AGENT_FIRST_S
-        self._pipes: dict[int, Stream] = {}
+        #: Descriptors of the runner that the selector waits for.
+        self._listened: set[int] = set()
         self._last_output = 0.0
         self._armed = True
         self._wake_on_children()
@@ -181,8 +190,14 @@ class Shim:
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
         self._log = ShimLog(LOG, order.secrets.values())
-        self._cgroup = processes.Cgroup.make(order.member)
+        self._runner = self._make_runner()
         self._add_agent(agent)
+
+    def _make_runner(self) -> Runner:
+        order = self._order
+        return ProcessRunner(
+            order.member, order.argv, order.work, self._user, self._surroundings, lambda: self._companion_pid
+        )
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
@@ -229,6 +244,11 @@ class Shim:
         order = self._order
         return command.User(order.uid, order.gid) if order.uid is not None and order.gid is not None else None
 
+    @property
+    def _surroundings(self) -> Surroundings:
+        order = self._order
+        return Surroundings(order.netns, order.hosts_file, order.resolv_file)
+
     def _start_companion(self) -> None:
         ours, theirs = socket.socketpair()
         pid = os.fork()
@@ -243,6 +263,7 @@ class Shim:
                 keep = theirs.fileno()
                 os.closerange(3, keep)
                 os.closerange(keep + 1, 4096)
+                self._surroundings.enter()
                 if self._user is not None:
                     command.become(self._user)
                 companion.serve(theirs)
@@ -259,41 +280,32 @@ class Shim:
     def _start_command(self, more: dict[str, str]) -> None:
         order = self._order
         environment = {**order.environment, **more, **order.user_environment, processes.MARKER: order.member}
-        ends = []
-        for stream in (Stream.STDOUT, Stream.STDERR):
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(reader, False)
-            with suppress(OSError):
-                fcntl.fcntl(reader, _F_SETPIPE_SZ, _PIPE_BYTES)
-            self._pipes[reader] = stream
-            ends.append(writer)
-        try:
-            self._command_pid = command.start(
-                order.argv, environment, order.work, self._user, self._cgroup, stdout=ends[0], stderr=ends[1]
-            )
-        finally:
-            for end in ends:
-                os.close(end)
+        self._runner.start(environment)
         self._since = boottime()
-        self._listen_to_pipes()
+        self._listen()
         self._tell({"running": self._since})
 
     # --- while it runs -----------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        due = [at for at in (self._kill_at, self._retry_at, self._lease_at) if at is not None]
+        due = [at for at in (self._kill_at, self._retry_at, self._lease_at, self._runner.due) if at is not None]
         timeout = max(0.0, min(due) - boottime()) if due else None
         for key, _ in self._selector.select(timeout):
             key.data()
         self._reap()
         now = boottime()
+        if self._runner.due is not None and now >= self._runner.due:
+            self._runner.tick()
+            self._listen()
+        if self._end is None and self._runner.end is not None:
+            self._ended(self._runner.end)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_log(now)
         if self._lease_at is not None and now >= self._lease_at:
             self._look_at_lease(now)
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = now + _KILL_AGAIN_S
-            self._signal(signal.SIGKILL)
+            self._runner.signal(signal.SIGKILL)
 
     def _look_at_lease(self, now: float) -> None:
         order = self._order
@@ -312,42 +324,30 @@ class Shim:
                 return
             if pid == 0:
                 return
-            if pid == self._command_pid:
-                self._status = status
-                self._ended(status)
-            elif pid == self._companion_pid:
+            self._runner.reaped(pid, status)
+            if pid == self._companion_pid:
                 self._companion_pid = 0
                 if self._since is None and self._failure is None:
                     self._fail("COMPANION-LOST", "its companion ended before the members had met")
 
-    def _ended(self, status: int) -> None:
-        code, number = _decode(status)
+    def _ended(self, end: End) -> None:
+        self._end = end
         if self._companion is not None:
-            self._companion.send({"exited": {"code": code, "signal": number, "stopped": self._stop is not None}})
-        if self._kill_at is None and self._left():
-            self._signal(signal.SIGTERM)
+            exited = {"code": end.code, "signal": end.signal, "stopped": self._stop is not None}
+            self._companion.send({"exited": exited})
+        if self._kill_at is None and self._runner.left():
+            self._runner.signal(signal.SIGTERM)
             self._kill_at = boottime() + min(_LEFTOVER_GRACE_S, self._order.grace_s)
-
-    def _left(self) -> list[int]:
-        """The member's processes, by group and by tree: a group can fail to be entered, a tree cannot be left."""
-        without = (self._companion_pid,) if self._companion_pid else ()
-        found = processes.descendants(os.getpid(), without)
-        return sorted({*found, *(self._cgroup.pids() if self._cgroup else ())})
-
-    def _signal(self, number: int) -> None:
-        if number == signal.SIGKILL and self._cgroup is not None:
-            self._cgroup.kill()
-        processes.signal_all(self._left(), number)
 
     def _stop_member(self, reason: str, echo: bool, grace_s: float) -> None:
         if self._since is None:
             self._fail("", reason or "it was stopped before it began", echo)
             return
         now = boottime()
-        if self._stop is None and self._status is None:
+        if self._stop is None and self._end is None:
             self._stop = (reason, echo)
             self._log.say(f"stopping: {reason}")
-            self._signal(signal.SIGTERM)
+            self._runner.signal(signal.SIGTERM)
         self._kill_at = min(self._kill_at or now + grace_s, now + grace_s)
 
     def _fail(self, code: str, sentence: str, echo: bool = False) -> None:
@@ -356,41 +356,48 @@ class Shim:
 
     # --- output ------------------------------------------------------------------------------------------------
 
-    def _listen_to_pipes(self) -> None:
-        for pipe in self._pipes:
-            self._selector.register(pipe, selectors.EVENT_READ, lambda pipe=pipe: self._read(pipe))
+    def _listen(self) -> None:
+        """Has the selector wait for what the runner has now; output stays where it is while the disk is full.
 
-    def _read(self, pipe: int) -> None:
-        if time.monotonic() - self._last_output < 2 * _GATHER_S and self._status is None:
+        To be called as soon as that may have changed: the number of a closed descriptor is soon another's.
+        """
+        runner = self._runner
+        wanted: dict[int, Callable[[], None]] = {sign: partial(self._heed, sign) for sign in runner.signs}
+        if not self._log.blocked:
+            wanted |= {output: partial(self._read, output) for output in runner.outputs}
+        for descriptor in self._listened - wanted.keys():
+            self._selector.unregister(descriptor)
+        for descriptor in wanted.keys() - self._listened:
+            self._selector.register(descriptor, selectors.EVENT_READ, wanted[descriptor])
+        self._listened = set(wanted)
+
+    def _heed(self, sign: int) -> None:
+        self._runner.signs[sign]()
+        self._listen()
+
+    def _read(self, output: int) -> None:
+        if time.monotonic() - self._last_output < 2 * _GATHER_S and self._end is None:
             time.sleep(_GATHER_S)
-        if not self._take(pipe):
+        if not self._take(output):
             return
         self._last_output = time.monotonic()
         if self._log.blocked:
             self._hold()
         self._poke()
 
-    def _take(self, pipe: int) -> bool:
+    def _take(self, output: int) -> bool:
         """Moves what one read gives; False if there was nothing."""
-        try:
-            data = os.read(pipe, _READ_BYTES)
-        except BlockingIOError:
-            return False
-        if not data:
-            with suppress(KeyError):
-                self._selector.unregister(pipe)
-            os.close(pipe)
-            del self._pipes[pipe]
-            return False
-        self._log.take(self._pipes[pipe], data)
-        return True
+        frames = self._runner.read(output)
+        for stream, data in frames:
+            self._log.take(stream, data)
+        if output not in self._runner.outputs:
+            self._listen()
+        return bool(frames)
 
     def _hold(self) -> None:
-        """The disk is full: what the member writes now waits in its pipes, and then the member waits."""
-        for pipe in self._pipes:
-            with suppress(KeyError):
-                self._selector.unregister(pipe)
+        """The disk is full: what the member writes now waits where it comes from, and then the member waits."""
         self._retry_at = boottime() + _FULL_RETRY_S
+        self._listen()
         self._tell_blocked()
 
     def _retry_log(self, now: float) -> None:
@@ -398,7 +405,7 @@ class Shim:
             self._retry_at = now + _FULL_RETRY_S
             return
         self._retry_at = None
-        self._listen_to_pipes()
+        self._listen()
         self._tell({"blocked": None})
         self._poke()
 
@@ -465,10 +472,10 @@ class Shim:
     def _over(self) -> bool:
         if self._failure is not None:
             return True
-        if self._status is None or self._left():
+        if self._end is None or self._runner.left():
             return False
         while not self._log.blocked:
-            if not any(map(self._take, list(self._pipes))):
+            if not any(map(self._take, self._runner.outputs)):
                 break
         if not self._log.blocked:
             self._log.end()
@@ -483,9 +490,9 @@ class Shim:
         lost = self._log.give_up()
         if self._order.secrets:
             _remove(self._order.secrets_folder)
-        code, number = _decode(self._status) if self._status is not None else (None, None)
-        reason, echo = self._stop or ("", False)
-        finding = ""
+        end = self._end or End()
+        reason, echo = self._stop or (end.reason, False)
+        finding = end.finding if self._stop is None else ""
         if self._failure is not None:
             finding, reason, echo = self._failure
         elif lost:
@@ -495,8 +502,8 @@ class Shim:
             )
         outcome = Outcome(
             ran=self._failure is None,
-            code=code,
-            signal=number,
+            code=end.code,
+            signal=end.signal,
             tail=self._log.tail,
             reason=reason,
             finding=finding,
@@ -505,8 +512,7 @@ class Shim:
             log_bytes=self._log.size,
         )
         write_outcome(EXIT, outcome, told=lambda: self._tell({"over": asdict(outcome)}))
-        if self._cgroup is not None:
-            self._cgroup.remove()
+        self._runner.remove()
         self._let_companion_end()
 
     def _let_companion_end(self) -> None:
@@ -527,10 +533,3 @@ def _remove(folder: str) -> None:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _decode(status: int) -> tuple[int | None, int | None]:
-    """Exit code or signal of a wait status; exactly one is set."""
-    if os.WIFSIGNALED(status):
-        return None, os.WTERMSIG(status)
-    return os.WEXITSTATUS(status), None

@@ -1,0 +1,1 @@
+"""How a member's command runs: as a process of this machine, or in a container of its engine."""

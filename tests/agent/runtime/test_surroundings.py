@@ -1,0 +1,64 @@
+"""A process sees the network and the names that were made for it, and no other process does."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from quorate.agent import command
+from quorate.agent.runtime.surroundings import Surroundings
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(autouse=True)
+def root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may enter namespaces")
+
+
+def run(script: str, surroundings: Surroundings, folder: Path) -> str:
+    """What the script prints as a member with these surroundings."""
+    out = folder / "out"
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        pid = command.start(
+            ["/bin/sh", "-c", script], dict(os.environ), "/", None, None, surroundings, descriptor, descriptor
+        )
+    finally:
+        os.close(descriptor)
+    assert os.waitpid(pid, 0)[1] == 0
+    return out.read_text()
+
+
+def test_a_member_is_in_the_network_namespace_that_was_made_for_it(tmp_path: Path) -> None:
+    holder = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        # It echoes once it has been replaced by cat, and thus is where it should be.
+        holder.stdin.write(b"there\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == b"there\n"
+        inside = f"/proc/{holder.pid}/ns/net"
+        seen = run("readlink /proc/self/ns/net", Surroundings(netns=inside), tmp_path)
+        assert seen.strip() == os.readlink(inside) != os.readlink("/proc/self/ns/net")
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_member_has_hosts_and_resolver_of_its_own_and_the_machine_keeps_its(tmp_path: Path) -> None:
+    hosts, resolver = tmp_path / "hosts", tmp_path / "resolv.conf"
+    hosts.write_text("10.128.0.2 main1\n")
+    resolver.write_text("nameserver 10.128.0.1\n")
+    before = Path("/etc/hosts").read_bytes()
+    seen = run("cat /etc/hosts /etc/resolv.conf", Surroundings("", str(hosts), str(resolver)), tmp_path)
+    assert seen == hosts.read_text() + resolver.read_text()
+    assert Path("/etc/hosts").read_bytes() == before
+
+
+def test_a_namespace_that_is_gone_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(command.CommandError, match=r"network namespace is gone.*/proc/1/nowhere"):
+        run("true", Surroundings(netns="/proc/1/nowhere"), tmp_path)
