@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from launch_vocabulary import gang
 
-from quorate.launch.config import MAX_MEMBERS, Configuration, ConfigurationError, Network
+from quorate.launch.config import MAX_MEMBERS, Configuration, ConfigurationError, Network, Preflight, ProbeFlow
 
 
 def edited(**changes: Any) -> str:
@@ -26,6 +26,24 @@ def edited(**changes: Any) -> str:
 def test_what_is_written_is_read_back() -> None:
     configuration = gang(3, rank=2, slots=2, network=Network.OVERLAY, incarnation=4)
     assert Configuration.from_json(configuration.to_json()) == configuration
+
+
+def test_what_the_preflight_tries_is_read_back() -> None:
+    flows = (
+        ProbeFlow("gloo", (32768, 60999), "Gloo between ranks", remedy="nft insert rule … {source}"),
+        ProbeFlow("tf-config", (29500, 29500), sources=(0,), destinations=(1, 2), per_rank=True),
+        ProbeFlow("open-udp", (1, 65535), transport="udp"),
+    )
+    carrier = ProbeFlow("vxlan", (4789, 4789), transport="udp")
+    configuration = gang(3, flows=flows, carrier=carrier, preflight=Preflight.WARN, mtu=1450)
+    assert Configuration.from_json(configuration.to_json()) == configuration
+
+
+def test_a_flow_says_who_takes_part() -> None:
+    flow = ProbeFlow("tf-config", (29500, 29500), sources=(0,), destinations=(1, 2), per_rank=True)
+    assert [flow.comes_from(rank) for rank in range(3)] == [True, False, False]
+    assert [flow.goes_to(rank) for rank in range(3)] == [False, True, True]
+    assert flow.ports_of(2) == (29502, 29502)
 
 
 def test_it_fits_on_one_line() -> None:
@@ -78,6 +96,15 @@ def test_the_nonce_is_not_shown_to_people() -> None:
         ({"members__1__ports": {"watch": "80"}}, "members[1].ports"),
         ({"members__1__slots": [0.5]}, "members[1].slots"),
         ({"members__1__role": None}, "members[1].role"),
+        ({"preflight": "maybe"}, "preflight"),
+        ({"mtu": 70_000}, "mtu"),
+        ({"flows": [{"ports": [1, 2]}]}, "flows[0].flow"),
+        ({"flows": [{"flow": "ssh", "ports": [22]}]}, "flows[0].ports"),
+        ({"flows": [{"flow": "ssh", "ports": [23, 22]}]}, "flows[0].ports"),
+        ({"flows": [{"flow": "ssh", "ports": [22, 65536]}]}, "flows[0].ports"),
+        ({"flows": [{"flow": "ssh", "ports": [65534, 65534], "per_rank": True}]}, "flows[0].ports"),
+        ({"flows": [{"flow": "ssh", "ports": [22, 22], "destinations": [3]}]}, "flows[0]"),
+        ({"flows": [{"flow": "ssh", "ports": [22, 22], "transport": "sctp"}]}, "flows[0].transport"),
         ({"timeouts__rendezvous_s": 0}, "timeouts.rendezvous_s"),
         ({"timeouts__rendezvous_s": "soon"}, "timeouts.rendezvous_s"),
     ],

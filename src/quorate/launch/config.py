@@ -10,19 +10,21 @@ import enum
 import ipaddress
 import json
 import re
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Tuple
+
+from quorate.launch.fields import ConfigurationError, Fields
+
+__all__ = ["Configuration", "ConfigurationError", "Member", "Network", "Preflight", "ProbeFlow", "Purpose", "Timeouts"]
 
 #: The most that `from_json` reads: a gang of 4096 members stays well below.
 MAX_BYTES = 8 * 1024 * 1024
 MAX_MEMBERS = 4096
+#: The largest that an IP packet can be.
+MAX_MTU = 65_535
 
 _ALLOCATION = re.compile(r"[a-z0-9]{4,16}-[0-9]{1,6}")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _NONCE = re.compile(r"([0-9a-f]{2}){16,64}")
-
-
-class ConfigurationError(ValueError):
-    """The configuration contradicts itself or lacks something; the text names the field."""
 
 
 class Network(enum.Enum):
@@ -34,6 +36,16 @@ class Network(enum.Enum):
     BRIDGE = "bridge"
     #: One private network across agents.
     OVERLAY = "overlay"
+
+
+class Preflight(enum.Enum):
+    """What becomes of a planned flow that does not work, before any command starts."""
+
+    OFF = "off"
+    #: It is mentioned, and the members start.
+    WARN = "warn"
+    #: The allocation ends with it.
+    REQUIRE = "require"
 
 
 class Purpose:
@@ -66,6 +78,8 @@ class Member:
     slots: Tuple[int, ...] = ()
     #: Purpose to port, for the listeners of this member.
     ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    #: The agent's own address, where `address` is one of a private network.
+    underlay: str = ""
 
     def port(self, purpose: str) -> int:
         """The port for a purpose. Raises ConfigurationError where the member has none."""
@@ -77,6 +91,37 @@ class Member:
     def described(self) -> str:
         """For sentences to people: `sub1 (agent b, 10.0.0.7)`."""
         return f"{self.name} (agent {self.agent}, {self.address})" if self.agent else f"{self.name} ({self.address})"
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeFlow:
+    """A planned flow between members, for the preflight to try."""
+
+    #: Its id in the catalogue.
+    flow: str
+    #: First and last. A range is a promise about each of its ports; some are tried.
+    ports: Tuple[int, int]
+    purpose: str = ""
+    transport: str = "tcp"
+    #: Ranks; empty for all members.
+    sources: Tuple[int, ...] = ()
+    #: Ranks of those that listen; empty for all members.
+    destinations: Tuple[int, ...] = ()
+    #: Each rank listens as many ports further as its rank says.
+    per_rank: bool = False
+    #: A command that mends it, with `{source}` and `{destination}` (addresses) to be filled in.
+    remedy: str = ""
+
+    def ports_of(self, rank: int) -> Tuple[int, int]:
+        """Where the member of this rank listens, if it does."""
+        further = rank if self.per_rank else 0
+        return self.ports[0] + further, self.ports[1] + further
+
+    def comes_from(self, rank: int) -> bool:
+        return not self.sources or rank in self.sources
+
+    def goes_to(self, rank: int) -> bool:
+        return not self.destinations or rank in self.destinations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +149,13 @@ class Configuration:
     incarnation: int = 1
     network: Network = Network.HOST
     timeouts: Timeouts = Timeouts()
+    #: What the preflight tries.
+    flows: Tuple[ProbeFlow, ...] = ()
+    #: Between agents' own addresses, what carries all other flows: the overlay's VXLAN. Blamed where nothing passes.
+    carrier: ProbeFlow | None = None
+    preflight: Preflight = Preflight.OFF
+    #: The members' MTU in bytes; 0 where it is not known.
+    mtu: int = 0
 
     @property
     def job(self) -> str:
@@ -156,7 +208,7 @@ class Configuration:
     @staticmethod
     def from_object(data: Any) -> Configuration:
         """The same for JSON that has been decoded."""
-        configuration = _configuration(_Reader(data, "configuration"))
+        configuration = _configuration(Fields(data, "configuration"))
         check(configuration)
         return configuration
 
@@ -192,74 +244,36 @@ def check(configuration: Configuration) -> None:
         for purpose, port in member.ports.items():
             if not 0 < port < 65536:
                 raise ConfigurationError(f"{where}.ports.{purpose}: {port} is no port")
+    for position, flow in enumerate(configuration.flows):
+        _check_flow(configuration, flow, f"flows[{position}]")
+    if not 0 <= configuration.mtu <= MAX_MTU:
+        raise ConfigurationError(f"mtu: {configuration.mtu} is no MTU")
     for field in dataclasses.fields(configuration.timeouts):
         if not 0 < getattr(configuration.timeouts, field.name) < float("inf"):
             raise ConfigurationError(f"timeouts.{field.name}: must be above 0 seconds")
 
 
-class _Reader:
-    """Typed access to decoded JSON that names the place of what is wrong."""
-
-    def __init__(self, data: Any, place: str) -> None:
-        if not isinstance(data, dict):
-            raise ConfigurationError(f"{place}: must be an object")
-        self._data: Dict[str, Any] = data
-        self._place = place
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._data
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self._get(name, default)
-        if not isinstance(value, str):
-            raise ConfigurationError(f"{self._place}.{name}: must be a text")
-        return value
-
-    def integer(self, name: str, default: int | None = None) -> int:
-        value = self._get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ConfigurationError(f"{self._place}.{name}: must be an integer")
-        return value
-
-    def seconds(self, name: str, default: float) -> float:
-        value = self._get(name, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise ConfigurationError(f"{self._place}.{name}: must be a number of seconds")
-        return float(value)
-
-    def integers(self, name: str) -> Tuple[int, ...]:
-        value = self._get(name, ())
-        if not isinstance(value, (list, tuple)) or not all(type(item) is int for item in value):
-            raise ConfigurationError(f"{self._place}.{name}: must be a list of integers")
-        return tuple(value)
-
-    def ports(self, name: str) -> Dict[str, int]:
-        value = self._get(name, {})
-        if not isinstance(value, dict) or not all(type(port) is int for port in value.values()):
-            raise ConfigurationError(f"{self._place}.{name}: must map purposes to ports")
-        return dict(value)
-
-    def objects(self, name: str) -> Sequence[_Reader]:
-        value = self._get(name, None)
-        if not isinstance(value, list):
-            raise ConfigurationError(f"{self._place}.{name}: must be a list")
-        return [_Reader(item, f"{name}[{position}]") for position, item in enumerate(value)]
-
-    def object(self, name: str) -> _Reader:
-        return _Reader(self._get(name, {}), name)
-
-    def _get(self, name: str, default: Any) -> Any:
-        value = self._data.get(name, default)
-        if value is None:
-            raise ConfigurationError(f"{self._place}.{name}: is missing")
-        return value
+def _check_flow(configuration: Configuration, flow: ProbeFlow, where: str) -> None:
+    if flow.transport not in ("tcp", "udp"):
+        raise ConfigurationError(f"{where}.transport: {flow.transport!r} is neither tcp nor udp")
+    ranks = (*flow.sources, *flow.destinations)
+    if not all(0 <= rank < configuration.size for rank in ranks):
+        raise ConfigurationError(f"{where}: names a rank that is none of {configuration.size} members")
+    highest = max(flow.destinations, default=configuration.size - 1)
+    first, last = flow.ports_of(highest)
+    if not 0 <= flow.ports[0] <= flow.ports[1] or not first <= last < 65536:
+        raise ConfigurationError(f"{where}.ports: {first}-{last} are no ports")
 
 
-def _configuration(data: _Reader) -> Configuration:
+def _configuration(data: Fields) -> Configuration:
     try:
         network = Network(data.text("network", Network.HOST.value))
     except ValueError as error:
         raise ConfigurationError(f"configuration.network: {error}") from None
+    try:
+        preflight = Preflight(data.text("preflight", Preflight.OFF.value))
+    except ValueError as error:
+        raise ConfigurationError(f"configuration.preflight: {error}") from None
     timeouts = data.object("timeouts")
     return Configuration(
         allocation=data.text("allocation"),
@@ -272,10 +286,27 @@ def _configuration(data: _Reader) -> Configuration:
             rendezvous_s=timeouts.seconds("rendezvous_s", Timeouts.rendezvous_s),
             watch_grace_s=timeouts.seconds("watch_grace_s", Timeouts.watch_grace_s),
         ),
+        flows=tuple(_flow(item) for item in data.objects("flows", [])),
+        carrier=_flow(data.object("carrier")) if "carrier" in data else None,
+        preflight=preflight,
+        mtu=data.integer("mtu", 0),
     )
 
 
-def _member(data: _Reader) -> Member:
+def _flow(data: Fields) -> ProbeFlow:
+    return ProbeFlow(
+        flow=data.text("flow"),
+        ports=data.range("ports"),
+        purpose=data.text("purpose", ""),
+        transport=data.text("transport", "tcp"),
+        sources=data.integers("sources"),
+        destinations=data.integers("destinations"),
+        per_rank=data.flag("per_rank"),
+        remedy=data.text("remedy", ""),
+    )
+
+
+def _member(data: Fields) -> Member:
     return Member(
         rank=data.integer("rank"),
         role=data.text("role"),
@@ -285,10 +316,14 @@ def _member(data: _Reader) -> Member:
         agent=data.text("agent", ""),
         slots=data.integers("slots"),
         ports=data.ports("ports"),
+        underlay=data.text("underlay", ""),
     )
 
 
 def _plain(configuration: Configuration) -> Dict[str, Any]:
     data = dataclasses.asdict(configuration)
     data["network"] = configuration.network.value
+    data["preflight"] = configuration.preflight.value
+    if configuration.carrier is None:
+        del data["carrier"]
     return data

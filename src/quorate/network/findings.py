@@ -47,6 +47,9 @@ _CODES = (
          ("NAME-UNRESOLVED", "NAME-LOOPBACK", "NET-UNROUTABLE")),
     Code("NET-WRONG-HOST", _E, "Another host answers", "Something answers, but not with the nonce of the member meant.",
          ("NAME-LOOPBACK",)),
+    Code("NET-MTU", _E, "Large packets vanish",
+         "Small packets pass and those as large as the MTU do not, nor does anybody say so: transfers would hang.",
+         ("NET-FILTERED", "NET-REFUSED", "NET-UNROUTABLE", "NET-WRONG-HOST")),
     Code("NET-UNDETERMINED", _W, "Could not be determined", "The check had no way to tell; the evidence says why."),
     # A host's ports and limits.
     Code("PORT-TAKEN", _E, "A port is taken", "Another process listens on a port that the plan needs."),

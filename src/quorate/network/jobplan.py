@@ -6,11 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPV4LENGTH, IPV6LENGTH, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
 
 from quorate.model.ports import LAST_PORT, PortRange, merge
 from quorate.network import catalogue
 from quorate.network.flows import Context, Flow, Listener, NetworkMode, PortKind, Role
 from quorate.network.plan import Network, Party, Plan, PlannedFlow, addresses, collapse, without
+
+#: The purposes for which members' ports are leased, each with its flow of the catalogue.
+FLOW_OF_PURPOSE: Mapping[str, str] = MappingProxyType(
+    {"rendezvous": "rendezvous", "watch": "watch", "torch": "torch-rendezvous", "main": "master-port"}
+)
 
 
 class Openness(StrEnum):
