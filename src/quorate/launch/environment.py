@@ -151,13 +151,14 @@ def _distributed(configuration: Configuration, environment: Mapping[str, str], l
         "NODE_COUNT": str(configuration.size),
     }
     if ranked:
-        ports = [first + member.rank for member in configuration.members]
-        if chosen is None:
-            ports = [member.ports.get(Purpose.TENSORFLOW, port) for member, port in zip(configuration.members, ports)]
+        ports = [
+            member.ports.get(Purpose.TENSORFLOW, first + member.rank) if chosen is None else first + member.rank
+            for member in configuration.members
+        ]
         # A lease that was not made for it may lie too high; nobody has asked for this variable then.
         if max(ports) <= _LAST_PORT:
-            hosts = [_host(configuration, member) for member in configuration.members]
-            variables["TF_CONFIG"] = _tf_config(list(map(_with_port, hosts, ports)), configuration.rank)
+            workers = [_with_port(_host(configuration, member), ports[member.rank]) for member in configuration.members]
+            variables["TF_CONFIG"] = _tf_config(workers, configuration.rank)
     return variables
 
 

@@ -17,7 +17,7 @@ from quorate.launch.config import Configuration, ConfigurationError
 
 
 class LauncherError(ValueError):
-    """No such launcher, or an entry point or variables that it cannot start with; the text says what to write instead."""
+    """No such launcher, or an entry point or variables that it cannot use; the text says what to write instead."""
 
 
 @dataclasses.dataclass(frozen=True)
