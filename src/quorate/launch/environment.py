@@ -72,8 +72,13 @@ def without_overriding(environment: Mapping[str, str], added: Mapping[str, str])
 
 
 def main_host(configuration: Configuration) -> str:
-    """How the first member is reached: by name in a network of our own, by address on the hosts' network."""
-    return _host(configuration, configuration.first)
+    """How the first member is reached."""
+    return host_of(configuration, configuration.first)
+
+
+def host_of(configuration: Configuration, member: Member) -> str:
+    """How a member is reached: by name in a network of our own, by address on the hosts' network."""
+    return member.address if configuration.network is Network.HOST else member.name
 
 
 def chosen_port(environment: Mapping[str, str], ranks: int = 1) -> int | None:
@@ -96,10 +101,6 @@ def chosen_port(environment: Mapping[str, str], ranks: int = 1) -> int | None:
             )
         return port
     return None
-
-
-def _host(configuration: Configuration, member: Member) -> str:
-    return member.address if configuration.network is Network.HOST else member.name
 
 
 def _own(configuration: Configuration) -> Dict[str, str]:
@@ -157,7 +158,9 @@ def _distributed(configuration: Configuration, environment: Mapping[str, str], l
         ]
         # A lease that was not made for it may lie too high; nobody has asked for this variable then.
         if max(ports) <= _LAST_PORT:
-            workers = [_with_port(_host(configuration, member), ports[member.rank]) for member in configuration.members]
+            workers = [
+                _with_port(host_of(configuration, member), ports[member.rank]) for member in configuration.members
+            ]
             variables["TF_CONFIG"] = _tf_config(workers, configuration.rank)
     return variables
 
