@@ -12,6 +12,7 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
+from quorate.agent.answers import Answers
 from quorate.agent.config import AgentConfig
 from quorate.agent.core import Core, Identity
 from quorate.agent.events import (
@@ -37,11 +38,12 @@ from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, Refused,
 from quorate.agent.members import Members, Supplies
 from quorate.agent.membership import MEMBERSHIP
 from quorate.agent.orders import Machine
+from quorate.agent.probing import Probing
 from quorate.agent.shim import boottime
 from quorate.agent.shipments import OutOfStep, Shipments
 from quorate.agent.users import UserPool
 from quorate.agent.zygote import Zygote
-from quorate.model.messages import AgentMessage, LogAck, LogRefuse
+from quorate.model.messages import AgentMessage, Ask, LogAck, LogRefuse
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,9 @@ class Service:
             self._log_grew,
             lambda findings: self.tell(FindingsChanged(findings)),
         )
+        #: What the master may ask; whoever can answer something registers it here.
+        self.answers = Answers()
+        Probing(identity.agent, identity.address, config.leasable, endpoint.url, self.answers)
         self._events: deque[Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
@@ -231,6 +236,9 @@ class Service:
         try:
             self.tell(LinkUp())
             async for message in link:
+                if isinstance(message, Ask):
+                    self.answers.take(message, self._outgoing.put_nowait, trusted=self._core.connected)
+                    continue
                 was = self._core.connected
                 self.tell(Received(message))
                 if self._core.connected and not was:
@@ -240,6 +248,7 @@ class Service:
         finally:
             self._link = None
             self._welcome.clear()
+            self.answers.drop()
             writer.cancel()
             self.tell(LinkDown())
 

@@ -16,6 +16,7 @@ import msgspec
 
 from quorate.master.acks import Acks, Unsynced
 from quorate.master.admission import Admission
+from quorate.master.asks import Asks
 from quorate.master.auth import Failures, agent_of, bearer
 from quorate.master.events import (
     AgentConnected,
@@ -34,6 +35,7 @@ from quorate.model.messages import (
     OLDEST_PROTOCOL,
     PROTOCOL,
     AgentMessage,
+    Answer,
     Heartbeat,
     Hello,
     LeaseHeld,
@@ -77,9 +79,11 @@ _any_hello = msgspec.msgpack.Decoder(_AnyHello)
 class Control:
     """One agent's control link."""
 
-    def __init__(self, number: int, agent: AgentId) -> None:
+    def __init__(self, number: int, agent: AgentId, protocol: int, features: frozenset[str] = frozenset()) -> None:
         self.number = number
         self.agent = agent
+        self.protocol = protocol
+        self.features = features
         self.out = Outgoing()
         self.heard = now()
 
@@ -100,6 +104,7 @@ class Links:
         self._admission = Admission()
         self._unsynced = Unsynced()
         self._stopping = False
+        self.asks = Asks(self._of_agent, lambda agent: agent in writer.core.state.agents)
 
     # --- what the core wants ---------------------------------------------------------------------------------
 
@@ -116,6 +121,16 @@ class Links:
             if refuse is not None:
                 link.out.put(refuse)
             link.out.close(POLICY if refuse is not None else GOING_AWAY)
+
+    def _of_agent(self, agent: str) -> Control | None:
+        """The link on which the agent was welcomed; another one may be on its way to be refused."""
+        live = self._writer.core.state.live.get(agent)
+        return self._control.get(live.link) if live is not None and live.link is not None else None
+
+    def features(self, agent: str) -> frozenset[str]:
+        """What the connected agent can do; nothing for one that is away."""
+        link = self._of_agent(agent)
+        return link.features if link is not None else frozenset()
 
     @property
     def connected(self) -> int:
@@ -150,7 +165,7 @@ class Links:
         hello = await _first_message(receive, send, agent)
         if hello is None:
             return
-        link = Control(next(self._numbers), agent)
+        link = Control(next(self._numbers), agent, hello.protocol, frozenset(hello.features))
         self._control[link.number] = link
         self._feed(AgentConnected(now=now(), wall=time.time(), link=link.number, agent=agent, hello=hello))
         try:
@@ -158,6 +173,7 @@ class Links:
         finally:
             link.out.closing = True
             del self._control[link.number]
+            self.asks.lost(link.number)
             self._feed(AgentDisconnected(now=now(), wall=time.time(), link=link.number, agent=agent))
 
     async def logs(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,6 +231,8 @@ class Links:
                     self._feed(AgentRegressed(now=at, wall=wall, link=number, agent=agent, regressed=message))
                 case LeaseHeld():
                     self._feed(AgentHeldLease(now=at, wall=wall, link=number, agent=agent, held=message))
+                case Answer():
+                    self.asks.answered(number, message)
                 case _:
                     kind = type(message).__name__
                     link.out.put(Refuse("UNEXPECTED", f"{kind} does not belong on a control link that has said hello"))

@@ -15,6 +15,10 @@ OLDEST_PROTOCOL: Final = 0
 
 #: A control message may not be larger; a gang of 4096 members stays well below.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+#: The body of a question, or of an answer, may not be larger.
+MAX_ANSWER_BYTES: Final = 1024 * 1024
+#: Agents of an older protocol end the link on a question.
+FIRST_PROTOCOL_WITH_ASKS: Final = 1
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t"):
@@ -246,7 +250,7 @@ class Regressed(Message, frozen=True, tag="regressed"):
 
 
 class Answer(Message, frozen=True, tag="answer"):
-    """To an Ask: JSON, or the sentence why there is none. At most 1 MiB."""
+    """To an Ask: JSON, or the sentence why there is none. At most MAX_ANSWER_BYTES."""
 
     sequence: int
     body: bytes = b"null"

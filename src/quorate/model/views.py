@@ -174,6 +174,93 @@ class MasterView(_View):
     findings: tuple[FindingView, ...] = ()
 
 
+class CheckedAgentView(_View):
+    """An agent in a check of the network, and how it is connected."""
+
+    agent: str
+    pool: str
+    address: str = ""
+    #: Of the device with the address.
+    device: str = ""
+    mtu: int = 0
+    network: str = ""
+    #: The master's address as the agent dials it, whether it lies in a network of its machine, seconds there and back.
+    master: str = ""
+    master_near: bool = True
+    master_rtt: float | None = None
+    #: What it could not listen on, and why.
+    closed: str = ""
+    #: Why it takes no part; nothing else is known then.
+    missing: str = ""
+
+
+class ProbeView(_View):
+    """One flow tried from one agent to another."""
+
+    source: str
+    destination: str
+    flow: str = Field(description="Of the catalogue: vxlan or leased.")
+    transport: str
+    port: int
+    #: Bytes of the packet where it was not to be fragmented.
+    packet_bytes: int = 0
+    outcome: str = Field(description="open, refused, filtered, unroutable, wrong host or undetermined.")
+    evidence: str = ""
+    #: Seconds to the first answer.
+    rtt: float | None = None
+
+
+class NetCheckView(_View):
+    """A line of a check between agents: first all agents, then the probes of one after the other."""
+
+    #: Probes in all, in the first line.
+    total: int = 0
+    agents: tuple[CheckedAgentView, ...] = ()
+    probes: tuple[ProbeView, ...] = ()
+
+
+class FlowCountView(_View):
+    """A planned flow as one member saw it; the packets that opened a connection."""
+
+    member: str
+    flow: str
+    direction: str = Field(description="ingress or egress")
+    packets: int
+    bytes: int
+
+
+class RefusalView(_View):
+    """What a member's rules refused, or would have in observe mode."""
+
+    member: str
+    direction: str = Field(description="ingress or egress")
+    #: An address, and the member that has it.
+    peer: str
+    peer_name: str = ""
+    transport: str
+    port: int
+    packets: int
+
+
+class JobNetworkView(_View):
+    """What passed in the network of a job's newest allocation, and what was refused."""
+
+    job: str
+    attempt: int
+    #: `bridge`, `overlay` or `host`.
+    mode: str
+    subnet: str = ""
+    enforcement: str = ""
+    #: Why there is nothing to show, in one sentence.
+    nothing: str = ""
+    flows: tuple[FlowCountView, ...] = ()
+    refused: tuple[RefusalView, ...] = ()
+    #: Packets that bore an address which is no member's.
+    spoofed: int = 0
+    #: Agents that could not be asked, each with why.
+    missing: tuple[str, ...] = ()
+
+
 class Page(_View):
     """A page of a listing; `next` is the cursor of the following one."""
 

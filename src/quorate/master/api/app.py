@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from quorate import __version__
-from quorate.master.api import agents, agentside, contexts, jobs, logs, master, problems, tokens
+from quorate.master.api import agents, agentside, contexts, jobs, logs, master, net, problems, tokens
 from quorate.master.api.bodies import complete
 from quorate.master.api.calls import Master, Operator, User
 from quorate.master.api.limits import BodyLimit
@@ -77,7 +77,7 @@ def make_app(services: Services) -> Asgi:
     )
     app.state.services = services
     problems.install(app)
-    for module in (jobs, logs, contexts, agents, tokens, master):
+    for module in (jobs, logs, contexts, agents, tokens, master, net):
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(agentside.router, prefix="/agent/v1")
     app.include_router(_open)

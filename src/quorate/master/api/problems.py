@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from quorate.master.asks import AskError, Unanswered
 from quorate.master.effects import Refused
 from quorate.master.notices import TooManyWatchers
 from quorate.master.writer import Stopped, StoreLost
@@ -62,6 +63,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Stopped, _stopped)
     app.add_exception_handler(TooManyWatchers, _too_many)
+    app.add_exception_handler(AskError, _unanswered)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -137,6 +139,12 @@ async def _stopped(_request: Request, error: Exception) -> Response:
 async def _too_many(_request: Request, _error: Exception) -> Response:
     problem = ApiProblem(503, "TOO-MANY-STREAMS", "too many streams are open", "try again in a moment")
     return respond(problem.problem, {"Retry-After": "5"})
+
+
+async def _unanswered(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AskError)
+    hint = "quorate agent list" if error.why is not Unanswered.TOO_MANY else "try again in a moment"
+    return respond(ApiProblem(error.why.status, error.why.code, str(error), hint).problem)
 
 
 async def _bug(request: Request, error: Exception) -> Response:

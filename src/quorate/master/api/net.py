@@ -1,0 +1,62 @@
+"""The network: a check between all agents on demand, and what passed between the members of a job."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+
+from quorate.master.api.calls import Master, User, answer, shows
+from quorate.master.api.jobs import NDJSON, Id, known_job, may_touch
+from quorate.master.api.problems import ApiProblem
+from quorate.master.jobcounters import job_network
+from quorate.master.netcheck import NetCheck, Party
+from quorate.master.services import Services
+from quorate.model.views import JobNetworkView, NetCheckView
+from quorate.network.pairs import mesh
+
+router = APIRouter(tags=["network"])
+
+#: One check at a time: two would measure each other.
+_checking = asyncio.Lock()
+
+
+@router.post(
+    "/net/check",
+    response_class=StreamingResponse,
+    responses={
+        200: {"model": NetCheckView, "content": {NDJSON: {"schema": {"$ref": "#/components/schemas/NetCheckView"}}}}
+    },
+)
+async def check(
+    master: Master,
+    _caller: User,
+    pool: Annotated[str, Query(max_length=64, description="Only between the agents of this pool.")] = "",
+) -> StreamingResponse:
+    """Let all agents listen and try each other: a NetCheckView a line, with how they are connected in the first."""
+    if pool and pool not in master.state.agents_by_pool:
+        raise ApiProblem(404, "POOL-UNKNOWN", f"there is no pool {pool}", "quorate pool list")
+    if _checking.locked():
+        raise ApiProblem(409, "CHECK-RUNNING", "another check of the network is under way", "try again in a moment")
+    parties = [
+        Party(agent.id, agent.pool)
+        for agent in master.state.agents.values()
+        if not agent.revoked and pool in ("", agent.pool)
+    ]
+    return StreamingResponse(_lines(master, parties), media_type=NDJSON)
+
+
+async def _lines(master: Services, parties: list[Party]) -> AsyncIterator[bytes]:
+    async with _checking:
+        pairs = mesh([party.agent for party in parties])
+        async for view in NetCheck(master.links, parties, pairs).run():
+            yield view.model_dump_json().encode() + b"\n"
+
+
+@router.get("/jobs/{id}/network", **shows(JobNetworkView))
+async def network(master: Master, caller: User, job: Id) -> Response:
+    """What passed between the members of the job, flow by flow, and what their rules refused."""
+    record = known_job(master, job)
+    may_touch(caller, record, "look into the network of")
+    return answer(await job_network(master.links.asks, master.state, record))
