@@ -26,7 +26,11 @@ from quorate.client import settings
 from quorate.launch.environment import MEANINGS
 from quorate.model.clusterfile import ClusterFile
 from quorate.model.duration import format_duration
+from quorate.model.image import Image
 from quorate.model.job import JobSpec, Resources
+from quorate.model.jobnetwork import Egress, JobNetwork
+from quorate.model.mount import Mount
+from quorate.model.roles import Role
 from quorate.network import docs as network_docs
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -58,42 +62,66 @@ def job_file() -> str:
     """Every key of a job file."""
     page = [MADE, "# Job file\n", "Unknown keys are refused, with file, line, and what was probably meant.\n"]
     page += _keys("", JobSpec)
-    page += ["\n## resources\n", *_keys("resources.", Resources)]
+    for title, prefix, model in (
+        ("resources", "resources.", Resources),
+        ("roles", "roles.NAME.", Role),
+        ("image", "image.", Image),
+        ("network", "network.", JobNetwork),
+        ("network.egress", "network.egress.", Egress),
+        ("mounts", "mounts[].", Mount),
+    ):
+        page += [f"\n## {title}\n", *([f"{_sentences(model)}\n"] if model is not Resources else [])]
+        page += _keys(prefix, model)
     return "\n".join(page) + "\n"
+
+
+def _sentences(model: Any) -> str:
+    return inspect.cleandoc(model.__doc__).replace("\n", " ")
 
 
 def _keys(prefix: str, model: Any) -> list[str]:
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     schema = model.model_json_schema()
-    for name, key in schema["properties"].items():
-        kind = _type(key, schema.get("$defs", {}))
+    # What is the model's own comes before what it shares with others.
+    for name, key in sorted(schema["properties"].items(), key=lambda item: item[0] not in model.__annotations__):
+        kind = "list of words, or a text for the shell" if name == "entrypoint" else _type(key, schema.get("$defs", {}))
         default = "required" if name in schema.get("required", []) else _default(key)
         rows.append(f"| `{prefix}{name}` | {kind} | {default} | {key.get('description', '')} |")
     return rows
+
+
+#: What kind of text a key takes, by the example that its model gives.
+_EXAMPLES = {"15m": "time", "16GiB": "size", "40000-40999": "ports"}
 
 
 def _type(key: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "$ref" in key:
         found = definitions[key["$ref"].rpartition("/")[2]]
         return ", ".join(f"`{word}`" for word in found["enum"]) if "enum" in found else "mapping"
+    if "enum" in key:
+        return ", ".join(f"`{word}`" for word in key["enum"])
     if "anyOf" in key:
         return " or ".join(_type(one, definitions) for one in key["anyOf"] if one.get("type") != "null")
     if key.get("format") == "password":
         return "secret"
     if "examples" in key:
-        return f"time such as `{key['examples'][0]}`"
+        return f"{_EXAMPLES[key['examples'][0]]} such as `{key['examples'][0]}`"
     if key.get("type") == "object":
         return "mapping"
     if "prefixItems" in key:
         return f"list of {len(key['prefixItems'])} numbers"
     bounds = [f"{word} {key[name]}" for name, word in (("minimum", "from"), ("maximum", "to")) if name in key]
-    names = {"integer": "number", "array": "list of words, or a text for the shell", "boolean": "true or false"}
+    if key.get("type") == "array":
+        return "list of mappings" if "$ref" in key["items"] else "list"
+    names = {"integer": "number", "number": "number", "boolean": "true or false"}
     return " ".join([names.get(key.get("type", ""), "text"), *bounds])
 
 
 def _default(key: dict[str, Any]) -> str:
     value = key.get("default", {} if key.get("type") == "object" else None)
     if value is None:
+        return ""
+    if value in ("", []):
         return ""
     if isinstance(value, bool | dict):
         return f"`{json.dumps(value)}`"

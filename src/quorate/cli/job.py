@@ -206,6 +206,7 @@ def _show(job: JobDetail) -> None:
     facts = {
         "owner": job.owner,
         "command": " ".join(spec.entrypoint),
+        "image": ", ".join(spec.images),
         "asks for": f"{resources.nodes} x {resources.slots} slots in pool {resources.pool}, {spec.placement}",
         "launcher": spec.launcher if spec.launcher != "none" else "",
         "submitted": ago(job.submitted_at),

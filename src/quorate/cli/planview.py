@@ -47,7 +47,7 @@ def show_plan(spec: JobSpec, plan: PlanView, context: str) -> None:
         name = names.get(rank, f"rank {rank}")
         if rank == 0:
             print(bold(f"\ncommand of {name}"))
-            print(f"  {shlex.join(command)}")
+            print(f"  {shlex.join(command) or 'that of its image; without one it waits'}")
         elif command != plan.commands[0]:
             print(f"  {dim(f'{name}:')} {_difference(plan.commands[0], command)}")
     print(dim("\nnothing was started"))

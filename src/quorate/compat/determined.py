@@ -16,13 +16,17 @@ from quorate.model.yamlfile import Document, FileProblem, FileProblems, Path
 RENAMED: Mapping[Path, Path] = {
     ("max_restarts",): ("restarts",),
     ("resources", "resource_pool"): ("resources", "pool"),
+    ("resources", "shm_size"): ("shm",),
+    ("environment", "add_capabilities"): ("capabilities",),
+    ("work_dir",): ("workdir",),
 }
 #: Their path, and what to do instead.
 DIFFERENT: Mapping[Path, str] = {
     ("resources", "priority"): "write priority: at the top; here a higher number goes first",
     ("resources", "weight"): "there is no fair share here; use priority",
     ("searcher",): "Quorate runs one training a job; start one job for each set of parameters",
-    ("environment", "image"): "members run as processes of the agent; images are not taken yet",
+    ("environment", "image"): "write image: at the top; environment holds variables alone",
+    ("environment", "registry_auth"): "agents use their own credentials, or those of `docker login` on their machine",
 }
 
 
@@ -77,6 +81,7 @@ def translate(document: Document) -> Document:
     _single_node(moving)
     _slots_per_trial(moving)
     _environment_variables(moving)
+    _bind_mounts(moving)
     if moving.problems:
         raise FileProblems(moving.problems)
     return document
@@ -115,3 +120,29 @@ def _environment_variables(moving: _Moving) -> None:
     for at, item in enumerate(variables):
         name, _, value = item.partition("=")
         moving.put(("environment", name), value, (*path, at))
+
+
+#: Determined's names in an entry of `bind_mounts`, and ours in one of `mounts`.
+_MOUNT_KEYS = {"host_path": "source", "container_path": "target", "read_only": "read_only"}
+
+
+def _bind_mounts(moving: _Moving) -> None:
+    path: Path = ("bind_mounts",)
+    mounts = moving.get(path)
+    if mounts is None:
+        return
+    if not isinstance(mounts, list) or not all(isinstance(item, dict) for item in mounts):
+        moving.refuse(path, "must be a list of mappings", "mounts: [{source: /data, target: /data, read_only: true}]")
+        return
+    translated = []
+    for at, item in enumerate(mounts):
+        for key in item.keys() - _MOUNT_KEYS.keys():
+            moving.refuse((*path, at, key), f"{key!r} is no key of a mount here", "source, target and read_only are")
+        translated.append({ours: item[theirs] for theirs, ours in _MOUNT_KEYS.items() if theirs in item})
+        for theirs, ours in _MOUNT_KEYS.items():
+            if (*path, at, theirs) in moving.document.values:
+                moving.document.values[("mounts", at, ours)] = moving.document.values[(*path, at, theirs)]
+        if (*path, at) in moving.document.values:
+            moving.document.values[("mounts", at)] = moving.document.values[(*path, at)]
+    moving.put(("mounts",), translated, path)
+    moving.pop(path)

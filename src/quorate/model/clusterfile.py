@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from quorate.model.duration import Duration
+from quorate.model.jobnetwork import Enforcement
 from quorate.model.ports import Port, PortRange, PortRangeField
 from quorate.model.yamlfile import load_yaml
 
@@ -17,14 +18,6 @@ Launcher = Literal["none", "torch", "deepspeed", "horovod", "tensorflow", "dask"
 Mode = Literal["bridge", "overlay", "host"]
 ProviderName = Literal["gcp", "aws", "oci"]
 Network = IPv4Network | IPv6Network
-
-
-class Enforcement(StrEnum):
-    """What the packet filter of an allocation does with a flow that is not planned."""
-
-    ENFORCE = "enforce"
-    OBSERVE = "observe"
-    OFF = "off"
 
 
 class Internet(StrEnum):

@@ -39,8 +39,3 @@ def split_member(member: MemberId) -> tuple[AllocationId, int, int]:
         raise ValueError(f"{member!r} is no member id")
     allocation, rank, incarnation = member.rsplit(".", 2)
     return AllocationId(allocation), int(rank), int(incarnation)
-
-
-def member_name(rank: int) -> tuple[str, int]:
-    """The role and the index in it of a rank where the job declares no roles: `main` 1, then `sub` 1, 2, …"""
-    return ("main", 1) if rank == 0 else ("sub", rank)

@@ -195,8 +195,8 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     network: NetworkSpec | None = None
     #: `off`, `warn` or `require`.
     preflight: str = "require"
-    #: OpenSSH texts that all members share: this allocation's own user key and host key, for `ssh sub1`. Fetched with the
-    #: secrets, never kept here; true where members have them.
+    #: OpenSSH texts that all members share: this allocation's own user key and host key, for `ssh sub1`. Fetched with
+    #: the secrets, never kept here; true where members have them.
     ssh: bool = False
 
 

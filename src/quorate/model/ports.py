@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 #: 16 bits (RFC 9293, section 3.1); the vendors' "1024-65536" is one too many.
 LAST_PORT = 65_535
@@ -108,4 +108,9 @@ def _read(value: object) -> object:
 
 
 #: A range in a file or message: written `40000-40999`, or as one number.
-PortRangeField = Annotated[PortRange, BeforeValidator(_read), PlainSerializer(str, return_type=str)]
+PortRangeField = Annotated[
+    PortRange,
+    BeforeValidator(_read),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["40000-40999"]}),
+]

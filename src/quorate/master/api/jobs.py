@@ -25,7 +25,7 @@ from quorate.master.api.calls import (
     shows,
 )
 from quorate.master.api.contexts import SHA256
-from quorate.master.api.plan import check_entrypoint, plan_view
+from quorate.master.api.plan import check_entrypoint, check_images, plan_view
 from quorate.master.api.problems import ApiProblem
 from quorate.master.auth import Caller
 from quorate.master.effects import Done, Submitted
@@ -106,6 +106,7 @@ async def _check_context(master: Services, spec: JobSpec) -> None:
 async def submit(master: Master, caller: User, submission: Wanted, idempotency_key: IdempotencyKey = "") -> Response:
     """Submit a job. It is on the master's disk when the answer comes."""
     spec = submission.spec
+    check_images(spec)
     check_entrypoint(spec)
     await _check_context(master, spec)
     entropy = os.urandom(32)

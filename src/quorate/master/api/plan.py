@@ -1,16 +1,18 @@
 """What a job would become if it were submitted now: the scheduler's and the launchers' own answers, nothing kept."""
 
+from quorate.launch import environment as variables
 from quorate.launch.config import Configuration, Purpose
 from quorate.launch.config import Member as LaunchMember
 from quorate.launch.launchers import Launch, LauncherError, derive
 from quorate.master.api import render
 from quorate.master.api.problems import ApiProblem
+from quorate.master.memberspecs import role_specs
 from quorate.master.services import wall
 from quorate.master.state import State
 from quorate.master.transitions.placing import preview
 from quorate.model.ids import JobId, allocation_id
 from quorate.model.job import JobSpec
-from quorate.model.messages import PlannedMember
+from quorate.model.messages import PlannedMember, RoleSpec
 from quorate.model.views import PlanView
 from quorate.network import catalogue
 
@@ -18,26 +20,42 @@ from quorate.network import catalogue
 _JOB = JobId("preview")
 
 
+def check_images(spec: JobSpec) -> None:
+    """Ends the request of a job whose image is still to be built: the folder is on its user's machine."""
+    for where, settings in (("image", spec), *((f"roles.{name}.image", role) for name, role in spec.roles.items())):
+        if settings.image is not None and not settings.image.name:
+            raise ApiProblem(
+                422,
+                "IMAGE-NOT-BUILT",
+                f"spec.{where} is to be built from {settings.image.build}, which the master cannot see",
+                "quorate run builds and pushes it first; so does quorate image build",
+            )
+
+
 def check_entrypoint(spec: JobSpec) -> None:
     """Ends the request where the job's launcher cannot start its entry point: better now than on an agent."""
     ports = {Purpose.TORCH: catalogue.port("torch-rendezvous"), Purpose.MAIN: catalogue.port("master-port")}
-    alone = LaunchMember(rank=0, role="main", index=1, name="main1", address="127.0.0.1", ports=ports)
-    _derive(spec, Configuration(allocation=allocation_id(_JOB, 1), members=(alone,), rank=0))
+    roles = role_specs(spec)
+    for role in dict.fromkeys(role for role, _ in spec.members()):
+        alone = LaunchMember(rank=0, role=role, index=1, name=f"{role}1", address="127.0.0.1", ports=ports)
+        configuration = Configuration(allocation=allocation_id(_JOB, 1), members=(alone,), rank=0)
+        _derive(spec, configuration, roles.get(role))
 
 
 def plan_view(state: State, spec: JobSpec, owner: str, now: float) -> PlanView:
     """The plan; ends the request where the launcher cannot start the entry point."""
+    check_images(spec)
     check_entrypoint(spec)
     planned = preview(state, spec, owner, now, wall())
     if isinstance(planned, str):
         return PlanView(fits_now=False, waits_for=planned)
-    allocation = allocation_id(_JOB, 1)
+    allocation, roles = allocation_id(_JOB, 1), role_specs(spec)
     environments, commands = [], []
     for member in planned:
         configuration = Configuration(
             allocation=allocation, members=tuple(map(_launched, planned)), rank=member.rank, nonce="00" * 16
         )
-        launch = _derive(spec, configuration)
+        launch = _derive(spec, configuration, roles.get(member.role))
         environments.append(dict(launch.environment))
         commands.append(launch.argv)
     return PlanView(
@@ -48,9 +66,14 @@ def plan_view(state: State, spec: JobSpec, owner: str, now: float) -> PlanView:
     )
 
 
-def _derive(spec: JobSpec, configuration: Configuration) -> Launch:
+def _derive(spec: JobSpec, configuration: Configuration, role: RoleSpec | None) -> Launch:
+    """The command and the added variables of one member; no command where its image or nothing has one."""
+    entrypoint = role.entrypoint if role else spec.entrypoint
+    environment = {**spec.environment, **(role.environment if role else {})}
+    if not entrypoint:
+        return Launch((), variables.derive(configuration, environment))
     try:
-        return derive(spec.launcher.value, configuration, spec.entrypoint, spec.environment)
+        return derive(spec.launcher.value, configuration, entrypoint, environment)
     except LauncherError as error:
         raise ApiProblem(422, "ENTRYPOINT-INVALID", str(error)) from None
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from quorate.master.effects import SendTo
+from quorate.master.memberspecs import role_specs
 from quorate.master.records import AllocationRecord
 from quorate.master.state import State
 from quorate.model.job import TOKEN_SECRET
@@ -32,6 +33,9 @@ def allocation_spec(state: State, allocation: AllocationRecord) -> AllocationSpe
         max_runtime_s=spec.max_runtime,
         context=spec.context or "",
         secrets=(*sorted(record.sealed), *((TOKEN_SECRET,) if spec.token else ())),
+        kind=spec.kind.value,
+        roles=role_specs(spec),
+        preflight=spec.preflight.value,
     )
 
 

@@ -10,7 +10,7 @@ from quorate.master.transitions.draft import Draft
 from quorate.master.transitions.leases import lease_ports
 from quorate.master.transitions.maintenance import ADOPTED
 from quorate.master.transitions.retention import forget_attempts
-from quorate.model.ids import AgentId, JobId, allocation_id, member_id, member_name
+from quorate.model.ids import AgentId, JobId, allocation_id, member_id
 from quorate.model.job import JobSpec
 from quorate.model.messages import PlannedMember
 from quorate.model.state import JobState
@@ -153,6 +153,7 @@ def planned_members(
         return ports
     taken: dict[str, set[int]] = {}
     members = []
+    names = spec.members(len(agents))
     for rank, agent in enumerate(agents):
         record = state.agents[agent]
         used = taken.setdefault(agent, set(state.slots_used.get(agent, ())))
@@ -161,7 +162,7 @@ def planned_members(
         if len(slots) < spec.resources.slots:
             raise AssertionError(f"{agent} was given {spec.resources.slots} slots of {job} and has {len(free)}")
         used.update(slots)
-        role, index = member_name(rank)
+        role, index = names[rank]
         members.append(
             PlannedMember(
                 rank=rank,
