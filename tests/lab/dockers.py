@@ -1,0 +1,80 @@
+"""A Docker engine on a host of the lab, at its usual place, and an image that weighs nothing.
+
+Each engine has its host's own /run, /var/lib/docker, network and processes, so any number of them run side by side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lab.hosts import Host, Process, until
+
+NEEDED = ("dockerd", "docker", "containerd", "runc")
+#: Folders and links of a merged /usr, which containers get from their host, and the little of /etc that programs need.
+IMAGE = "quorate-lab/tiny:1"
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def missing() -> list[str]:
+    """The programs that an engine needs and this machine lacks."""
+    return [program for program in NEEDED if not shutil.which(program)]
+
+
+@contextlib.contextmanager
+def engine(host: Host) -> Iterator[Process]:
+    """The host's Docker for the body, with the tiny image in it; its containers die with it."""
+    group = f"quorate-lab-{host.folder.parent.name}-{host.name}"
+    process = host.start("dockerd", "--cgroup-parent", f"/{group}", log="dockerd")
+    try:
+        until(lambda: _answers(host, process), f"Docker on {host.name}")
+        host.file("/run/tiny.tar").write_bytes(tiny_image())
+        host.run("docker", "import", "/run/tiny.tar", IMAGE)
+        yield process
+    finally:
+        if process.running:
+            with contextlib.suppress(AssertionError):
+                host.run("sh", "-c", "docker ps -aq | xargs -r docker rm -f")
+            process.terminate()
+        _forget_groups(group)
+
+
+def tiny_image() -> bytes:
+    """A tar of it: whoever binds the host's /usr to /usr has all of the host's programs in it."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for folder in ("usr", "etc", "proc", "sys", "dev", "run", "root", "tmp", "var", "var/tmp", "work"):
+            info = tarfile.TarInfo(folder)
+            info.type, info.mode = tarfile.DIRTYPE, 0o1777 if folder.endswith("tmp") else 0o755
+            tar.addfile(info)
+        for name in ("bin", "lib", "lib64", "sbin"):
+            if Path("/", name).is_symlink():
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = tarfile.SYMTYPE, f"usr/{name}"
+                tar.addfile(info)
+        for name in ("passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf"):
+            path = Path("/etc", name)
+            if path.exists():
+                tar.add(path, f"etc/{name}")
+    return data.getvalue()
+
+
+def _answers(host: Host, process: Process) -> bool:
+    assert process.running, process.said()
+    with contextlib.suppress(AssertionError):
+        return bool(host.run("docker", "version", "--format", "{{.Server.Version}}"))
+    return False
+
+
+def _forget_groups(name: str) -> None:
+    """Control groups belong to the whole machine: empty ones would stay."""
+    for group in (*_CGROUPS.glob(f"*/{name}"), _CGROUPS / name):
+        for folder in sorted(group.rglob("*/"), reverse=True) if group.exists() else ():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        with contextlib.suppress(OSError):
+            group.rmdir()
