@@ -22,7 +22,18 @@ NAMES = [member.name for member in MEMBERS]
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "127.0.0.1", "main1", "sub2", "10.128.0.2", "10.128.0.3", "10.128.0.4", "169.254.169.254"]
+    "host",
+    [
+        "localhost",
+        "127.0.0.1",
+        "main1",
+        "sub2",
+        "10.128.0.2",
+        "10.128.0.3",
+        "10.128.0.4",
+        "169.254.169.254",
+        "metadata.google.internal",
+    ],
 )
 def test_a_members_http_client_goes_straight_to_its_peers(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", no_proxy(JOB, NAMES))
@@ -45,5 +56,6 @@ network: {proxy: {url: 'http://10.0.0.9', no_proxy: [.internal.example]}}
     assert no_proxy(plan_cluster(cluster), extra=cluster.network.proxy.no_proxy if cluster.network.proxy else ()) == (
         "localhost,127.0.0.1,::1,10.0.1.0/24,master.example.org,10.0.0.5,"
         "169.254.169.254,169.254.170.2,169.254.170.23,"
-        "fd00:ec2::254,fd00:ec2::23,fd20:ce::254,fd00:c1::a9fe:a9fe,.internal.example"
+        "fd00:ec2::254,fd00:ec2::23,fd20:ce::254,fd00:c1::a9fe:a9fe,"
+        "metadata.google.internal,.internal.example"
     )

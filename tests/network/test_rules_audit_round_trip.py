@@ -31,7 +31,7 @@ GPU = party(Role.AGENT, "gpu", "10.0.1.0/24", "fd00:1::/64")
 CPU = party(Role.AGENT, "cpu", "10.0.2.7", "10.0.2.9")
 OFFICE = Party(Role.USER, "office", addresses(["192.0.2.0/24"]))
 HUB = Party(Role.REGISTRY, "hub", addresses(["198.51.100.4"]))
-NAMES = Party(Role.DNS, "dns", addresses(["10.0.0.2"]))
+NAMES = Party(Role.DNS, "dns", addresses(["10.0.0.53"]))
 ANYONE = Party(Role.ANYONE, "anyone", EVERYWHERE)
 
 

@@ -258,6 +258,8 @@ METADATA_ADDRESSES = (
     *("169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32"),
     *("fd00:ec2::254/128", "fd00:ec2::23/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128"),
 )
+#: The name under which GCP's libraries ask for it; the other clouds' use the address.
+METADATA_NAMES = ("metadata.google.internal",)
 
 
 def flow(name: str) -> Flow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from quorate.network.catalogue import METADATA_ADDRESSES
+from quorate.network.catalogue import METADATA_ADDRESSES, METADATA_NAMES
 from quorate.network.flows import Role
 from quorate.network.plan import Network, Plan
 
@@ -28,6 +28,7 @@ def no_proxy(plan: Plan, names: Iterable[str] = (), extra: Iterable[str] = ()) -
             for network in party.addresses:
                 found += _spelled(network, one_by_one=party.role is Role.MEMBER)
     found += (address.partition("/")[0] for address in METADATA_ADDRESSES)
+    found += METADATA_NAMES
     return ",".join(dict.fromkeys([*found, *extra]))
 
 

@@ -24,7 +24,7 @@ from quorate.network.audit.documents import (
 )
 from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome
-from quorate.network.flows import Direction, Transport
+from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
 
 HINT = "aws ec2 describe-security-groups"
@@ -37,6 +37,9 @@ _SERVICES = networks(
     ],
     "",
 )
+#: A VPC's resolver is two above the first address of its CIDR, which holds 16 addresses at least.
+_RESOLVER, _SMALLEST_VPC = 2, 16
+_DOMAIN: Intervals = ((53, 53),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,26 @@ def _permissions(body: Any, place: str, group: str, direction: Direction, start:
                 yield _Permission(*base, prefix_list=peer)
 
 
+def _resolvers(scene: Scene) -> list[Entry]:
+    """Return entries for what may be the VPC's own resolver, which groups do not filter; no text says the VPC's CIDR.
+
+    Source: https://docs.aws.amazon.com/vpc/latest/userguide/vpc-dns.html#AmazonDNS.
+    """
+    if scene.direction is not Direction.EGRESS or scene.peer.role is not Role.DNS:
+        return []
+    return [
+        Entry(
+            Act.ALLOW,
+            "",
+            networks([str(network)], ""),
+            service=_DOMAIN,
+            doubt=f"groups filter {network.network_address} unless it is the VPC's own resolver, two above its CIDR",
+        )
+        for network in scene.peer.v4
+        if network.num_addresses == 1 and int(network.network_address) % _SMALLEST_VPC == _RESOLVER
+    ]
+
+
 class _Aws(Ruleset):
     def __init__(self, names: dict[str, str], permissions: tuple[_Permission, ...]) -> None:
         self._names, self._permissions = names, permissions
@@ -126,7 +149,7 @@ class _Aws(Ruleset):
             entry = self._entry(permission, scene)
             if entry is not None:
                 found.append(entry)
-        return found, Outcome.DENY
+        return found + _resolvers(scene), Outcome.DENY
 
     def _entry(self, permission: _Permission, scene: Scene) -> Entry | None:
         rule, ports = permission.rule.id, permission.ports

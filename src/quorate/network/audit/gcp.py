@@ -7,9 +7,9 @@ equals; implied: nothing comes in, everything goes out. Firewall policies of the
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from quorate.network.audit.documents import (
     strings,
     unfiltered,
 )
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
+from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_networks, of_ports, show_ports
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome, both
 from quorate.network.flows import Direction
 from quorate.network.plan import Party, PlannedFlow
@@ -34,6 +34,8 @@ _EVERY_V4 = ["0.0.0.0/0"]
 #: A new rule's, where nothing that denies has to be passed.
 _USUAL_PRIORITY = 1000
 _LONGEST_NAME = 63
+#: Characters of a rule's traffic in its text.
+_SHOWN = 80
 #: "Google Cloud always allows communication between a VM instance and its metadata server": names, time, metadata.
 _METADATA = networks(["169.254.169.254/32", "fd20:ce::254/128"], "")
 
@@ -84,6 +86,7 @@ def _firewall(body: Any, place: str) -> _Firewall:
     allows = "allowed" in body
     if allows == ("denied" in body):
         raise Unreadable("a rule has either `allowed` or `denied`", place)
+    act = Act.ALLOW if allows else Act.DENY
     traffic, clamped = [], []
     for item, where in items(body, "allowed" if allows else "denied", place):
         protocol = str(member(item, "IPProtocol", str, where, ""))
@@ -95,8 +98,8 @@ def _firewall(body: Any, place: str) -> _Firewall:
     if not sources and not (tags or accounts):
         sources = _EVERY_V4
     return _Firewall(
-        Rule(name, _text(body), allows, place, clamped="; ".join(clamped)),
-        Act.ALLOW if allows else Act.DENY,
+        Rule(name, _text(name, act, traffic), allows, place, clamped="; ".join(clamped)),
+        act,
         Direction.INGRESS if way == "INGRESS" else Direction.EGRESS,
         member(body, "priority", int, place, 1000),
         tuple(traffic),
@@ -109,9 +112,11 @@ def _firewall(body: Any, place: str) -> _Firewall:
     )
 
 
-def _text(body: dict[str, Any]) -> str:
-    traffic = body.get("allowed") or body.get("denied")
-    return f"{body['name']}: {'allow' if 'allowed' in body else 'deny'} {json.dumps(traffic)[:80]}"
+def _text(name: str, act: Act, traffic: Iterable[tuple[str, Intervals | None]]) -> str:
+    """Return it as `gcloud` shows it in a table, such as `web: allow tcp:80,443 icmp`."""
+    named = (protocol if ports is None else f"{protocol}:{show_ports(ports)}" for protocol, ports in traffic)
+    shown = " ".join(named)
+    return f"{name}: {act.value} {shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + '...'}"
 
 
 class _Gcp(Ruleset):

@@ -35,6 +35,9 @@ _NUMBERS = {Transport.TCP: "6", Transport.UDP: "17"}
 #: Rules "are not enforced for traffic involving the 169.254.0.0/16 CIDR block": metadata, names, time, iSCSI.
 _LINK_LOCAL = networks(["169.254.0.0/16"], "")
 
+#: https://docs.oracle.com/en-us/iaas/Content/Network/Tasks/servicegateway.htm, "About Service CIDR Labels".
+_ALL_SERVICES = re.compile(r"all-(\w+)-services-in-oracle-services-network")
+
 
 @dataclass(frozen=True, slots=True)
 class _SecurityRule:
@@ -162,6 +165,13 @@ class _Reader:
         )
 
 
+def _names(label: str, party: Party) -> bool:
+    """Say whether a service label stands for the party: the label of all services holds Object Storage's."""
+    region = _ALL_SERVICES.fullmatch(label)
+    known = {label, f"oci-{region[1]}-objectstorage"} if region else {label}
+    return not known.isdisjoint(party.service_cidrs)
+
+
 def _ports(options: Any, key: str, place: str) -> tuple[Intervals | None, str]:
     span = member(options, key, dict, place)
     if span is None:
@@ -201,7 +211,8 @@ class _Oci(Ruleset):
         untracked = list(self._entries(forward, scene.direction, mirrored=False, stateless=True))
         tracked = list(self._entries(forward, scene.direction, mirrored=False, stateless=False))
         back = Direction.EGRESS if scene.direction is Direction.INGRESS else Direction.INGRESS
-        mirror = list(self._entries(forward, back, mirrored=True, stateless=True))
+        # What lets an untracked answer out may itself be stateful (the same page, "Stateless Rules").
+        mirror = list(self._entries(forward, back, mirrored=True))
         behind = len(always) + len(untracked) + len(tracked)
         skips = [
             Entry(Act.JUMP, entry.rule, entry.peer, entry.local, entry.service, entry.other, behind, entry.doubt)
@@ -216,7 +227,7 @@ class _Oci(Ruleset):
         for item in self._carrying[way, scene.transport]:
             if (item.owner and item.owner not in groups) or (stateless is not None and item.stateless != stateless):
                 continue
-            doubt = "" if item.service_label in scene.peer.service_cidrs else item.doubt
+            doubt = "" if _names(item.service_label, scene.peer) else item.doubt
             if item.peer_group:
                 named = self._groups(scene.peer) | set(scene.peer.security_groups)
                 if item.peer_group not in named:

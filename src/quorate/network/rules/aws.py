@@ -2,13 +2,15 @@
 
 Facts: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_IpPermission.html and
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-ec2-securitygroup.html. A group holds 60
-rules a direction unless the quota is raised; a new group lets everything out until that rule is revoked.
+rules a direction and family unless the quota is raised (Amazon VPC quotas); a new group lets everything out until that
+rule is revoked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from quorate.model.ports import PortRange
@@ -21,7 +23,7 @@ from quorate.network.rules.outline import outline
 
 #: What the API takes in a description: 255 of a-z, A-Z, 0-9, blanks and these.
 DESCRIPTION, CHARSET = 255, " ._-:/()#,@[]+=&;{}!$*"
-#: Rules of one direction in a group, without a raised quota.
+#: Rules of one direction and one family in a group, without a raised quota; a peer that is no CIDR counts in both.
 QUOTA = 60
 #: What groups do not filter: Amazon's resolver, clock and metadata (VPC user guide, security group basics).
 _LINK_LOCAL = ("169.254.169.123", "169.254.169.253", "169.254.169.254", "169.254.170.2")
@@ -57,14 +59,16 @@ def groups(plan: Plan, role: Role | None) -> tuple[dict[str, tuple[Party, list[P
             remedy = f"state the addresses or the security group of {opening.peer.key} in master.yaml"
             findings.append(unsupported(opening, "AWS", f"{opening.peer.key} has neither address nor group", remedy))
     for key, (party, permissions) in found.items():
-        for direction in Direction:
-            count = sum(permission.direction is direction for permission in permissions)
+        for direction, family in product(Direction, ("IPv4", "IPv6")):
+            elsewhere = "cidr6" if family == "IPv4" else "cidr"
+            count = sum(item.direction is direction and not getattr(item, elsewhere) for item in permissions)
             if count > QUOTA:
                 findings.append(
                     Finding(
                         "PLAN-WIDE",
                         key,
-                        f"the security group of {party} has {count} {direction.value} rules; the quota is {QUOTA}",
+                        f"the security group of {party} has {count} {direction.value} rules for {family}; "
+                        f"the quota is {QUOTA}",
                         remedy="name agents by a CIDR or by their security group in master.yaml, or raise the quota",
                     )
                 )

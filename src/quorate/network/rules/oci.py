@@ -20,6 +20,8 @@ from quorate.network.rules.outline import outline
 DESCRIPTION = 255
 #: AddNetworkSecurityGroupSecurityRulesDetails: "at most 25".
 RULES_A_CALL = 25
+#: Rules of a group, both ways together, and of a list, each way (Networking docs, security rules: limits).
+GROUP_LIMIT, LIST_LIMIT = 120, 200
 #: Rules are not enforced for these: metadata, names, time, iSCSI (Networking docs, security rules).
 UNFILTERED = addresses(("169.254.0.0/16",))
 #: IANA protocol numbers, which the API takes as text.
@@ -40,6 +42,7 @@ def render_groups(plan: Plan, role: Role | None) -> Rendered:
             findings.append(_nameless(opening))
     shown = []
     for party, mine in rules.values():
+        findings += too_many_in_group(party, len(mine))
         calls = [{"securityRules": mine[start : start + RULES_A_CALL]} for start in range(0, len(mine), RULES_A_CALL)]
         group: dict[str, Any] = {"displayName": group_name(party)}
         if party.security_groups:
@@ -52,7 +55,9 @@ def render_lists(plan: Plan, role: Role | None) -> Rendered:
     """Return for each party the ingress and egress rules of its subnet's security list."""
     findings: list[Finding] = list(left_out(plan, role))
     lists: dict[str, dict[str, Any]] = {}
+    parties: dict[str, Party] = {}
     for opening in openings(plan, role, unfiltered=UNFILTERED):
+        parties.setdefault(opening.local.key, opening.local)
         shown = lists.setdefault(
             opening.local.key,
             {"displayName": group_name(opening.local), "ingressSecurityRules": [], "egressSecurityRules": []},
@@ -61,7 +66,23 @@ def render_lists(plan: Plan, role: Role | None) -> Rendered:
         shown[f"{opening.direction.value}SecurityRules"] += made
         if not made:
             findings.append(_nameless(opening))
+    for key, shown in lists.items():
+        for direction in Direction:
+            count = len(shown[f"{direction.value}SecurityRules"])
+            findings += _too_many("security list", parties[key], f"{direction.value} ", count, LIST_LIMIT)
     return Rendered(outline({"securityLists": list(lists.values())}, 4), tuple(findings))
+
+
+def too_many_in_group(party: Party, count: int) -> Iterator[Finding]:
+    """Return a finding where a party's group would hold more rules than a group may."""
+    return _too_many("network security group", party, "", count, GROUP_LIMIT)
+
+
+def _too_many(what: str, party: Party, way: str, count: int, limit: int) -> Iterator[Finding]:
+    if count > limit:
+        evidence = f"the {what} of {party} has {count} {way}rules; Oracle takes {limit}"
+        remedy = "name agents by a CIDR or by their security group in master.yaml"
+        yield Finding("PLAN-WIDE", party.key, evidence, remedy=remedy)
 
 
 def _nameless(opening: Opening) -> Finding:

@@ -126,6 +126,8 @@ def render_oci(plan: Plan, role: Role | None) -> Rendered:
                     entry[f"{transport}_options"] = Block(destination_port_range=limits)
             name = _name(f"{oci.group_name(opening.local)}-{counts[opening.local.key]}")
             blocks.append(resource("oci_core_network_security_group_security_rule", name, entry))
+    for key, count in counts.items():
+        findings += oci.too_many_in_group(parties[key], count)
     return Rendered("\n\n".join(blocks) + "\n", tuple(findings))
 
 
