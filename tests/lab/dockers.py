@@ -28,7 +28,7 @@ def missing() -> list[str]:
 @contextlib.contextmanager
 def engine(host: Host) -> Iterator[Process]:
     """The host's Docker for the body, with the tiny image in it; its containers die with it."""
-    group = f"quorate-lab-{host.folder.parent.name}-{host.name}"
+    group = f"{host.folder.parent.name}-{host.name}"
     process = host.start("dockerd", "--cgroup-parent", f"/{group}", log="dockerd")
     try:
         until(lambda: _answers(host, process), f"Docker on {host.name}")
