@@ -118,9 +118,7 @@ def cancel(
 ) -> None:
     """Cancel jobs: SIGTERM to their members, SIGKILL after the grace period."""
     with connect(master, token) as client:
-        views = [client.cancel(job) for job in jobs]
-        if wait_for_end:
-            views = [_wait(client, view.id) for view in views]
+        views = stopped(client, jobs, wait_for_end=wait_for_end)
     if as_json:
         print_json(views)
         return
@@ -156,6 +154,12 @@ def wait(
         show_error(f"job {view.id} is still {view.state}", hint=f"quorate job wait {view.id}")
         return Exit.DEADLINE
     return outcome.exit_code(view) if as_json else outcome.show(view)
+
+
+def stopped(client: Client, jobs: list[str], *, wait_for_end: bool) -> list[JobView]:
+    """Asks for the end of the jobs, and waits for it if that is wished."""
+    views = [client.cancel(job) for job in jobs]
+    return [_wait(client, view.id) for view in views] if wait_for_end else views
 
 
 def _wait(client: Client, job: str, seconds: float | None = None) -> JobView:

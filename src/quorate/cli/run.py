@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from quorate.cli import complete
+from quorate.cli import joboptions
 from quorate.cli.app import new_group
 from quorate.cli.errors import CommandError, usage
 from quorate.cli.exits import Exit
@@ -20,6 +19,7 @@ from quorate.cli.session import Master, Token, connect
 if TYPE_CHECKING:
     from quorate.cli.jobfile import LoadedJob
     from quorate.client.api import Client
+    from quorate.model.views import JobView
 
 app = new_group("Submit a job and follow it.")
 
@@ -47,21 +47,26 @@ def run(
         list[str] | None, typer.Argument(metavar="[FILE] [-- COMMAND...]", help="A job file, or a command after --.")
     ] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="The job file.", metavar="FILE")] = None,
-    name: Annotated[str | None, typer.Option(help="Name, for people.")] = None,
-    kind: Annotated[str | None, typer.Option(help="train or command.")] = None,
-    nodes: Annotated[int | None, typer.Option("--nodes", "-n", help="Members of the job.")] = None,
+    name: joboptions.Name = None,
+    kind: Annotated[str | None, typer.Option(help="train, command or cluster.")] = None,
+    nodes: joboptions.Nodes = None,
     min_nodes: Annotated[int | None, typer.Option(help="Elastic: the fewest members to start with.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Slots of each member.")] = None,
-    pool: Annotated[str | None, typer.Option(help="Pool that runs it.", autocompletion=complete.pools)] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="K=V", help="A label that each agent must have. Repeatable.")
-    ] = None,
+    slots: joboptions.Slots = None,
+    pool: joboptions.Pool = None,
+    label: joboptions.Labels = None,
     launcher: Annotated[str | None, typer.Option(help="none or torch.")] = None,
-    placement: Annotated[str | None, typer.Option(help="spread, pack or single.")] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", "-e", metavar="K=V", help="A variable; K alone takes yours. Repeatable."),
-    ] = None,
+    placement: joboptions.Placement = None,
+    image: joboptions.Image = None,
+    network: joboptions.Network = None,
+    env: joboptions.Variables = None,
+    mount: joboptions.Mounts = None,
+    memory: joboptions.Memory = None,
+    cpus: joboptions.Cpus = None,
+    shm: joboptions.Shm = None,
+    bootstrap: joboptions.Bootstrap = None,
+    workdir: joboptions.Workdir = None,
+    run_as: joboptions.RunAs = None,
+    preflight: joboptions.Preflight = None,
     secret: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,20 +94,26 @@ def run(
     """
     command: list[str] = ctx.meta.get(_COMMAND, [])
     job_file = _job_file(arguments or [], file, command)
+    if not job_file and not command and not image:
+        usage("a job file or a command is needed", "quorate run job.yaml, or quorate run -- COMMAND")
     flags: dict[str, Any] = {
         "name": name,
         "kind": kind,
         "entrypoint": command or None,
         "launcher": launcher,
         "placement": placement,
-        "resources": {
-            "nodes": nodes,
-            "min_nodes": min_nodes,
-            "slots": slots,
-            "pool": pool,
-            "labels": pairs("--label", label) or None,
-        },
-        "environment": _variables(env),
+        "resources": joboptions.resources(nodes, slots, pool, label, min_nodes),
+        "image": image,
+        "network": {"mode": network},
+        "environment": joboptions.variables(env),
+        "mounts": joboptions.mounts(mount),
+        "memory": memory,
+        "cpus": cpus,
+        "shm": shm,
+        "bootstrap": bootstrap,
+        "workdir": workdir,
+        "run_as": run_as,
+        "preflight": preflight,
         "secrets": _secrets(secret),
         "context": str(context) if context else None,
         "priority": priority,
@@ -119,7 +130,7 @@ def run(
         loaded = jobfile.LoadedJob(loaded.spec, None)
     with connect(master, token) as client:
         if plan:
-            return _plan(client, loaded, as_json)
+            return show_plan_of(client, loaded, as_json)
         return _submit(client, loaded, detach=detach, as_json=as_json)
 
 
@@ -132,21 +143,12 @@ def _job_file(arguments: list[str], option: Path | None, command: list[str]) -> 
     named = Path(arguments[0]) if arguments else option
     if named and named.suffix not in (".yaml", ".yml", ".json") and not named.exists():
         usage(f"there is no job file {named}", f"for a command write: quorate run -- {' '.join(arguments)}")
-    if not named and not command:
-        usage("a job file or a command is needed", "quorate run job.yaml, or quorate run -- COMMAND")
     return named
 
 
 def _names_a_file(command: list[str]) -> bool:
     """Whether a word of the command is a file below this folder: then the job cannot do without the folder."""
     return any(not word.startswith(("/", "-", "..")) and Path(word).is_file() for word in command)
-
-
-def _variables(items: list[str] | None) -> dict[str, str]:
-    for item in items or []:
-        if "=" not in item and item not in os.environ:
-            usage(f"--env {item}: the variable {item} is not set here", f"--env {item}=VALUE")
-    return pairs("--env", [item if "=" in item else f"{item}={os.environ[item]}" for item in items or []])
 
 
 def _secrets(items: list[str] | None) -> dict[str, Any]:
@@ -163,17 +165,25 @@ def _secrets(items: list[str] | None) -> dict[str, Any]:
     return secrets
 
 
-def _submit(client: Client, loaded: LoadedJob, *, detach: bool, as_json: bool) -> int:
-    from quorate.cli import follow
+def submitted(client: Client, loaded: LoadedJob) -> JobView | Exit:
+    """The job as the master took it; else its refusal is shown, and this is the exit code for it."""
     from quorate.cli.errors import show_problem
     from quorate.model.problem import QuorateError
 
     try:
-        job = client.submit(_with_context(client, loaded))
+        return client.submit(_with_context(client, loaded))
     except QuorateError as error:
         # A job that is wrong is a usage error; that it could not be handed in is the platform's failure.
         code = show_problem(error)
         return code if code is Exit.USAGE else Exit.PLATFORM
+
+
+def _submit(client: Client, loaded: LoadedJob, *, detach: bool, as_json: bool) -> int:
+    from quorate.cli import follow
+
+    job = submitted(client, loaded)
+    if isinstance(job, Exit):
+        return job
     if detach:
         if as_json:
             print_json(job)
@@ -204,7 +214,8 @@ def _with_context(client: Client, loaded: LoadedJob) -> Any:
         return loaded.spec.model_copy(update={"context": context.sha256})
 
 
-def _plan(client: Client, loaded: LoadedJob, as_json: bool) -> int:
+def show_plan_of(client: Client, loaded: LoadedJob, as_json: bool) -> int:
+    """Prints what would become of the job."""
     from quorate.cli.planview import show_plan
 
     spec = loaded.spec

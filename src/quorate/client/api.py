@@ -82,9 +82,9 @@ class Client:
         """What would happen if the job were submitted now."""
         return self._ask(PlanView, "POST", "/api/v1/jobs/plan", body={"spec": wire_spec(spec)})
 
-    def jobs(self, *, state: str = "", owner: str = "", limit: int = 100) -> Iterator[JobView]:
+    def jobs(self, *, state: str = "", owner: str = "", kind: str = "", limit: int = 100) -> Iterator[JobView]:
         """Jobs, newest first, page after page, at most `limit`."""
-        query = {"state": state, "owner": owner, "limit": str(min(limit, 200)), "cursor": ""}
+        query = {"state": state, "owner": owner, "kind": kind, "limit": str(min(limit, 200)), "cursor": ""}
         while limit > 0:
             page = self._ask(JobPage, "GET", "/api/v1/jobs", query=query)
             yield from page.items[:limit]

@@ -24,6 +24,8 @@ class MemberView(_View):
     rank: int
     agent: str
     address: str
+    #: The agent's own address, where `address` is one of a private network.
+    underlay: str = ""
     slots: tuple[int, ...] = ()
     ports: dict[str, int] = Field(default_factory=dict)
     state: MemberState
@@ -32,6 +34,25 @@ class MemberView(_View):
     reason: str = ""
     #: Its last lines of output, once it has ended; at most 2 KiB.
     tail: str = ""
+
+
+class NetworkView(_View):
+    """The private network of an allocation."""
+
+    #: `bridge`, or `overlay`.
+    mode: str
+    #: Why it is this one, in words for people.
+    because: str = ""
+    vni: int
+    subnet: str
+    gateway: str
+    mtu: int
+    #: `open` or `planned`.
+    members: str
+    #: `enforce`, `observe` or `off`.
+    enforcement: str
+    #: `all`, `none` or `named`.
+    egress: str
 
 
 class JobView(_View):
@@ -55,6 +76,8 @@ class JobView(_View):
     starting: Duration | None = None
     ran: Duration | None = None
     members: tuple[MemberView, ...] = ()
+    #: That of its newest allocation; none where members share their hosts' network.
+    network: NetworkView | None = None
 
 
 class AttemptView(_View):
@@ -139,6 +162,9 @@ class PlanView(_View):
     fits_now: bool
     waits_for: str = ""
     members: tuple[MemberView, ...] = ()
+    network: NetworkView | None = None
+    #: How members would be joined and why, in words for people.
+    joined: str = ""
     #: Per rank: what the platform would set (the user's own values stand as they are), and the derived command.
     environment: tuple[dict[str, str], ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()

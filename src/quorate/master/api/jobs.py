@@ -34,7 +34,7 @@ from quorate.master.records import JobRecord
 from quorate.master.services import Services
 from quorate.master.writer import now
 from quorate.model.ids import JobId, short_id
-from quorate.model.job import JobSpec
+from quorate.model.job import JobKind, JobSpec
 from quorate.model.state import JobState
 from quorate.model.views import JobDetail, JobPage, JobView, PlanView
 
@@ -143,6 +143,7 @@ async def listing(
     _caller: User,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     owner: Annotated[str, Query(max_length=128, description="Only this user's jobs.")] = "",
+    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> Response:
@@ -158,6 +159,8 @@ async def listing(
     moment_now = now()
     async for record in _newest_first(master, before):
         if (state and record.state is not state) or (owner and record.owner != owner):
+            continue
+        if kind and master.state.specs[record.id].spec.kind is not kind:
             continue
         if len(items) == limit:
             following = encode_cursor(str(last))
