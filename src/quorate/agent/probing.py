@@ -7,8 +7,9 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -64,8 +65,12 @@ class Probing:
         listeners = probe.Listeners(nonce, self._name, places)
         failed = {place.transport: text for place, text in listeners.failed.items()}
         closed = [why] if why else []
-        closed += [f"{transport} {place.port}: {failed[transport]}" for place in places
-                   if (transport := place.transport) in failed]  # fmt: skip
+        closed += [
+            f"{place.transport} {place.port}: {failed[place.transport]}"
+            for place in places
+            # An overlay that is up is no trouble; there is only nothing to be tried beside it.
+            if place.transport in failed and not (place.transport == "udp" and _is_kernels(place.port))
+        ]
         master, near, rtt = _way_to(self._master)
         return listeners, asks.Listening(
             address=self._address,
@@ -145,6 +150,17 @@ def _free_port(address: str, leasable: tuple[int, int]) -> tuple[int, str]:
     return 0, f"no port of {first}-{last} can be listened on ({why})"
 
 
+def _is_kernels(port: int) -> bool:
+    """Whether the kernel itself listens on the UDP port, as it does for VXLAN: its sockets have no inode."""
+    for table in ("/proc/net/udp", "/proc/net/udp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[9] == "0" and int(fields[1].rpartition(":")[2], 16) == port:
+                    return True
+    return False
+
+
 def _interface(address: str) -> tuple[str, str, int]:
     """Device, network and MTU of an own address; empty and 0 for any other."""
     stats = psutil.net_if_stats()
@@ -173,15 +189,12 @@ def _way_to(master: str) -> tuple[str, bool, float | None]:
     parts = urlsplit(master)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        began = _clock()
+        began = time.monotonic()
         with socket.create_connection((parts.hostname or "", port), _MASTER_TIMEOUT_S) as connection:
-            rtt = _clock() - began
+            rtt = time.monotonic() - began
             address = str(connection.getpeername()[0]).partition("%")[0]
     except OSError:
         return "", True, None
     there = ipaddress.ip_address(address)
     networks = [ipaddress.ip_interface(network).network for _, _, network in _networks()]
     return address, any(there in network for network in networks if network.version == there.version), rtt
-
-
-_clock: Callable[[], float] = time.monotonic

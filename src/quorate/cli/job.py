@@ -109,6 +109,14 @@ def logs(
 
 
 @app.command()
+def network(job: Id, as_json: Json = False, master: Master = None, token: Token = None) -> None:
+    """Show what passed between a job's members, flow by flow, and what was refused."""
+    from quorate.cli.jobnetwork import show_network
+
+    show_network(job, as_json=as_json, master=master, token=token)
+
+
+@app.command()
 def cancel(
     jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.", autocompletion=complete.jobs)],
     wait_for_end: Annotated[bool, typer.Option("--wait", help="Return only when they have ended.")] = False,

@@ -136,6 +136,30 @@ def audit(
 
 
 @app.command()
+def check(
+    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Only between the agents of this pool.")] = "",
+    platform: Annotated[
+        str, typer.Option("--for", metavar="PLATFORM", help="Whose commands mend it: nft, gcp, aws, oci, kubernetes.")
+    ] = "nft",
+    as_json: Json = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """Let the agents of a cluster try each other.
+
+    Prints who reaches whom and how fast, and what mends what does not pass.
+    """
+    from quorate.cli import netinput, netmatrix
+    from quorate.cli.netcluster import check_cluster
+    from quorate.network.findings import failing
+
+    found = check_cluster(master, token, pool, netinput.platform(platform))
+    netmatrix.show_check(found, as_json=as_json)
+    if failing(found.findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
 def explain(
     what: Annotated[str, typer.Argument(metavar="PORT|FLOW|CODE", help="Such as torch-rendezvous, NET-FILTERED.")],
     as_json: Json = False,

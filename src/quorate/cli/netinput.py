@@ -17,6 +17,7 @@ from quorate.network.budget import Shape
 from quorate.network.clusterplan import plan_cluster
 from quorate.network.noproxy import no_proxy
 from quorate.network.plan import Plan
+from quorate.network.remedies import Platform
 from quorate.network.settings import UNSERVED
 
 SYSTEM_FILE = Path("/etc/quorate/master.yaml")
@@ -117,6 +118,15 @@ def shape(launcher: str, nodes: int, ranks: int, groups: int, gpu: bool) -> Shap
     if launcher not in known:
         refuse(f"there is no launcher {launcher!r}", did_you_mean(launcher, known) or f"launchers: {', '.join(known)}")
     return Shape(launcher, ranks, nodes, groups, gpu)
+
+
+def platform(name: str) -> Platform:
+    """Return the platform whose commands are wanted."""
+    try:
+        return Platform(name)
+    except ValueError:
+        known = [each.value for each in Platform]
+        refuse(f"there is no platform {name!r}", did_you_mean(name, known) or f"platforms: {', '.join(known)}")
 
 
 def port_range(text: str) -> PortRange:

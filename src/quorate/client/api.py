@@ -24,10 +24,12 @@ from quorate.model.views import (
     AgentPage,
     AgentView,
     JobDetail,
+    JobNetworkView,
     JobPage,
     JobView,
     LogLine,
     MasterView,
+    NetCheckView,
     PlanView,
     PoolPage,
     PoolView,
@@ -138,6 +140,10 @@ class Client:
         breaks = streams.Breaks(told, patient=patient)
         return streams.log_lines(self._lines, segment(job), {k: v for k, v in query.items() if v}, ended, breaks)
 
+    def network(self, job: str) -> JobNetworkView:
+        """What passed between the members of a job, and what was refused."""
+        return self._ask(JobNetworkView, "GET", f"/api/v1/jobs/{segment(job)}/network")
+
     def upload(self, context: PackedContext, told: Callable[[int], None] | None = None) -> bool:
         """Sends a packed context unless the master has it; says whether it was sent. `told` hears the bytes sent."""
         from quorate.client.context import chunks
@@ -164,6 +170,12 @@ class Client:
     def tell_agent(self, agent: str, what: str) -> AgentView:
         """`drain`, `resume` or `revoke`."""
         return self._ask(AgentView, "POST", f"/api/v1/agents/{segment(agent)}/{what}", key=uuid.uuid4().hex)
+
+    def check_network(self, pool: str = "") -> Iterator[NetCheckView]:
+        """All agents (of the pool) try each other: how they are connected, then their probes as they are done."""
+        with self._stream("POST", "/api/v1/net/check", {"pool": pool} if pool else {}) as pieces:
+            for line in streams.split_lines(pieces):
+                yield NetCheckView.model_validate_json(line)
 
     def pools(self) -> Iterator[PoolView]:
         """All pools, by name."""

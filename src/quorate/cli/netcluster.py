@@ -1,0 +1,24 @@
+"""`quorate net check` of a cluster: its agents try each other, and what they saw becomes a matrix."""
+
+from __future__ import annotations
+
+from quorate.cli.progress import Bar
+from quorate.cli.session import connect
+from quorate.model.views import CheckedAgentView, ProbeView
+from quorate.network.agentreach import reach_of
+from quorate.network.reach import NetCheck
+from quorate.network.remedies import Platform
+
+
+def check_cluster(master: str | None, token: str | None, pool: str, platform: Platform) -> NetCheck:
+    """Have the master's agents try each other, and return what they found; shows how far it is."""
+    agents: tuple[CheckedAgentView, ...] = ()
+    probes: list[ProbeView] = []
+    with connect(master, token) as client, Bar("agents try each other") as bar:
+        for view in client.check_network(pool):
+            if view.agents:
+                agents = view.agents
+                bar.at(0, view.total)
+            probes += view.probes
+            bar.at(len(probes))
+    return reach_of(agents, probes, platform)
