@@ -102,6 +102,20 @@ ROWS = (
     Row("`quorate job list` against a local master", "under 300 ms", "cli_startup", median("job_list_ms", "ms")),
     Row("DDP: steps/s under Quorate over steps/s under bare torchrun", "above 0.98", "ddp", median("ratio", "", 3),
         peer("torchrun", "torchrun_steps_per_s", "steps/s")),
+    Row("A member's sandbox with its rules made, 16 on one host", "", "sandbox", median("bridge_member_made_ms", "ms", 1),
+        lambda result: f"removed: {median('bridge_member_removed_ms', 'ms', 1)(result)}"),
+    Row("The same over two hosts, with their overlay", "", "sandbox", median("overlay_member_made_ms", "ms", 1),
+        lambda result: f"removed: {median('overlay_member_removed_ms', 'ms', 1)(result)}"),
+    Row("Throughput between sandboxes over that of a VXLAN made by hand", "above 0.9", "sandbox",
+        median("gbit_s_to_vxlan_by_hand", "", 3), peer("overlay", "overlay_gbit_s", "Gbit/s", 1)),
+    Row("The same over that of the bare link", "", "sandbox",
+        median("gbit_s_to_bare_link", "", 3), peer("bare link", "bare_link_gbit_s", "Gbit/s", 1)),
+    Row("Throughput with a plan's rules over that without any", "above 0.95", "sandbox",
+        median("gbit_s_to_without_rules", "", 3), peer("without", "without_rules_gbit_s", "Gbit/s", 1)),
+    Row("Round trips with a plan's rules over those without any", "above 0.95", "sandbox",
+        median("round_trips_per_s_to_without_rules", "", 3), peer("without", "without_rules_round_trips_per_s", "/s")),
+    Row("The rules of a member in a gang of 10,000, written and loaded", "near nft alone", "sandbox",
+        median("rules_loaded_ms", "ms"), peer("`nft -f`", "nft_alone_ms", "ms")),
 )  # fmt: skip
 
 

@@ -1,23 +1,26 @@
-"""What private networks cost: made and removed per member, bytes carried, and rules loaded for ten thousand members.
+"""What private networks cost: made and removed per member, bytes and round trips, and rules of ten thousand members.
 
     python bench/sandbox.py            as root; prints, and writes bench/results/sandbox.json
 
-Two hosts are namespaces joined by a bridge. Throughput is one TCP stream of a fixed size between two processes, taken
-in turn: between sandboxes over the overlay with a plan's rules, the same without rules, over a VXLAN made by hand with
-ip(8), and over the bare link of the hosts. Rules are timed against nft loading the same text from a file.
+Two hosts are namespaces joined by a bridge. Milliseconds are for each of 16 members: their hubs and sandboxes with a
+plan's rules, on one host (bridge) or on two, one host after the other (overlay). Throughput is one TCP stream of 192
+MiB between two processes, round trips are of 64 bytes over one TCP connection; both are taken in turn between sandboxes
+over the overlay with a plan's rules, the same without rules, over a VXLAN made by hand with ip(8), and over the bare
+link of the hosts, and a ratio is the median of such pairs. The rules of one member in a gang of 10,000, whose addresses
+do not lie together, are timed against nft loading the same text from a file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import harness
@@ -26,12 +29,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.sandbox.hosts import Host, Inside, Lab, both_ways, hub, run, sandbox
 
 from quorate.agent.sandbox import namespaces, nft, rules
-from quorate.agent.sandbox.spec import HubSpec, Mode, Peer
+from quorate.agent.sandbox.spec import HubSpec, Mode, Peer, SandboxSpec
 
 MEMBERS = 16
 ROUNDS = 15
 STREAM_BYTES = 192 * 1024 * 1024
+ROUND_TRIPS = 4000
 GANG = 10_000
+Parts = list[tuple[Host, list[HubSpec | SandboxSpec]]]
 PLAN = both_ways("torch-rendezvous", 29400) + both_ways("gloo", 5001)
 
 
@@ -40,31 +45,43 @@ def main() -> None:
         lab = Lab(Path(folder) / "lab")
         try:
             lab.open(2)
-            figures = {
-                "members": members(lab.hosts[0]),
-                "throughput_gbit_s": throughput(lab),
-                "rules_ms": gang_rules(lab.hosts[0]),
-            }
+            figures = {**members(lab), **ways(lab), **gang_rules(lab.hosts[0])}
         finally:
             lab.close()
     harness.write("sandbox", figures, how=" ".join((__doc__ or "").split()))
 
 
-def members(host: Host) -> dict[str, object]:
-    """Milliseconds per member: the hub of 16 members on one host and their sandboxes, made and removed."""
-    whole = hub(host, *[host] * MEMBERS)
-    boxes = [sandbox(f"jjjj-1.{rank}.1", PLAN) for rank in range(MEMBERS)]
-    samples: dict[str, list[float]] = {"hub": [], "sandbox": [], "nothing_to_do": [], "removed": []}
+def members(lab: Lab) -> dict[str, object]:
+    """Milliseconds for each member, made and removed, on one host and on two."""
+    near, far = lab.hosts
+    samples: dict[str, list[float]] = {}
+
+    def take(name: str, by: int, action: Callable[..., object], *arguments: object) -> None:
+        samples.setdefault(name, []).append(harness.timed(functools.partial(action, *arguments)) / by)
+
     for _ in range(ROUNDS):
-        samples["hub"].append(harness.timed(lambda: host.converge(whole)))
-        samples["sandbox"].append(harness.timed(lambda: host.converge(whole, *boxes)) / MEMBERS)
-        samples["nothing_to_do"].append(harness.timed(lambda: host.converge(whole, *boxes)) / MEMBERS)
-        samples["removed"].append(harness.timed(lambda: host.converge()) / MEMBERS)
-    return {f"{name}_ms": harness.summary(taken, 1) for name, taken in samples.items()}
+        for kind, hosts in (("bridge", [near]), ("overlay", [near, far])):
+            placed = hosts * (MEMBERS // len(hosts))
+            hubs: Parts = [(host, [hub(host, *placed)]) for host in hosts]
+            whole: Parts = [
+                (host, [*made, *(sandbox(f"jjjj-1.{rank}.1", PLAN) for rank in range(MEMBERS) if placed[rank] is host)])
+                for host, made in hubs
+            ]
+            take(f"{kind}_hub_made_ms", len(hosts), converge, hubs)
+            take(f"{kind}_member_made_ms", MEMBERS, converge, whole)
+            take(f"{kind}_member_unchanged_ms", MEMBERS, converge, whole)
+            take(f"{kind}_member_removed_ms", MEMBERS, converge, [(host, []) for host in hosts])
+    return {name: harness.summary(taken, 1) for name, taken in samples.items()}
 
 
-def throughput(lab: Lab) -> dict[str, object]:
-    """Gbit/s of each way, and the ratios of the pairs taken in turn."""
+def converge(parts: Parts) -> None:
+    """One host after the other."""
+    for host, wanted in parts:
+        host.converge(*wanted)
+
+
+def ways(lab: Lab) -> dict[str, object]:
+    """Gbit/s and round trips per second of each way, and the ratios of the pairs taken in turn."""
     near, far = lab.hosts
     for host, rank in ((near, 0), (far, 1)):
         host.converge(
@@ -72,19 +89,22 @@ def throughput(lab: Lab) -> dict[str, object]:
             hub(host, near, far, allocation="kkkk-1", vni=8), sandbox(f"kkkk-1.{rank}.1", mode=Mode.OFF),
         )  # fmt: skip
     hand = by_hand(lab)
-    sides: dict[str, Callable[[], float]] = {
-        "sandbox": lambda: stream(near.member("jjjj-1.0.1"), far.member("jjjj-1.1.1"), "10.128.0.11"),
-        "without_rules": lambda: stream(near.member("kkkk-1.0.1"), far.member("kkkk-1.1.1"), "10.128.0.11"),
-        "vxlan_by_hand": lambda: stream(*hand, "10.128.0.11"),
-        "bare_link": lambda: stream(near.outside, far.outside, far.address),
+    ends = {
+        "overlay": (near.member("jjjj-1.0.1"), far.member("jjjj-1.1.1"), "10.128.0.11"),
+        "without_rules": (near.member("kkkk-1.0.1"), far.member("kkkk-1.1.1"), "10.128.0.11"),
+        "vxlan_by_hand": (*hand, "10.128.0.11"),
+        "bare_link": (near.outside, far.outside, far.address),
     }
-    for side in sides.values():
-        side()
-    taken = harness.in_turn(ROUNDS, **sides)
-    figures: dict[str, object] = {name: harness.summary(values, 2) for name, values in taken.items()}
-    for other in ("vxlan_by_hand", "without_rules", "bare_link"):
-        ratios = [own / theirs for own, theirs in zip(taken["sandbox"], taken[other], strict=True)]
-        figures[f"sandbox_to_{other}"] = round(statistics.median(ratios), 3)
+    figures: dict[str, object] = {}
+    for measure, unit, digits in ((stream, "gbit_s", 2), (round_trips, "round_trips_per_s", 0)):
+        sides = {name: functools.partial(measure, *end) for name, end in ends.items()}
+        for side in sides.values():
+            side()
+        taken = harness.in_turn(ROUNDS, **sides)
+        figures |= {f"{name}_{unit}": harness.summary(values, digits) for name, values in taken.items()}
+        for other in ("vxlan_by_hand", "without_rules", "bare_link"):
+            ratios = [own / theirs for own, theirs in zip(taken["overlay"], taken[other], strict=True)]
+            figures[f"{unit}_to_{other}"] = harness.summary(ratios)
     return figures
 
 
@@ -115,30 +135,59 @@ def by_hand(lab: Lab) -> tuple[Inside, Inside]:
 
 def stream(source: Inside, sink: Inside, address: str) -> float:
     """Gbit/s of one stream, from its first byte to the sink's word that it has the last."""
+
+    def take(connection: socket.socket) -> None:
+        buffer, left = bytearray(1024 * 1024), STREAM_BYTES
+        while left:
+            left -= connection.recv_into(buffer)
+        connection.sendall(b".")
+
+    with _connected(source, sink, address, take) as connection:
+        piece = bytes(1024 * 1024)
+        began = time.perf_counter()
+        for _ in range(STREAM_BYTES // len(piece)):
+            connection.sendall(piece)
+        assert connection.recv(1) == b"."
+        return STREAM_BYTES * 8 / (time.perf_counter() - began) / 1e9
+
+
+def round_trips(source: Inside, sink: Inside, address: str) -> float:
+    """How often in a second 64 bytes go there and back."""
+
+    def answer(connection: socket.socket) -> None:
+        while data := connection.recv(64):
+            connection.sendall(data)
+
+    with _connected(source, sink, address, answer) as connection:
+        began = time.perf_counter()
+        for _ in range(ROUND_TRIPS):
+            connection.sendall(bytes(64))
+            connection.recv(64)
+        return ROUND_TRIPS / (time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def _connected(
+    source: Inside, sink: Inside, address: str, serve: Callable[[socket.socket], None]
+) -> Iterator[socket.socket]:
+    """A connection to a process of its own at the sink, which does `serve`."""
     with namespaces.entered(sink.path):
         listener = socket.create_server((address, 5001))
     with listener:
         child = os.fork()
         if child == 0:
             try:
-                connection, _ = listener.accept()
-                buffer, left = bytearray(1024 * 1024), STREAM_BYTES
-                while left:
-                    left -= connection.recv_into(buffer)
-                connection.sendall(b".")
+                accepted, _ = listener.accept()
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                serve(accepted)
             finally:
                 os._exit(0)
         with namespaces.entered(source.path):
             connection = socket.create_connection((address, 5001), 10)
         with connection:
-            piece = bytes(1024 * 1024)
-            began = time.perf_counter()
-            for _ in range(STREAM_BYTES // len(piece)):
-                connection.sendall(piece)
-            assert connection.recv(1) == b"."
-            took = time.perf_counter() - began
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield connection
         os.waitpid(child, 0)
-    return STREAM_BYTES * 8 / took / 1e9
 
 
 def gang_rules(host: Host) -> dict[str, object]:
@@ -157,13 +206,16 @@ def gang_rules(host: Host) -> dict[str, object]:
         file.flush()
         taken = harness.in_turn(
             ROUNDS,
-            written_and_loaded=lambda: harness.timed(lambda: nft.load(rules.sandbox_rules(spec, box))),
-            nft_alone=lambda: harness.timed(lambda: subprocess.run(["nft", "-f", file.name], check=True)),
+            rules_loaded_ms=lambda: harness.timed(lambda: nft.load(rules.sandbox_rules(spec, box))),
+            nft_alone_ms=lambda: harness.timed(lambda: subprocess.run(["nft", "-f", file.name], check=True)),
         )
         run("nft", "delete", "table", "inet", "quorate")
-    figures: dict[str, object] = {name: harness.summary(values, 1) for name, values in taken.items()}
-    figures["bytes"] = len(text)
-    return figures
+    ratios = [own / theirs for own, theirs in zip(taken["rules_loaded_ms"], taken["nft_alone_ms"], strict=True)]
+    return {
+        **{name: harness.summary(values, 1) for name, values in taken.items()},
+        "rules_to_nft_alone": harness.summary(ratios),
+        "rules_bytes": len(text),
+    }
 
 
 if __name__ == "__main__":
