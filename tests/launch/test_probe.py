@@ -11,13 +11,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from launch_vocabulary import free_port
 from test_travels_alone import old_pythons
 
-import quorate.launch.probe
-from quorate.launch.probe import Listeners, Outcome, Place, Probe, Target, probe
+from quorate.cli.travel import BOOTSTRAP, parcel
+from quorate.launch.probe import Outcome, Place, Probe, Target, probe
+from quorate.launch.probelisten import Listeners
+from quorate.launch.probevalues import Span
 
 NONCE = b"n" * 16
 HERE = "127.0.0.11"
@@ -92,7 +95,18 @@ def test_a_listener_with_another_nonce_is_a_wrong_host(transport: str) -> None:
         assert tried(Target(there, "sub1")).outcome is Outcome.WRONG_HOST
 
 
-@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff" * 2000, b"\n", b"a b\n", b"sub1 \xff\xfe\n"])
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\xff" * 3000,
+        b"\n",
+        b"a b\n",
+        b'{"who":"sub1","proof":"\xff"}\n',
+        b'{"who":"sub1","proof":"00"}\n',
+        b"[]\n",
+    ],
+)
 def test_another_service_is_a_wrong_host(greeting: bytes) -> None:
     with service(greeting) as there:
         assert tried(Target(there, "sub1")).outcome is Outcome.WRONG_HOST
@@ -173,9 +187,10 @@ def test_a_small_question_gets_no_answer_that_could_flood_a_third_party() -> Non
     with Listeners(NONCE, "sub1", [there]), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
         forger.settimeout(10)
         forger.connect((there.address, there.port))
-        challenge = os.urandom(16).hex().encode()
-        forger.send(b"QUORATE-PROBE 1 " + challenge + b"\n")
-        forger.send((b"QUORATE-PROBE 1 " + challenge + b"\n").ljust(256, b"\0"))
+        challenge = os.urandom(16).hex()
+        question = json.dumps({"probe": 2, "challenge": challenge}).encode() + b"\n"
+        forger.send(question)
+        forger.send(question.ljust(256, b"\0"))
         assert len(forger.recv(2000)) == 256
         forger.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -183,26 +198,61 @@ def test_a_small_question_gets_no_answer_that_could_flood_a_third_party() -> Non
     assert other != there
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_some_free_port_of_a_range_is_found(transport: str) -> None:
+    span = Span(HERE, 20_000, 20_999, transport)
+    with Listeners(NONCE, "sub1", [span]) as listeners:
+        there = listeners.at[span]
+        assert 20_000 <= there.port <= 20_999
+        assert tried(Target(there, "sub1")).outcome is Outcome.OPEN
+
+
+def test_full_size_packets_come_back() -> None:
+    there = place()
+    with Listeners(NONCE, "sub1", [there]):
+        assert tried(Target(there, "sub1", full=True)).outcome is Outcome.OPEN
+
+
+def test_whoever_echoes_without_a_proof_is_a_wrong_host() -> None:
+    with service(b'{"pad":"xxxx"}\n') as there:
+        assert tried(Target(there, "sub1", full=True)).outcome is Outcome.WRONG_HOST
+
+
+def test_a_probe_leaves_no_port_in_time_wait() -> None:
+    there = place()
+    with Listeners(NONCE, "sub1", [there]):
+        assert tried(Target(there, "sub1", full=True)).outcome is Outcome.OPEN
+    with socket.socket() as next_holder:
+        # Without SO_REUSEADDR, as many a framework: one connection in TIME-WAIT would be in its way.
+        next_holder.bind((there.address, there.port))
+
+
 @pytest.mark.parametrize("python", [Path(sys.executable), *old_pythons()], ids=str)
-def test_the_file_alone_does_what_it_is_told(python: Path) -> None:
-    source = Path(quorate.launch.probe.__file__).read_text()
+def test_it_travels_as_text_and_does_what_it_is_told(python: Path) -> None:
     there = place()
     with subprocess.Popen(
-        [python, "-I", "-S", "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [python, "-I", "-S", "-c", BOOTSTRAP], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
-        assert json.loads(other.stdout.readline())["quorate_probe"] == 1
+        other.stdin.write(parcel())
+
+        def told(order: dict[str, object]) -> dict[str, Any]:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            other.stdin.write(json.dumps(order).encode() + b"\n")
+            other.stdin.flush()
+            answer: dict[str, Any] = json.loads(other.stdout.readline())
+            return answer
+
+        other.stdin.flush()
+        assert json.loads(other.stdout.readline())["quorate_probe"] == 2
         listen = {"nonce": NONCE.hex(), "who": "far", "listen": [{"address": there.address, "port": there.port}]}
-        other.stdin.write(json.dumps(listen) + "\n")
-        other.stdin.flush()
-        assert json.loads(other.stdout.readline()) == {"failed": []}
+        assert told(listen) == {"ports": [there.port], "failed": [""]}
         assert tried(Target(there, "far")).outcome is Outcome.OPEN
-        order = {"probe": [{"place": {"address": there.address, "port": there.port}, "who": "near"}]}
-        other.stdin.write(json.dumps(order) + "\n")
-        other.stdin.flush()
-        (found,) = json.loads(other.stdout.readline())["probes"]
+        (found,) = told({"probe": [{"place": {"address": there.address, "port": there.port}, "who": "near"}]})["probes"]
         assert found["outcome"] == "wrong host"
         assert found["evidence"] == "far answers instead of near"
+        assert told({"look": ["127.0.0.1"]})["devices"] == {"127.0.0.1": "lo"}
         other.stdin.close()
         assert other.wait(20) == 0

@@ -10,17 +10,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import quorate.launch.probe
+from quorate.cli.travel import program
 from quorate.launch.probe import TIMEOUT_S
 
 pytestmark = pytest.mark.lab
 
-SOURCE = Path(quorate.launch.probe.__file__).read_text()
+SOURCE = program()
 NONCE = secrets.token_hex(16)
 NEAR, FAR = "10.73.1.2", "10.73.2.2"
 TCP = {"address": FAR, "port": 1734, "transport": "tcp"}
@@ -63,7 +62,7 @@ class Host:
         )  # fmt: skip
 
     def listen(self, *places: dict[str, Any]) -> None:
-        assert self._told({"nonce": NONCE, "who": self.name, "listen": places}) == {"failed": []}
+        assert self._told({"nonce": NONCE, "who": self.name, "listen": places})["failed"] == [""] * len(places)
 
     def tries(
         self, place: dict[str, Any], who: str = "far", timeout_s: float = TIMEOUT_S, **target: Any
@@ -212,6 +211,36 @@ def test_a_smaller_mtu_that_nobody_mentions_stops_large_packets_only(lab: Lab) -
     assert near.probes(UDP, packet_bytes=1400)[0] == "open"
     assert near.probes(UDP, packet_bytes=1401, timeout_s=0.5)[0] == "filtered"
     assert near.probes(UDP)[0] == "open"
+
+
+def test_a_connection_notices_that_its_full_size_packets_vanish_and_how_large_they_may_be(lab: Lab) -> None:
+    near, router, far = lab
+    assert near.probes(TCP, full=True) == ("open", "far answers")
+    # Only the router knows of the narrow way, and nobody hears it say so.
+    for side in ("near", "far"):
+        router.ip("link", "set", f"to-{side}", "mtu", "1400")
+    router.firewall("output", "icmp type destination-unreachable drop")
+    outcome, evidence = near.probes(TCP, full=True)
+    assert outcome == "mtu", evidence
+    assert "packets of 1500 bytes, the MTU, vanish on the way there" in evidence
+    assert evidence.endswith("the largest that comes back has 1400")
+    assert near.probes(TCP) == ("open", "far answers")
+
+
+def test_where_icmp_tells_of_the_narrow_way_connections_adapt(lab: Lab) -> None:
+    near, router, _ = lab
+    for side in ("near", "far"):
+        router.ip("link", "set", f"to-{side}", "mtu", "1400")
+    assert near.probes(TCP, full=True) == ("open", "far answers")
+
+
+def test_full_size_packets_may_vanish_on_the_way_back_alone(lab: Lab) -> None:
+    near, router, _ = lab
+    router.ip("link", "set", "to-near", "mtu", "1400")
+    router.firewall("output", "icmp type destination-unreachable drop")
+    outcome, evidence = near.probes(TCP, full=True)
+    assert outcome == "mtu", evidence
+    assert "vanish on the way back" in evidence
 
 
 def test_a_packet_larger_than_the_own_mtu_is_said_so(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Which network device owns an address, asked of the kernel: what Gloo and NCCL would otherwise guess.
+"""Which network device owns an address, and which leads to one: what Gloo and NCCL would otherwise guess.
 
 Linux only (rtnetlink(7)); elsewhere and on any error the answer is that it is not known.
 """
@@ -10,14 +10,16 @@ import socket
 import struct
 from typing import Dict, Iterator, Tuple
 
-_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 22, 24, 26
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST_DUMP = 0x301
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x001, 0x300
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF = 1, 4
 #: The index of the loopback device in every network namespace (include/net/flow.h: LOOPBACK_IFINDEX).
 _LOOPBACK = 1
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, device
+_RTMSG = struct.Struct("=BBBBBBBBI")  # family, lengths of destination and source, …, flags
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 
 
@@ -45,12 +47,35 @@ def device_of(address: str) -> str | None:
     return None
 
 
+def device_to(address: str) -> str | None:
+    """The name of the device by which the kernel would send to an address; None without a route."""
+    wanted = ipaddress.ip_address(address)
+    family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
+    packed = wanted.packed
+    body = _RTMSG.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0)
+    body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(packed), _RTA_DST) + packed
+    try:
+        for message in _asked(_RTM_GETROUTE, body, _RTM_NEWROUTE, dump=False):
+            found = _attributes(message[_RTMSG.size :]).get(_RTA_OIF)
+            return None if found is None else socket.if_indextoname(struct.unpack("=I", found)[0])
+    except OSError:
+        pass
+    return None
+
+
 def _addresses() -> Iterator[Tuple[object, int]]:
     """Every address of this network namespace with the index of its device."""
+    body = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    for message in _asked(_RTM_GETADDR, body, _RTM_NEWADDR, dump=True):
+        yield from _address(message)
+
+
+def _asked(question: int, body: bytes, answer: int, *, dump: bool) -> Iterator[bytes]:
+    """What the kernel answers, without headers. Raises OSError where it refuses."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         netlink.bind((0, 0))
-        body = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        netlink.send(_HEADER.pack(_HEADER.size + len(body), _RTM_GETADDR, _NLM_F_REQUEST_DUMP, 1, 0) + body)
+        flags = _NLM_F_REQUEST | (_NLM_F_DUMP if dump else 0)
+        netlink.send(_HEADER.pack(_HEADER.size + len(body), question, flags, 1, 0) + body)
         while True:
             data = netlink.recv(1 << 17)
             while data:
@@ -58,20 +83,26 @@ def _addresses() -> Iterator[Tuple[object, int]]:
                 if kind == _NLMSG_DONE:
                     return
                 if kind == _NLMSG_ERROR:
-                    raise OSError("the kernel does not list its addresses")
-                if kind == _RTM_NEWADDR:
-                    yield from _address(data[_HEADER.size : length])
+                    raise OSError("the kernel does not answer")
+                if kind == answer:
+                    yield data[_HEADER.size : length]
                 data = data[_aligned(length) :]
+            if not dump:
+                return
+
+
+def _attributes(data: bytes) -> Dict[int, bytes]:
+    found: Dict[int, bytes] = {}
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        found[kind] = data[_ATTRIBUTE.size : length]
+        data = data[max(_aligned(length), _ATTRIBUTE.size) :]
+    return found
 
 
 def _address(message: bytes) -> Iterator[Tuple[object, int]]:
     _family, _prefix, _flags, _scope, index = _IFADDRMSG.unpack_from(message)
-    found: Dict[int, bytes] = {}
-    attributes = message[_IFADDRMSG.size :]
-    while len(attributes) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(attributes)
-        found[kind] = attributes[_ATTRIBUTE.size : length]
-        attributes = attributes[max(_aligned(length), _ATTRIBUTE.size) :]
+    found = _attributes(message[_IFADDRMSG.size :])
     # On a point-to-point device IFA_ADDRESS is the peer's, and IFA_LOCAL the own.
     packed = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS))
     if packed is not None:
