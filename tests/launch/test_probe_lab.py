@@ -214,7 +214,7 @@ def test_a_smaller_mtu_that_nobody_mentions_stops_large_packets_only(lab: Lab) -
 
 
 def test_a_connection_notices_that_its_full_size_packets_vanish_and_how_large_they_may_be(lab: Lab) -> None:
-    near, router, far = lab
+    near, router, _ = lab
     assert near.probes(TCP, full=True) == ("open", "far answers")
     # Only the router knows of the narrow way, and nobody hears it say so.
     for side in ("near", "far"):

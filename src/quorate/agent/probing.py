@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from quorate.agent.answers import Answers, CannotAnswer, asked
-from quorate.launch import probe
+from quorate.launch import probe, probelisten
 from quorate.model import asks
 
 #: Checks in which this agent listens at once, and how long a check may last at most.
@@ -38,7 +38,7 @@ class Probing:
         self._leasable = leasable
         self._master = master
         self._in_thread = answers.in_thread
-        self._open: dict[str, probe.Listeners] = {}
+        self._open: dict[str, probelisten.Listeners] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         answers.register(asks.LISTEN, self._listen)
         answers.register(asks.PROBE, self._probe)
@@ -56,13 +56,13 @@ class Probing:
         self._timers[wanted.check] = loop.call_later(min(wanted.for_s, _LONGEST_S), self._close, wanted.check)
         return heard
 
-    def _open_listeners(self, wanted: asks.Listen, nonce: bytes) -> tuple[probe.Listeners, asks.Listening]:
+    def _open_listeners(self, wanted: asks.Listen, nonce: bytes) -> tuple[probelisten.Listeners, asks.Listening]:
         device, network, mtu = _interface(self._address)
         tcp, why = _free_port(self._address, self._leasable)
         places = [probe.Place(self._address, tcp)] if tcp else []
         if wanted.udp:
             places.append(probe.Place(self._address, wanted.udp, "udp"))
-        listeners = probe.Listeners(nonce, self._name, places)
+        listeners = probelisten.Listeners(nonce, self._name, places)
         failed = {place.transport: text for place, text in listeners.failed.items()}
         closed = [why] if why else []
         closed += [

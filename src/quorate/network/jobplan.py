@@ -15,7 +15,13 @@ from quorate.network.plan import Network, Party, Plan, PlannedFlow, addresses, c
 
 #: The purposes for which members' ports are leased, each with its flow of the catalogue.
 FLOW_OF_PURPOSE: Mapping[str, str] = MappingProxyType(
-    {"rendezvous": "rendezvous", "watch": "watch", "torch": "torch-rendezvous", "main": "master-port"}
+    {
+        "rendezvous": "rendezvous",
+        "watch": "watch",
+        "torch": "torch-rendezvous",
+        "main": "master-port",
+        "tensorflow": "tf-config",
+    }
 )
 
 
