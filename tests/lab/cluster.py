@@ -134,8 +134,14 @@ class LabCluster:
     @property
     def opened(self) -> list[str]:
         """The lines of the agents' rules that let something pass between agents, each for flows of its own."""
-        among = [agent.address for agent in self.agents]
-        return [line for line in self.agents_rules.splitlines() if all(a in line for a in among) and "comment" in line]
+        others = (self.master.address, self.lab["outside"].address)
+        lines = [line for line in self.agents_rules.splitlines() if " ip saddr " in line or " ip daddr " in line]
+        return [line for line in lines if not any(f"{address}/" in line for address in others)]
+
+    def rule(self, flow: str, direction: str) -> str:
+        """The agents' rule that lets a flow in (`saddr`) or out (`daddr`)."""
+        (line,) = [line for line in self.opened if f" ip {direction} " in line and f"{flow}:" in line]
+        return line
 
     # --- life --------------------------------------------------------------------------------------------------
 
@@ -146,11 +152,21 @@ class LabCluster:
             agent.firewall(self.agents_rules)
         self.master.file("/etc/quorate/master.yaml").write_text(yaml.safe_dump(self.file))
         self.start_master()
+        self.set_up_desk()
         token = self.client.create_token(kind="join", pool="default", uses=len(self.agents)).token
         for agent in self.agents:
             self.configure(agent)
             self.start_agent(agent, token)
         self.until_ready()
+
+    def set_up_desk(self) -> None:
+        """Commands at the desk speak to this master, as its operator."""
+        desk = self.lab["desk"]
+        desk.file("/etc/quorate/ca.pem").write_bytes(self.authority.read_bytes())
+        desk.environment["XDG_CONFIG_HOME"] = "/var/lib/quorate"
+        desk.run(
+            str(BIN / "quorate"), "login", self.url, "--ca", "/etc/quorate/ca.pem", "--token", "-", text=self.token
+        )
 
     def configure(self, agent: Host) -> None:
         """Writes its agent.yaml, and the authority's certificate that the operator brought."""
@@ -177,8 +193,12 @@ class LabCluster:
     @cached_property
     def client(self) -> Client:
         """As the operator, at the desk: use it where the thread is in the desk's network."""
-        token = (self.master.folder / "disk" / "master" / "admin.token").read_text().strip()
-        return Client(Settings(self.url, token, self.authority))
+        return Client(Settings(self.url, self.token, self.authority))
+
+    @property
+    def token(self) -> str:
+        """The operator's, which the master leaves on its disk."""
+        return (self.master.folder / "disk" / "master" / "admin.token").read_text().strip()
 
     def start_master(self) -> None:
         """Returns once it says that it is ready."""

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +20,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
+import pytest
 
 from quorate.agent.sandbox import namespaces
 
 Value = TypeVar("Value")
+
+#: The programs that make a lab.
+NEEDED = ("bridge", "ip", "nft", "nsenter", "setpriv", "sysctl", "unshare")
 
 #: Bounds a hang on a loaded machine; nothing here takes a tenth of it.
 PATIENCE_S = 60.0
@@ -216,9 +221,10 @@ class Host:
         self.processes.append(process)
         return process
 
-    def quorate(self, *arguments: str, text: str | None = None) -> str:
-        """Runs a command of Quorate's."""
-        return self.run(str(BIN / "quorate"), *arguments, text=text)
+    def quorate(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a command of Quorate's, whatever it comes to."""
+        command = self.inside(str(BIN / "quorate"), *arguments)
+        return subprocess.run(command, input=text, text=True, capture_output=True, timeout=PATIENCE_S, check=False)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -376,3 +382,19 @@ class Lab:
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
+
+
+@contextlib.contextmanager
+def a_lab() -> Iterator[Lab]:
+    """An empty lab, of which nothing is left afterwards. Skips the test, saying why, where there can be none."""
+    if os.geteuid() != 0:
+        pytest.skip("the lab makes namespaces and firewalls, and needs root for that: sudo .venv/bin/pytest tests/lab")
+    if missing := [program for program in NEEDED if not shutil.which(program)]:
+        pytest.skip(f"the lab needs {', '.join(missing)}: apt install --no-install-recommends iproute2 nftables procps")
+    # Not pytest's own folder, which nobody else may enter.
+    made = Lab(Path(tempfile.mkdtemp(prefix="quorate-lab-")))
+    made.folder.chmod(0o755)
+    try:
+        yield made
+    finally:
+        made.close()
