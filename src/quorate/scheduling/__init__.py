@@ -4,6 +4,7 @@ from quorate.scheduling.line import decide
 from quorate.scheduling.reasons import explain, never_fits
 from quorate.scheduling.types import (
     AgentView,
+    Apart,
     Decisions,
     Labels,
     Placed,
@@ -17,6 +18,7 @@ from quorate.scheduling.types import (
 
 __all__ = [
     "AgentView",
+    "Apart",
     "Decisions",
     "Labels",
     "Placed",

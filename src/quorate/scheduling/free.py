@@ -3,7 +3,9 @@
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 
-from quorate.scheduling.types import AgentView, Labels
+from quorate.model.job import Placement
+from quorate.scheduling.apart import NOBODY, conflicts, ways_without
+from quorate.scheduling.types import AgentView, Apart, Labels, Request
 
 #: Twice the free slots of an agent, plus one if they are GPUs: sorts by free slots and keeps the two kinds apart.
 Level = int
@@ -56,6 +58,11 @@ class Stock:
         """Takes the agent out."""
         del self.buckets[level][agent]
 
+    def without(self, agents: frozenset[str]) -> "Stock":
+        """A copy without these agents; the others keep their order."""
+        levels = ((agent, level) for level, bucket in self.buckets.items() for agent in bucket)
+        return Stock((agent, level) for agent, level in levels if agent not in agents)
+
     def tiers(self, slots: int) -> list[tuple[Level, Bucket]]:
         """The buckets of agents with at least so many free slots, the fullest agents first."""
         levels, buckets = self._levels, self.buckets
@@ -76,9 +83,21 @@ class Pool:
     asks for its labels and kept up to date from then on.
     """
 
-    __slots__ = ("_by_label", "_group", "_ids", "_matching", "_stocks", "_stocks_of", "_totals", "agents", "level")
+    __slots__ = (
+        "_apart",
+        "_by_label",
+        "_group",
+        "_ids",
+        "_matching",
+        "_stocks",
+        "_stocks_of",
+        "_totals",
+        "_ways",
+        "agents",
+        "level",
+    )
 
-    def __init__(self, agents: Iterable[AgentView]) -> None:
+    def __init__(self, agents: Iterable[AgentView], apart: Sequence[Apart] = ()) -> None:
         ordered = sorted(agents, key=lambda agent: agent.id, reverse=True)
         #: In falling order of ids, for the sake of `Stock`.
         self.agents = {agent.id: agent for agent in ordered}
@@ -91,6 +110,18 @@ class Pool:
         self._totals: dict[Labels, Stock] = {}
         self._matching: dict[Labels, list[str]] = {NO_LABELS: self._ids}
         self._by_label: dict[tuple[str, str], list[str]] | None = None
+        self._apart = apart
+        self._ways: dict[str, tuple[frozenset[str], ...]] = {}
+
+    def ways_without(self, request: Request) -> tuple[frozenset[str], ...]:
+        """Which agents the gang may do without, so that its members reach each other; usually the one way is nobody."""
+        if not self._apart or request.nodes == 1 or request.placement is Placement.SINGLE:
+            return (NOBODY,)
+        ways = self._ways.get(request.network)
+        if ways is None:
+            ways = ways_without(conflicts(self._apart, request.network, self.agents.keys()))
+            self._ways[request.network] = ways
+        return ways
 
     def stock(self, labels: Labels, group: int = UNHELD) -> Stock:
         """The agents of the group that have the labels, by what they have left."""

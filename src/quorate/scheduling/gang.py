@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from quorate.model.job import Placement
+from quorate.scheduling.apart import NOBODY
 from quorate.scheduling.free import Bucket, Level, Pool, Stock, members_on, tiers
 from quorate.scheduling.types import Request
 
@@ -17,7 +18,7 @@ def place(pool: Pool, request: Request, stocks: Sequence[Stock]) -> tuple[str, .
     """
     if request.slots == 0:
         return _place_slotless(pool, request)
-    found = tiers(stocks, request.slots)
+    found = usable(pool, request, stocks)
     least = request.least
     # The cheap way out, for most requests meet a full pool.
     if not found:
@@ -39,6 +40,23 @@ def place(pool: Pool, request: Request, stocks: Sequence[Stock]) -> tuple[str, .
         pool.take(agent, members * request.slots)
         ranks += [agent] * members
     return tuple(ranks)
+
+
+def usable(pool: Pool, request: Request, stocks: Sequence[Stock]) -> Tiers:
+    """The agents with the slots, without those that would keep the gang's members from reaching each other.
+
+    Of several ways to do without some, the one that leaves the gang whole, then spread as it wants, then the most room.
+    """
+    ways = pool.ways_without(request)
+    if ways == (NOBODY,):
+        return tiers(stocks, request.slots)
+    choices = [tiers([stock.without(way) for stock in stocks], request.slots) for way in ways]
+    return max(choices, key=lambda found: _worth(found, request))
+
+
+def _worth(found: Tiers, request: Request) -> tuple[int, int, int]:
+    room, agents = room_for(found, request), sum(len(bucket) for _, bucket in found)
+    return min(room, request.nodes), min(agents, request.nodes), room
 
 
 def room_for(found: Tiers, request: Request) -> int:
@@ -102,7 +120,8 @@ def _fewest(found: Tiers, members: int, request: Request) -> dict[str, int]:
 
 def _place_slotless(pool: Pool, request: Request) -> tuple[str, ...] | None:
     """Members of no slots fit anywhere; `seq` sends one job here and the next one there."""
-    agents = [agent for agent in pool.matching(request.labels) if pool.agents[agent].open]
+    matching = [agent for agent in pool.matching(request.labels) if pool.agents[agent].open]
+    agents = max(([a for a in matching if a not in way] for way in pool.ways_without(request)), key=len)
     if not agents:
         return None
     if request.placement is not Placement.SPREAD:

@@ -99,7 +99,7 @@ class Walk:
         self.recheck_in_s = inf
         #: By when each of `reservations` can count on its agents, on the clock of the view; `inf`: nobody knows.
         self.promises: list[float] = []
-        self.pool = Pool(agents)
+        self.pool = Pool(agents, view.apart)
         self._now_s = view.now_s
         self._running = view.running
         self._policy = policy

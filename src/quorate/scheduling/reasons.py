@@ -8,8 +8,9 @@ import msgspec
 
 from quorate.model.duration import format_duration
 from quorate.model.job import Placement
+from quorate.scheduling.apart import NOBODY
 from quorate.scheduling.free import Pool, tiers
-from quorate.scheduling.gang import room_for
+from quorate.scheduling.gang import room_for, usable
 from quorate.scheduling.line import Walk, in_order
 from quorate.scheduling.types import AgentView, Labels, Request, View
 
@@ -40,6 +41,7 @@ def explain(view: View, job: str) -> str:
     holds = _holds(walk, ahead, view)
     parts += _supply(walk, request, matching)
     parts += holds
+    parts += _apart(walk, request, view, matching)
     parts += _closed(matching)
     if ahead:
         parts.append(f"{_ordinal(len(ahead) + 1)} in line")
@@ -125,7 +127,7 @@ def _supply(walk: Walk, request: Request, matching: Sequence[AgentView]) -> list
     if request.slots == 0:
         return []
     stocks = walk.stocks_for(request)
-    found = tiers(stocks, request.slots)
+    found = usable(walk.pool, request, stocks)
     room = room_for(found, request)
     if request.placement is Placement.SINGLE:
         most = max((level >> 1 for level, _ in tiers(stocks, 0)), default=0)
@@ -172,6 +174,20 @@ def _closed(matching: Sequence[AgentView]) -> list[str]:
         f"{_names('agent', sorted(agents))} {'is' if len(agents) == 1 else 'are'} {reason}"
         for reason, agents in sorted(by_reason.items())
     ]
+
+
+def _apart(walk: Walk, request: Request, view: View, matching: Sequence[AgentView]) -> list[str]:
+    """Which agents would serve but not together."""
+    if walk.pool.ways_without(request) == (NOBODY,):
+        return []
+    open_ = {agent.id for agent in matching if agent.open}
+    pairs = dict.fromkeys(
+        str(pair)
+        for pair in sorted(view.apart, key=lambda pair: sorted((pair.source, pair.destination)))
+        if request.network in pair.modes and {pair.source, pair.destination} <= open_
+    )
+    shown = list(pairs)[:NAMES]
+    return [*shown, f"{len(pairs) - NAMES} more pairs cannot"] if len(pairs) > NAMES else shown
 
 
 def _no_such_labels(labels: Labels, agents: Sequence[AgentView], where: str) -> str:

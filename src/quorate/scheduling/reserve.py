@@ -5,7 +5,7 @@ from math import inf
 
 from quorate.model.job import Placement
 from quorate.scheduling.free import Pool, level_of, members_on
-from quorate.scheduling.gang import deal, room_for
+from quorate.scheduling.gang import deal, room_for, usable
 from quorate.scheduling.types import Request, Running
 
 #: For each agent, the slots that come back and when at the latest (`inf`: nobody knows).
@@ -26,7 +26,7 @@ def could_ever(pool: Pool, request: Request) -> bool:
     """Whether the pool's open agents could take the gang if nothing ran on them; no look at single agents."""
     if request.slots == 0:
         return bool(pool.matching(request.labels))
-    return room_for(pool.totals(request.labels).tiers(request.slots), request) >= request.least
+    return room_for(usable(pool, request, [pool.totals(request.labels)]), request) >= request.least
 
 
 def choose(
@@ -42,8 +42,22 @@ def choose(
     """
     if request.slots == 0 or not could_ever(pool, request):
         return None
+    # Those that it holds already stay, unless it cannot have them together any more.
+    ways = sorted(pool.ways_without(request), key=lambda way: len(way & set(kept)))
+    return next((chosen for way in ways if (chosen := _choose(pool, request, kept, ready_at, way))), None)
+
+
+def _choose(
+    pool: Pool,
+    request: Request,
+    kept: Collection[str],
+    ready_at: Callable[[str, int], float],
+    without: frozenset[str],
+) -> tuple[tuple[str, ...], float] | None:
     packed = request.placement is Placement.PACK
-    share = _shares(pool, request)
+    share = _shares(pool, request, without)
+    if not share:
+        return None
     rank = {
         agent: (
             pool.is_held(agent),
@@ -75,15 +89,19 @@ def choose(
     return tuple(sorted(counts)), ready
 
 
-def _shares(pool: Pool, request: Request) -> dict[str, int]:
+def _shares(pool: Pool, request: Request, without: frozenset[str]) -> dict[str, int]:
     """How many members of the smallest gang each agent that could serve would be asked to take, were it empty."""
     least = request.least
     room: dict[str, int] = {}
     for agent in pool.matching(request.labels):
+        if agent in without:
+            continue
         view = pool.agents[agent]
         members = members_on(level_of(view.total, view.gpu), request.slots, request.colocate)
         if members:
             room[agent] = members
+    if sum(room.values()) < least:
+        return {}
     if request.placement is Placement.SINGLE:
         return {agent: least for agent, members in room.items() if members >= least}
     if request.placement is Placement.PACK:

@@ -40,6 +40,23 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gpu: bool = False
 
 
+class Apart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Two agents that were seen not to reach each other: no gang is placed on both."""
+
+    source: str
+    destination: str
+    #: The network modes of jobs that need the way: `auto`, `overlay`, `host`.
+    modes: frozenset[str]
+    #: Transport and port, as `udp 4789`.
+    way: str
+    #: Of the finding, as NET-FILTERED.
+    code: str
+
+    def __str__(self) -> str:
+        first, second = sorted((self.source, self.destination))
+        return f"agents {first} and {second} cannot reach each other on {self.way} ({self.code})"
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A queued job: a gang of `nodes` members of `slots` slots each, on agents of one pool."""
 
@@ -54,6 +71,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Members may share a GPU agent.
     colocate: bool = False
     labels: Labels = frozenset()
+    #: How its members are to be joined: `auto`, `bridge`, `overlay` or `host`.
+    network: str = "auto"
     #: Higher first; among equals the lower `seq` first. `seq` is unique.
     priority: int = 50
     seq: int
@@ -68,7 +87,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if self.nodes < 1 or self.slots < 0 or not 1 <= self.least <= self.nodes:
             raise ValueError(f"job {self.job}: {self.nodes} nodes (at least {self.least}) of {self.slots} slots")
         # A plain string, because an enum's hash is computed in Python, ten thousand times in a pass.
-        shape = (self.nodes, self.least, self.slots, self.placement.value, self.colocate, self.labels)
+        shape = (self.nodes, self.least, self.slots, self.placement.value, self.colocate, self.labels, self.network)
         msgspec.structs.force_setattr(self, "shape", shape)
 
     @property
@@ -103,6 +122,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     running: tuple[Running, ...] = ()
     #: What the pass before this one answered (`Decisions.reservations`); keep it with the state.
     reservations: tuple[Reservation, ...] = ()
+    #: Agents that were seen not to reach each other.
+    apart: tuple[Apart, ...] = ()
 
 
 class PoolPolicy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
