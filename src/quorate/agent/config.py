@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
+from quorate.agent.sandbox.place import SOCKET
 from quorate.model.job import MAX_SLOTS, LabelText, Name
 from quorate.model.ports import PortRange
 from quorate.model.yamlfile import load_yaml
@@ -65,6 +66,22 @@ def default_state_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "quorate" / "agent"
 
 
+class ProxySettings(_Section):
+    """The way outside where there is no other."""
+
+    url: str = Field(description="Such as http://proxy.example.org:3128.")
+    no_proxy: tuple[str, ...] = Field(
+        (), description="Names, suffixes and networks reached without it, besides the cluster's own."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        if not re.match(r"^https?://[^/?#\s]+/?$", value):
+            raise ValueError(f"{value!r} is no URL of a proxy; write http://HOST:PORT")
+        return value
+
+
 class AgentConfig(_Section):
     """All of `agent.yaml`; every key is a flag or a variable `QUORATE_…` as well."""
 
@@ -92,6 +109,12 @@ class AgentConfig(_Section):
     )
     users: Users = Field(Users(), description="Whom members run as where each allocation has a user of its own.")
     environment: dict[str, str] = Field(default_factory=dict, description="Variables of every member on this machine.")
+    sandboxes: bool = Field(
+        True, description="Whether members may have private networks here; that needs root, nftables and VXLAN."
+    )
+    helper: Path = Field(Path(SOCKET), description="Socket of the root helper; without one, a root agent has its own.")
+    dns: tuple[str, ...] = Field((), description="DNS servers for private networks; by default the machine's own.")
+    proxy: ProxySettings | None = Field(None, description="HTTP proxy of members and image pulls on this machine.")
 
     @field_validator("master")
     @classmethod

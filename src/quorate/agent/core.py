@@ -80,6 +80,10 @@ class Identity:
     instance: str
     labels: dict[str, str] = field(default_factory=dict)
     lease_ports: tuple[int, int] | None = None
+    #: What it can do for members, as in Hello.
+    features: tuple[str, ...] = ()
+    #: MTU in bytes of the device with `address`; 0 where it is not known.
+    mtu: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,8 @@ class Core:
         #: A desired member is held back until a heartbeat is answered.
         self._waits_for_word = False
         self._reporting = Reporting()
+        #: By origin, in the order in which they are told.
+        self._findings: dict[str, tuple[Finding, ...]] = {"members": (), "journal": ()}
 
     # --- for those who look on ---------------------------------------------------------------------------------
 
@@ -177,6 +183,11 @@ class Core:
     def live(self) -> tuple[str, ...]:
         """Members that have not ended."""
         return tuple(m.member for m in self._members.values() if not m.state.final)
+
+    @property
+    def networked(self) -> dict[str, AllocationSpec]:
+        """Members that have not ended and live in a private network, with their allocations."""
+        return {m.member: m.spec for m in self._members.values() if m.spec and m.spec.network and not m.state.final}
 
     def statuses(self, now: float) -> tuple[MemberStatus, ...]:
         """All members as the master is told of them."""
@@ -240,9 +251,8 @@ class Core:
                     m.log_refused = m.log_refused or whole
                     if m.state.final:
                         yield from self._reconcile(now)
-            case FindingsChanged(findings):
-                own = tuple(f for f in self._reporting.findings if not f.member)
-                self._reporting.findings = (*findings, *own)
+            case FindingsChanged(findings, origin):
+                self._find(origin, findings)
             case EndAll(reason):
                 self._ending = True
                 yield from self._stop_all(reason)
@@ -321,6 +331,8 @@ class Core:
                 seen=self._seen,
                 members=self.statuses(now),
                 lease_ports=identity.lease_ports,
+                features=identity.features,
+                mtu=identity.mtu,
             )
         )
 
@@ -454,13 +466,16 @@ class Core:
         except JournalFull as error:
             self._full_at = now
             full = Finding("DISK-FULL", "error", "Members wait: their start cannot be recorded", str(error), _MAKE_ROOM)
-            if full not in self._reporting.findings:
-                self._reporting.findings = (*self._reporting.findings, full)
+            self._find("journal", (full,))
             return False
         if self._full_at is not None:
             self._full_at = None
-            self._reporting.findings = tuple(f for f in self._reporting.findings if f.member)
+            self._find("journal", ())
         return True
+
+    def _find(self, origin: str, findings: tuple[Finding, ...]) -> None:
+        self._findings[origin] = findings
+        self._reporting.findings = tuple(found for those in self._findings.values() for found in those)
 
     def _begin(self, member: str, now: float) -> Iterator[Action]:
         allocation, rank, _ = split_member(MemberId(member))

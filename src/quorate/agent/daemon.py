@@ -28,6 +28,7 @@ from quorate.agent.zygote import Zygote
 
 if TYPE_CHECKING:
     from quorate.agent.membership import Membership
+    from quorate.agent.privilege import Privilege
     from quorate.agent.users import UserPool
 
 log = logging.getLogger(__name__)
@@ -102,33 +103,51 @@ def end(state_dir: Path, timeout_s: float = 60.0) -> bool:
 def _serve(config: AgentConfig, zygote: Callable[[], Zygote]) -> int:
     # The zygote is starting beside us by now.
     zygote()
+    from quorate.agent.privilege import able, seek
+
+    privilege = seek(config)
+    try:
+        membership = _join(config)
+        usable = privilege if privilege is not None and able(privilege) else None
+        return _run(config, membership, zygote, usable)
+    finally:
+        if privilege is not None:
+            privilege.close()
+
+
+def _run(
+    config: AgentConfig, membership: "Membership", zygote: Callable[[], Zygote], privilege: "Privilege | None"
+) -> int:
     import asyncio
 
     from quorate.agent.core import Identity
-    from quorate.agent.devices import find_slots
+    from quorate.agent.devices import find_slots, mtu_of
     from quorate.agent.link import Endpoint
+    from quorate.agent.privilege import SANDBOX
     from quorate.agent.service import Service, host_id
     from quorate.agent.supplies import HttpSupplies
 
-    membership = _join(config)
     boot = boot_id()
+    address = config.advertise_address or _address_towards(config.master)
     identity = Identity(
         agent=membership.agent,
         version=__version__,
         boot=boot,
         host=host_id(boot),
-        address=config.advertise_address or _address_towards(config.master),
+        address=address,
         slots=find_slots(config.slots, config.fake_slots),
         instance=secrets.token_hex(8),
         labels=dict(config.labels),
         lease_ports=config.leasable,
+        features=(SANDBOX,) if privilege is not None else (),
+        mtu=mtu_of(address),
     )
     endpoint = Endpoint(membership.master, membership.key, membership.context())
     users = _users(config)
 
     async def main() -> int:
         supplies = HttpSupplies(endpoint, config.state_dir / "contexts")
-        return await Service(config, identity, endpoint, supplies, zygote, users).run()
+        return await Service(config, identity, endpoint, supplies, zygote, users, privilege).run()
 
     return asyncio.run(main())
 

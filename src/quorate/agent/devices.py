@@ -1,12 +1,18 @@
 """The slots of this machine: accelerators where there are any, else one CPU slot for the whole of it."""
 
+import fcntl
 import logging
+import socket
+import struct
 
+from quorate.launch.devices import device_of
 from quorate.model.messages import SlotInfo
 
 log = logging.getLogger(__name__)
 
 GPU, CPU, FAKE = "gpu", "cpu", "fake"
+#: netdevice(7).
+_SIOCGIFMTU, _IFREQ = 0x8921, struct.Struct("16si20x")
 
 
 def find_slots(slots: int | None = None, fake_slots: int | None = None) -> tuple[SlotInfo, ...]:
@@ -52,3 +58,16 @@ def visible_devices(slots: tuple[SlotInfo, ...], held: tuple[int, ...]) -> dict[
         return {}
     mine = [slot.device for slot in slots if slot.index in held and slot.device]
     return {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
+
+
+def mtu_of(address: str) -> int:
+    """MTU in bytes of the network device that owns the address; 0 where that is not known."""
+    device = device_of(address)
+    if device is None:
+        return 0
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+            answer = fcntl.ioctl(asked, _SIOCGIFMTU, _IFREQ.pack(device.encode(), 0))
+    except OSError:
+        return 0
+    return int(_IFREQ.unpack(answer)[1])

@@ -93,9 +93,10 @@ class Shipped:
 
 @dataclass(frozen=True)
 class FindingsChanged:
-    """All findings about members as they now stand."""
+    """All findings of one origin as they now stand: `members` for those about their logs, `network`."""
 
     findings: tuple[Finding, ...]
+    origin: str = "members"
 
 
 @dataclass(frozen=True)

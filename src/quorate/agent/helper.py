@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import socket
 import struct
@@ -18,7 +19,8 @@ from types import FrameType
 from typing import Final
 
 from quorate.agent.helperprotocol import (
-    SOCKET,
+    Admit,
+    Admitted,
     Answer,
     Converge,
     Converged,
@@ -33,14 +35,16 @@ from quorate.agent.helperprotocol import (
     Obstructed,
     ProtocolError,
     Request,
+    Resolver,
+    Tried,
+    Try,
     receive_request,
     send,
 )
 from quorate.agent.sandbox import namespaces
-from quorate.agent.sandbox.build import NoUplinkLeft
-from quorate.agent.sandbox.network import Network
+from quorate.agent.sandbox.network import Incomplete, Network
 from quorate.agent.sandbox.nft import NftError
-from quorate.agent.sandbox.place import DEFAULT, Place
+from quorate.agent.sandbox.place import DEFAULT, SOCKET, Place
 from quorate.agent.sandbox.reconcile import (
     Action,
     MakeHost,
@@ -69,9 +73,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> int:
-    """`python -m quorate.agent.helper --user UID`; runs until SIGTERM. Exit code 1 where it cannot start."""
+    """`python -m quorate.agent.helper --user UID`; runs until SIGTERM. Exit code 1 where it cannot start.
+
+    An agent that is root starts its own: it gives it a socket that listens already, so that what is asked while this
+    process is away waits for the next one, and its standard input, whose end is the agent's.
+    """
     parser = argparse.ArgumentParser(prog="quorate-helper", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--socket", type=Path, default=Path(SOCKET), help="where to listen (%(default)s)")
+    parser.add_argument("--listener", type=int, help="a descriptor that listens already, instead; ends with its stdin")
     parser.add_argument("--user", type=int, required=True, help="UID of the agent; nobody else may ask")
     parser.add_argument("--folder", type=Path, default=DEFAULT, help="where namespaces are kept (%(default)s)")
     options = parser.parse_args()
@@ -80,6 +89,10 @@ def main() -> int:
         return 1
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _leave)
+    if options.listener is not None:
+        drop_privileges()
+        serve(socket.socket(fileno=options.listener), options.user, Network(Place(options.folder)), sys.stdin.fileno())
+        return 0
     with _listening(options.socket, options.user) as listener:
         drop_privileges()
         print(f"quorate-helper: listening at {options.socket} for UID {options.user}", file=sys.stderr, flush=True)
@@ -87,9 +100,11 @@ def main() -> int:
     return 0
 
 
-def serve(listener: socket.socket, user: int, network: Network) -> None:
-    """Answers one after the other, for ever. Only root and `user` are heard."""
+def serve(listener: socket.socket, user: int, network: Network, until: int | None = None) -> None:
+    """Answers one after the other, until `until` can be read. Only root and `user` are heard."""
     while True:
+        if until is not None and until in select.select([listener.fileno(), until], [], [])[0]:
+            return
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
             connection.settimeout(_PATIENCE_S)
@@ -111,29 +126,49 @@ def _serve_one(connection: socket.socket, network: Network) -> None:
             with listen(network.place, request) as listener:
                 send(connection, Listening(), listener.fileno())
             return
+        if isinstance(request, Resolver):
+            asked, listener = network.resolver(request.allocation, request.gateway)
+            with asked, listener:
+                send(connection, Listening(), asked.fileno(), listener.fileno())
+            return
         answer = answer_to(request, network)
-    except (OSError, NftError, NoUplinkLeft) as error:
+    except (OSError, NftError) as error:
         _log(f"{type(request).__name__}: {error}")
         answer = Failed(str(error))
     send(connection, answer)
 
 
 def answer_to(request: Request, network: Network) -> Answer:
-    """Does what is asked. Raises OSError, NftError or NoUplinkLeft."""
+    """Does what is asked. Raises OSError or NftError."""
     match request:
-        case Converge(desired, distrust):
-            steps = tuple(_named(action) for action in network.converge(desired, distrust))
-            if steps:
-                _log(", ".join(steps))
-            return Converged(steps)
+        case Converge():
+            return _converge(request, network)
         case Drift():
             return Drifted(network.drift())
         case Count(allocation):
             return Counted(network.counters(allocation))
         case Look():
             return Obstructed(network.obstacles())
-        case Listen():
+        case Admit(allocation, addresses):
+            network.admit(allocation, addresses)
+            return Admitted()
+        case Try():
+            return Tried(network.able())
+        case Listen() | Resolver():
             return Failed("a listener is sent, not told")
+
+
+def _converge(request: Converge, network: Network) -> Converged:
+    failures: dict[str, str] = {}
+    try:
+        done = network.converge(request.desired, request.distrust)
+    except Incomplete as error:
+        done, failures = error.done, error.failures
+        _log(str(error))
+    steps = tuple(map(_named, done))
+    if steps:
+        _log(", ".join(steps))
+    return Converged(steps, failures)
 
 
 def listen(place: Place, request: Listen) -> socket.socket:

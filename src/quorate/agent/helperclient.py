@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from quorate.agent.helperprotocol import (
-    SOCKET,
+    Admit,
+    Admitted,
     Answer,
     Converge,
     Converged,
@@ -22,21 +23,33 @@ from quorate.agent.helperprotocol import (
     Obstructed,
     ProtocolError,
     Request,
+    Resolver,
+    Tried,
+    Try,
     receive_answer,
     send,
 )
 from quorate.agent.sandbox.counters import Counters
 from quorate.agent.sandbox.foreign import Obstacle
+from quorate.agent.sandbox.place import SOCKET
 from quorate.agent.sandbox.spec import Desired
 
 #: Seconds; hundreds of sandboxes are made in a fraction of it.
 _TIMEOUT_S: Final = 120.0
 
-Expected = TypeVar("Expected", Converged, Drifted, Counted, Obstructed, Listening)
+Expected = TypeVar("Expected", Converged, Drifted, Counted, Obstructed, Listening, Admitted, Tried)
 
 
 class HelperError(Exception):
-    """The helper could not do it, or could not be reached; the text says why."""
+    """The helper could not do it; the text says why.
+
+    HelperError
+    └── HelperAway    it could not be reached, or ended before it answered
+    """
+
+
+class HelperAway(HelperError):
+    """Nobody knows how much of it was done; to ask again is harmless."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +57,11 @@ class Helper:
     """The helper behind a socket."""
 
     path: Path = Path(SOCKET)
+    timeout_s: float = _TIMEOUT_S
 
-    def converge(self, desired: Desired, distrust: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Makes the machine's private networks as desired; returns what was done. Raises HelperError."""
-        return self._ask(Converge(desired, distrust), Converged)[0].steps
+    def converge(self, desired: Desired, distrust: tuple[str, ...] = ()) -> Converged:
+        """Makes the machine's private networks as desired. Raises HelperError."""
+        return self._ask(Converge(desired, distrust), Converged)[0]
 
     def drift(self) -> tuple[str, ...]:
         """Which rules somebody has changed, for NET-DRIFT. Raises HelperError."""
@@ -63,28 +77,57 @@ class Helper:
 
     def listen(self, member: str, port: int) -> socket.socket:
         """A listener on 127.0.0.1 in the member's sandbox. Raises HelperError."""
-        _, descriptor = self._ask(Listen(member, port), Listening)
-        if descriptor is None:
-            raise HelperError("the helper sent no listener")
-        return socket.socket(fileno=descriptor)
+        (listener,) = self._sockets(Listen(member, port), 1)
+        return listener
 
-    def _ask(self, request: Request, expected: type[Expected]) -> tuple[Expected, int | None]:
+    def resolver(self, allocation: str, gateway: str) -> tuple[socket.socket, socket.socket]:
+        """Where the allocation's members ask for names: UDP and TCP. Raises HelperError."""
+        asked, listener = self._sockets(Resolver(allocation, gateway), 2)
+        return asked, listener
+
+    def admit(self, allocation: str, addresses: dict[str, int]) -> None:
+        """Lets the allocation's members reach these addresses for so many seconds. Raises HelperError."""
+        self._ask(Admit(allocation, addresses), Admitted)
+
+    def unable(self) -> str:
+        """Why this machine can have no private networks; empty where it can. Raises HelperError."""
+        return self._ask(Try(), Tried)[0].why
+
+    def _sockets(self, request: Request, count: int) -> list[socket.socket]:
+        _, descriptors = self._ask(request, Listening)
+        found = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if len(found) != count:
+            for each in found:
+                each.close()
+            raise HelperError(f"the helper sent {len(found)} sockets instead of {count}")
+        return found
+
+    def _ask(self, request: Request, expected: type[Expected]) -> tuple[Expected, list[int]]:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(_TIMEOUT_S)
-                connection.connect(str(self.path))
+                connection.settimeout(self.timeout_s)
+                connect(connection, self.path)
                 send(connection, request)
-                answer, descriptor = receive_answer(connection)
+                answer, descriptors = receive_answer(connection)
         except FileNotFoundError as error:
-            raise HelperError(
+            raise HelperAway(
                 f"no helper listens at {self.path}; start it as root: "
                 f"python -m quorate.agent.helper --user {os.geteuid()}"
             ) from error
         except (OSError, ProtocolError) as error:
-            raise HelperError(f"the helper at {self.path} does not answer: {error}") from error
+            raise HelperAway(f"the helper at {self.path} does not answer: {error}") from error
         if isinstance(answer, expected):
-            return answer, descriptor
+            return answer, descriptors
         raise HelperError(answer.sentence if isinstance(answer, Failed) else f"the helper answered {_kind(answer)}")
+
+
+def connect(connection: socket.socket, path: Path) -> None:
+    """By way of a descriptor: a socket's address holds 107 bytes, and a path may be longer. Raises OSError."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
 
 
 def _kind(answer: Answer) -> str:

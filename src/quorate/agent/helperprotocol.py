@@ -1,6 +1,7 @@
 """What an agent may ask of its root helper, and how it answers: a few typed requests, one on each connection."""
 
 import socket
+from ipaddress import IPv4Address
 from typing import Final, TypeVar
 
 import msgspec
@@ -8,14 +9,17 @@ import msgspec
 from quorate.agent.sandbox.counters import Counters
 from quorate.agent.sandbox.foreign import Obstacle
 from quorate.agent.sandbox.spec import Desired
+from quorate.model.ids import ALLOCATION_ID
 from quorate.model.ports import LAST_PORT
 
-#: Where the helper listens; in a folder that only root and the agent's user may enter.
-SOCKET: Final = "/run/quorate/helper.sock"
 #: A machine's whole desired set, with a gang of ten thousand members, stays well below.
 MAX_BYTES: Final = 16 * 1024 * 1024
+#: An answer to one question of DNS names far fewer; nobody remembers one for longer.
+MAX_ADMITTED: Final = 1024
+LONGEST_ADMISSION_S: Final = 86_400
 #: Of the length before every message, big-endian.
 _HEADER: Final = 4
+_MAX_DESCRIPTORS: Final = 2
 
 
 class ProtocolError(ValueError):
@@ -54,14 +58,47 @@ class Listen(_Message, frozen=True, tag="listen"):
             raise ValueError(f"{self.port} is no port")
 
 
+class Resolver(_Message, frozen=True, tag="resolver"):
+    """Sockets on which an allocation's members ask for names: UDP and TCP, on the hub's address; two descriptors."""
+
+    allocation: str
+    gateway: str
+
+    def __post_init__(self) -> None:
+        if not ALLOCATION_ID.fullmatch(self.allocation):
+            raise ValueError(f"{self.allocation!r} is no allocation id")
+
+
+class Admit(_Message, frozen=True, tag="admit"):
+    """Let the allocation's members reach these IPv4 addresses, each for so many seconds from now on."""
+
+    allocation: str
+    addresses: dict[str, int]
+
+    def __post_init__(self) -> None:
+        if not ALLOCATION_ID.fullmatch(self.allocation):
+            raise ValueError(f"{self.allocation!r} is no allocation id")
+        if not 1 <= len(self.addresses) <= MAX_ADMITTED:
+            raise ValueError(f"{len(self.addresses)} addresses at once; 1 to {MAX_ADMITTED} are possible")
+        for address, seconds in self.addresses.items():
+            IPv4Address(address)
+            if not 1 <= seconds <= LONGEST_ADMISSION_S:
+                raise ValueError(f"{address} for {seconds} s; 1 to {LONGEST_ADMISSION_S} are possible")
+
+
 class Look(_Message, frozen=True, tag="look"):
     """Whose rules keep members from the outside?"""
 
 
+class Try(_Message, frozen=True, tag="try"):
+    """Can this machine have private networks at all?"""
+
+
 class Converged(_Message, frozen=True, tag="converged"):
-    """What was done, in order, as `make-hub jjjj-1`."""
+    """What was done, in order, as `make-hub jjjj-1`; and by allocation, or `host`, why not all of it could be done."""
 
     steps: tuple[str, ...]
+    failures: dict[str, str] = {}
 
 
 class Drifted(_Message, frozen=True, tag="drifted"):
@@ -77,7 +114,17 @@ class Counted(_Message, frozen=True, tag="counted"):
 
 
 class Listening(_Message, frozen=True, tag="listening"):
-    """The descriptor comes with this."""
+    """The descriptors come with this."""
+
+
+class Admitted(_Message, frozen=True, tag="admitted"):
+    """They are reached from now on."""
+
+
+class Tried(_Message, frozen=True, tag="tried"):
+    """Why it can have none; empty where it can."""
+
+    why: str
 
 
 class Obstructed(_Message, frozen=True, tag="obstructed"):
@@ -92,8 +139,8 @@ class Failed(_Message, frozen=True, tag="failed"):
     sentence: str
 
 
-Request = Converge | Drift | Count | Look | Listen
-Answer = Converged | Drifted | Counted | Obstructed | Listening | Failed
+Request = Converge | Drift | Count | Look | Listen | Resolver | Admit | Try
+Answer = Converged | Drifted | Counted | Obstructed | Listening | Admitted | Tried | Failed
 
 Message = TypeVar("Message")
 
@@ -102,16 +149,16 @@ _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
-def send(connection: socket.socket, message: Request | Answer, descriptor: int | None = None) -> None:
-    """Sends one message, and a descriptor with its first byte. Raises OSError, or ProtocolError for one too large."""
+def send(connection: socket.socket, message: Request | Answer, *descriptors: int) -> None:
+    """Sends one message, and descriptors with its first byte. Raises OSError, or ProtocolError for one too large."""
     body = _encoder.encode(message)
     if len(body) > MAX_BYTES:
         raise ProtocolError(f"a message of {len(body)} bytes is larger than {MAX_BYTES}")
     header = len(body).to_bytes(_HEADER, "big")
-    if descriptor is None:
-        connection.sendall(header)
+    if descriptors:
+        socket.send_fds(connection, [header], descriptors)
     else:
-        socket.send_fds(connection, [header], [descriptor])
+        connection.sendall(header)
     connection.sendall(body)
 
 
@@ -120,12 +167,12 @@ def receive_request(connection: socket.socket) -> Request:
     return _decoded(_requests, _body(connection, _exactly(connection, _HEADER)))
 
 
-def receive_answer(connection: socket.socket) -> tuple[Answer, int | None]:
-    """The answer, and the descriptor that came with it. Raises ProtocolError or OSError."""
-    header, descriptors, _, _ = socket.recv_fds(connection, _HEADER, 1)
+def receive_answer(connection: socket.socket) -> tuple[Answer, list[int]]:
+    """The answer, and the descriptors that came with it. Raises ProtocolError or OSError."""
+    header, descriptors, _, _ = socket.recv_fds(connection, _HEADER, _MAX_DESCRIPTORS)
     header += _exactly(connection, _HEADER - len(header))
     answer = _decoded(_answers, _body(connection, header))
-    return answer, descriptors[0] if descriptors else None
+    return answer, descriptors
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[Message], body: bytes) -> Message:

@@ -9,16 +9,18 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from quorate.agent import hostports, leasefile, processes, shim
 from quorate.agent.command import User
 from quorate.agent.events import Ended, Event, Failed, Recovered, Running, SupervisorLost, Swept
+from quorate.agent.networks import NetworkError, Networks, sandbox_files
 from quorate.agent.orders import Machine, OrderError, Places, compose
 from quorate.agent.outcome import Outcome, read_outcome
 from quorate.agent.reconcile import allocation_of
+from quorate.agent.resolver import RESOLV_CONF
 from quorate.agent.shimlink import Object, ShimLink
 from quorate.agent.users import NoUserLeft, UserPool
 from quorate.agent.zygote import Zygote
@@ -85,7 +87,10 @@ class Members:
         tell: Callable[[Event], None],
         grew: Callable[[str, int], int],
         findings_changed: Callable[[tuple[Finding, ...]], None],
+        networks: Networks | None = None,
     ) -> None:
+        """`networks`: none where this agent can make no private ones."""
+        self._networks = networks
         self._folder = folder
         self._zygote = zygote
         self._machine = machine
@@ -166,7 +171,7 @@ class Members:
             os.chown(work, user.uid, user.gid)
         rank = split_member(MemberId(member))[1]
         planned = next(m for m in spec.members if m.rank == rank)
-        if planned.ports and (sentence := hostports.taken(planned.ports)):
+        if spec.network is None and planned.ports and (sentence := hostports.taken(planned.ports)):
             raise PrepareError("PORT-TAKEN", sentence)
         if spec.context:
             await self._supplies.context(spec.context, work, user)
@@ -176,7 +181,20 @@ class Members:
             self._make_secrets_folder()
         lease = str(self._folder.parent / leasefile.NAME)
         places = Places(str(folder), str(work), str(self._secrets / member), lease)
+        if spec.network is not None:
+            netns, hosts, resolv = await self._make_sandbox(member, spec, folder)
+            places = replace(places, netns=str(netns), hosts=str(hosts), resolv=str(resolv))
         return compose(member, spec, self._machine, places, user, secrets, shim.boottime() - began)
+
+    async def _make_sandbox(self, member: str, spec: AllocationSpec, folder: Path) -> tuple[Path, Path, Path]:
+        """Its namespace, and the files with what it sees of names."""
+        if self._networks is None:
+            raise PrepareError("SANDBOX-FAILED", "this agent can make no private network; its log says why")
+        try:
+            hosts, resolv = sandbox_files(spec, folder, _text(RESOLV_CONF))
+            return await self._networks.make(member, spec), hosts, resolv
+        except NetworkError as error:
+            raise PrepareError("SANDBOX-FAILED", f"its private network could not be made: {error}") from error
 
     def _make_secrets_folder(self) -> None:
         if not self._secrets.parent.is_dir():
@@ -281,8 +299,10 @@ class Members:
         self._tell(Swept(member, self._grew(member, _size(self.folder(member) / shim.LOG))))
 
     def forget(self, member: str, others: Iterable[str]) -> None:
-        """Removes the member's folder; `others` are those that stay."""
+        """Removes the member's folder and sandbox; `others` are those that stay."""
         self._members.pop(member, None)
+        if self._networks is not None:
+            self._networks.release(member)
         self._spawn(asyncio.to_thread(_remove, self.folder(member)))
         allocation = allocation_of(member)
         if self._users is not None and all(allocation_of(other) != allocation for other in others):
@@ -398,6 +418,13 @@ def _connect(folder: Path) -> socket.socket | None:
         connection.close()
         return None
     return connection
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _size(path: Path) -> int:

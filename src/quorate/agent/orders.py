@@ -8,7 +8,7 @@ from quorate.agent import devices
 from quorate.agent.command import User
 from quorate.agent.shim import Order
 from quorate.launch import launchers
-from quorate.launch.config import Configuration, ConfigurationError, Timeouts, check
+from quorate.launch.config import Configuration, ConfigurationError, Network, Timeouts, check
 from quorate.launch.config import Member as LaunchMember
 from quorate.model.ids import MemberId, split_member
 from quorate.model.messages import AllocationSpec, SlotInfo
@@ -50,6 +50,10 @@ class Places:
     secrets: str
     #: The file with the agent's lease.
     lease: str = ""
+    #: Of a member with a sandbox: its network namespace, and what it sees as /etc/hosts and /etc/resolv.conf.
+    netns: str = ""
+    hosts: str = ""
+    resolv: str = ""
 
 
 def compose(
@@ -88,6 +92,9 @@ def compose(
         lease=places.lease,
         stop_after_s=spec.stop_after_s,
         companion=configuration.to_json() if configuration.size > 1 else "",
+        netns=places.netns,
+        hosts_file=places.hosts,
+        resolv_file=places.resolv,
     )
 
 
@@ -112,6 +119,7 @@ def _configuration(member: str, spec: AllocationSpec, left_s: float) -> Configur
         rank=rank,
         nonce=spec.nonce if len(spec.members) > 1 else "",
         incarnation=incarnation,
+        network=Network(spec.network.mode) if spec.network else Network.HOST,
         timeouts=Timeouts(rendezvous_s=max(1.0, _RENDEZVOUS_SHARE * left_s)),
     )
     check(configuration)

@@ -37,7 +37,9 @@ from quorate.agent.journal import FileJournal
 from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, Refused, keep
 from quorate.agent.members import Members, Supplies
 from quorate.agent.membership import MEMBERSHIP
+from quorate.agent.networks import Networks
 from quorate.agent.orders import Machine
+from quorate.agent.privilege import Privilege
 from quorate.agent.probing import Probing
 from quorate.agent.shim import boottime
 from quorate.agent.shipments import OutOfStep, Shipments
@@ -70,11 +72,22 @@ class Service:
         supplies: Supplies,
         zygote: Callable[[], Zygote],
         users: UserPool | None,
+        privilege: Privilege | None = None,
     ) -> None:
+        """`privilege`: the helper that makes private networks; none where this agent can have none."""
         self._endpoint = endpoint
         self._membership = config.state_dir / MEMBERSHIP
         self._core = Core(identity, FileJournal(config.state_dir))
         self._shipments = Shipments()
+        self._networks: Networks | None = None
+        if privilege is not None:
+            self._networks = Networks(
+                privilege.helper,
+                privilege.place,
+                identity.address,
+                lambda findings: self.tell(FindingsChanged(findings, "network")),
+                config.dns,
+            )
         self._members = Members(
             config.state_dir / "members",
             zygote,
@@ -84,6 +97,7 @@ class Service:
             self.tell,
             self._log_grew,
             lambda findings: self.tell(FindingsChanged(findings)),
+            self._networks,
         )
         #: What the master may ask; whoever can answer something registers it here.
         self.answers = Answers()
@@ -110,6 +124,8 @@ class Service:
         loop.add_signal_handler(END_ALL_SIGNAL, self._end_all)
         known = (*self._core.live, *self._core.ended)
         acknowledged = {member: self._shipments.follow(member, self._members.folder(member)) for member in known}
+        if self._networks is not None:
+            self._networks.recover(self._core.networked)
         self.tell(await self._members.recover(self._core.live, self._core.ended))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))
@@ -132,6 +148,8 @@ class Service:
             for task in links:
                 task.cancel()
             await asyncio.gather(*links, return_exceptions=True)
+            if self._networks is not None:
+                await self._networks.close(self._core.live)
 
     # --- events and actions ------------------------------------------------------------------------------------
 

@@ -87,6 +87,10 @@ _CODES = (
     Code("COMPANION-FAILED", _E, "The companion failed",
          "Quorate's own process beside the member could not do its work; the evidence says why."),
     # While a job runs.
+    Code("SANDBOX-FAILED", _E, "A private network could not be made",
+         "The agent's helper, or the kernel, refused a step; the evidence says which. The job is placed again."),
+    Code("NET-OBSTACLE", _W, "Another program's rules stand in the way",
+         "A chain of another program drops what members send outside; no rule of Quorate's can accept what it drops."),
     Code("NET-DRIFT", _W, "Somebody changed the rules", "Rules that Quorate set are not as it set them."),
     Code("STORE-REGRESSED", _E, "The master's store went back in time",
          "Cluster id, epoch or generation differ from what the agent knows; nothing is changed."),

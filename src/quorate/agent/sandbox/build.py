@@ -12,6 +12,7 @@ from quorate.agent.sandbox.links import Links, opened
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.rules import host_rules, hub_rules, sandbox_rules
 from quorate.agent.sandbox.spec import Egress, HubSpec, SandboxSpec, digest
+from quorate.network import catalogue
 
 #: Ethernet's own; an uplink carries packets of at least this size.
 _ETHERNET_MTU = 1500
@@ -58,6 +59,8 @@ def make_hub(place: Place, hub: HubSpec) -> None:
         namespaces.sysctl("net.bridge.bridge-nf-call-iptables", "0")
         namespaces.sysctl("net.ipv4.conf.all.send_redirects", "0")
         namespaces.sysctl("net.ipv4.ip_forward", "1")
+        # So that the allocation's resolver needs no privilege.
+        namespaces.sysctl("net.ipv4.ip_unprivileged_port_start", str(catalogue.port("dns")))
         # Before the first link: there is no moment at which anything passes that should not.
         nft.load(hub_rules(hub))
         place.record(path.name, hub_fingerprint())

@@ -18,6 +18,9 @@ LINK: Final = "eth0"
 #: The host's ends of uplinks begin so, and nothing else does.
 UPLINK_PREFIX: Final = "quorate"
 
+#: In a hub, the set of addresses that its allocation's resolver has let in.
+RESOLVED: Final = "resolved"
+
 #: The table in each hub, in each sandbox and on the host.
 TABLE: Final = "quorate"
 

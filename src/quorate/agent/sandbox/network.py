@@ -1,6 +1,8 @@
 """A machine's private networks as one thing: look, compare, act; read counters back; notice what others changed."""
 
-from collections.abc import Collection
+import socket
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +24,28 @@ from quorate.agent.sandbox.reconcile import (
     agents_of,
     reconcile,
 )
-from quorate.agent.sandbox.spec import Desired
+from quorate.agent.sandbox.rules import hub_rules, sandbox_rules
+from quorate.agent.sandbox.spec import Desired, HubSpec, Peer, SandboxSpec
+from quorate.network import catalogue
+
+#: What a kernel has to be able to do is tried with these: addresses that are only examples (RFC 5737).
+_TRIAL_HUB = HubSpec(
+    "trial-1", 1, "192.0.2.0/29", "192.0.2.1", "127.0.0.1",
+    (Peer("127.0.0.1", "192.0.2.2"), Peer("198.51.100.1", "192.0.2.3")),
+)  # fmt: skip
+_TRIAL_SANDBOX = SandboxSpec("trial-1.0.1")
+
+
+class Incomplete(Exception):
+    """Some allocations' networks could not be made or removed: `failures` says why, `done` what was done all the same.
+
+    The key `host` stands for the machine's own part, without which nothing is made.
+    """
+
+    def __init__(self, done: tuple[Action, ...], failures: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{whose}: {why}" for whose, why in failures.items()))
+        self.done = done
+        self.failures = dict(failures)
 
 
 @dataclass(frozen=True)
@@ -34,16 +57,71 @@ class Network:
     def converge(self, desired: Desired, distrust: Collection[str] = ()) -> tuple[Action, ...]:
         """Makes everything as desired and removes the rest; returns what had to be done.
 
-        What is named in `distrust`, as `drift` names it, is made anew even where it looks complete. Raises LinkError,
-        NftError, NoUplinkLeft or OSError where a step fails; the next call goes on from there.
+        What is named in `distrust`, as `drift` names it, is made anew even where it looks complete. Where a step fails,
+        the rest of its allocation is left for the next call, and Incomplete is raised at the end. Raises OSError or
+        NftError where the machine cannot even be looked at.
         """
         with self.place.locked():
             for name in distrust:
                 self.place.forget(name)
-            actions = tuple(reconcile(desired, self._digests(desired), self._observe()))
-            for action in actions:
-                self._do(action)
-            return actions
+            done: list[Action] = []
+            failures: dict[str, str] = {}
+            for action in reconcile(desired, self._digests(desired), self._observe()):
+                whose = allocation_of(action) or build.HOST
+                if whose in failures or (build.HOST in failures and isinstance(action, MakeHub | MakeSandbox)):
+                    continue
+                try:
+                    self._do(action)
+                    done.append(action)
+                except (OSError, nft.NftError, build.NoUplinkLeft) as error:
+                    failures[whose] = str(error)
+            if failures:
+                raise Incomplete(tuple(done), failures)
+            return tuple(done)
+
+    def able(self) -> str:
+        """Why this machine can have no private networks, empty where it can: tried in a namespace that goes at once."""
+        trial = self.place.folder / "trial"
+        with self.place.locked():
+            try:
+                namespaces.make(trial)
+                with namespaces.entered(trial), opened() as links:
+                    links.make(names.BRIDGE, "bridge")
+                    links.make(names.port(0), "veth", peer={"ifname": names.LINK})
+                    links.make(names.VXLAN, "vxlan", vxlan_id=1, vxlan_port=catalogue.port("vxlan"), vxlan_df=1)
+                    nft.load(hub_rules(_TRIAL_HUB))
+                    nft.load(sandbox_rules(_TRIAL_HUB, _TRIAL_SANDBOX))
+            except (OSError, nft.NftError) as error:
+                return str(error)
+            finally:
+                namespaces.remove(trial)
+        return ""
+
+    def resolver(self, allocation: str, gateway: str) -> tuple[socket.socket, socket.socket]:
+        """Where the allocation's members ask for names: UDP and TCP, on the hub's address. Raises OSError."""
+        path = self.place.hub(allocation)
+        if not namespaces.exists(path):
+            raise FileNotFoundError(f"{allocation} has no hub here")
+        with namespaces.entered(path), ExitStack() as stack:
+            asked = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            asked.bind((gateway, catalogue.port("dns")))
+            listener = socket.create_server((gateway, catalogue.port("dns-tcp")))
+            stack.pop_all()
+            return asked, listener
+
+    def admit(self, allocation: str, addresses: Mapping[str, int]) -> None:
+        """Members with egress to named hosts reach these addresses, each for so many seconds from now on.
+
+        Raises NftError.
+        """
+        where = f"element inet {names.TABLE} {names.RESOLVED}"
+        lines = []
+        for address, seconds in addresses.items():
+            # To add what is there leaves it its old time; so it goes, in the same transaction, and comes anew.
+            fresh = f"add {where} {{ {address} timeout {seconds}s }}"
+            lines += [fresh, f"delete {where} {{ {address} }}", fresh]
+        with namespaces.entered(self.place.hub(allocation)):
+            nft.load("\n".join([*lines, ""]))
 
     def sweep(self) -> tuple[Action, ...]:
         """Removes everything that is ours."""
@@ -134,3 +212,16 @@ class Network:
                 build.make_hub(self.place, hub)
             case MakeSandbox(hub, sandbox):
                 build.make_sandbox(self.place, hub, sandbox)
+
+
+def allocation_of(action: Action) -> str:
+    """Whose network an action makes or removes; empty for the machine's own part."""
+    match action:
+        case RemoveSandbox(member):
+            return member.partition(".")[0]
+        case RemoveHub(allocation):
+            return allocation
+        case MakeHub(hub) | MakeSandbox(hub, _):
+            return hub.allocation
+        case RemoveStray() | RemoveHost() | MakeHost():
+            return ""

@@ -13,6 +13,8 @@ from quorate.agent.sandbox import names
 
 #: Emptied when the machine starts, as namespaces are.
 DEFAULT: Final = Path("/run/quorate/network")
+#: Where the machine's helper listens; only root and the agent's user may connect.
+SOCKET: Final = "/run/quorate/helper.sock"
 #: A pair of addresses of it joins each hub to the host. RFC 2544 keeps the range for benchmarks, so nobody routes it.
 UPLINKS: Final = ipaddress.IPv4Network("198.18.0.0/15")
 

@@ -6,13 +6,19 @@ Syntax and semantics: nft(8). The bridge family of small kernels knows neither c
 from collections.abc import Iterable, Iterator
 
 from quorate.agent.sandbox import names
-from quorate.agent.sandbox.spec import FlowRule, HubSpec, Mode, SandboxSpec
+from quorate.agent.sandbox.spec import Egress, FlowRule, HubSpec, Mode, SandboxSpec
+from quorate.network import catalogue
 from quorate.network.flows import Direction
 
 #: A comment holds 128 bytes with its closing NUL (NFTNL_UDATA_COMMENT_MAXLEN).
 _COMMENT = 120
 #: Distinct (peer, transport, port) that a sandbox remembers as refused; a scan fills it and no more.
 _REFUSED = 4096
+#: Addresses that the resolver of an allocation has let in at a time.
+_RESOLVED = 65536
+#: Questions to the resolver of an allocation, a second and at once: a job of hundreds of members that start together
+#: needs no more, and a flood of them costs the agent nothing.
+_QUESTIONS = "limit rate over 500/second burst 2000 packets"
 _TRACKED = "ct state vmap { established : accept, related : accept, invalid : drop }"
 _REJECT = ("meta l4proto tcp counter reject with tcp reset", "counter reject with icmpx admin-prohibited")
 
@@ -45,6 +51,7 @@ def sandbox_rules(hub: HubSpec, sandbox: SandboxSpec) -> str:
         'oifname "lo" accept',
         _TRACKED,
         f"ip daddr != {hub.subnet} accept",
+        *_resolver(hub, f"ip daddr {hub.gateway}", "accept"),
         "ip daddr @members icmp type { echo-request, destination-unreachable, time-exceeded } accept",
         *_flows(sandbox.rules, Direction.EGRESS, peers),
         "meta l4proto { tcp, udp } update @refused_out { ip daddr . meta l4proto . th dport counter }",
@@ -77,16 +84,21 @@ def hub_rules(hub: HubSpec) -> str:
     outside = f'iifname "{names.BRIDGE}" oifname "{names.UPLINK}"'
     inet = [
         *_set("unreachable", hub.unreachable),
+        *_set("allowed", hub.allowed),
+        *_bounded_set(names.RESOLVED, "type ipv4_addr", _RESOLVED, "dynamic, timeout"),
         "chain inbound {",
         "type filter hook input priority filter; policy drop;",
+        # Before the tracked ones: a flood may come from a single port.
+        *_resolver(hub, f'iifname "{names.BRIDGE}" ip daddr {hub.gateway}', f"{_QUESTIONS} counter drop"),
         _TRACKED,
+        *_resolver(hub, f'iifname "{names.BRIDGE}" ip daddr {hub.gateway}', "accept"),
         *(f'iifname "{names.BRIDGE}" {rule}' for rule in _REJECT),
         "}",
         "chain through {",
         "type filter hook forward priority filter; policy drop;",
         _TRACKED,
         *(f'{outside} ip daddr @unreachable {rule} comment "forbidden"' for rule in _REJECT),
-        f'{outside} counter accept comment "egress"',
+        *_egress(hub, outside),
         "}",
         "chain leaving {",
         "type nat hook postrouting priority srcnat; policy accept;",
@@ -151,6 +163,21 @@ def _flows(rules: Iterable[FlowRule], direction: Direction, peers: dict[tuple[st
             )
 
 
+def _resolver(hub: HubSpec, match: str, verdict: str) -> Iterator[str]:
+    """The allocation's own DNS, on the hub's address."""
+    if hub.egress is not Egress.NONE:
+        yield f"{match} meta l4proto {{ tcp, udp }} th dport {catalogue.port('dns')} {verdict}"
+
+
+def _egress(hub: HubSpec, outside: str) -> Iterator[str]:
+    if hub.egress is Egress.ALL:
+        yield f'{outside} counter accept comment "egress"'
+    if hub.egress is Egress.NAMED:
+        for known in ("allowed", names.RESOLVED):
+            yield f'{outside} ip daddr @{known} counter accept comment "egress"'
+        yield from (f'{outside} {rule} comment "unnamed"' for rule in _REJECT)
+
+
 def _group(rule: FlowRule) -> tuple[str, ...]:
     return tuple(peer.removesuffix("/32") for peer in rule.peers)
 
@@ -172,4 +199,8 @@ def _typed_set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
 
 
 def _refused_set(name: str) -> list[str]:
-    return [f"set {name} {{", f"type ipv4_addr . inet_proto . inet_service; size {_REFUSED}; flags dynamic;", "}"]
+    return _bounded_set(name, "type ipv4_addr . inet_proto . inet_service", _REFUSED, "dynamic")
+
+
+def _bounded_set(name: str, kind: str, size: int, flags: str) -> list[str]:
+    return [f"set {name} {{", f"{kind}; size {size}; flags {flags};", "}"]

@@ -44,6 +44,8 @@ class Egress(StrEnum):
     """Where members may go outside their allocation."""
 
     ALL = "all"
+    #: To what `HubSpec.allowed` holds, and to what the allocation's resolver has let in.
+    NAMED = "named"
     NONE = "none"
 
 
@@ -95,9 +97,12 @@ class HubSpec(_Value, frozen=True):
     peers: tuple[Peer, ...]
     mtu: int = 1450
     egress: Egress = Egress.ALL
-    #: Networks that members never reach: agents, master, overlays of others. Metadata addresses and
-    #: the agents of the members are always among them.
+    #: Networks that members never reach: agents, master, overlays of others. The agents of the members are always
+    #: among them, and so are metadata addresses but where `metadata` is true.
     forbidden: tuple[str, ...] = ()
+    metadata: bool = False
+    #: Networks that members reach with egress to named hosts, without having asked for a name.
+    allowed: tuple[str, ...] = ()
     vxlan_port: int = catalogue.port("vxlan")
 
     def __post_init__(self) -> None:
@@ -121,7 +126,7 @@ class HubSpec(_Value, frozen=True):
         families = {_host(peer.agent).version for peer in self.peers} | {own.version}
         if len(families) != 1:
             raise SpecError(f"{self.allocation}: its agents have IPv4 and IPv6 addresses; an overlay has one family")
-        for network in self.forbidden:
+        for network in (*self.forbidden, *self.allowed):
             _network(network)
         if not 1 <= self.vxlan_port <= LAST_PORT:
             raise SpecError(f"{self.vxlan_port} is no port for VXLAN")
@@ -144,7 +149,7 @@ class HubSpec(_Value, frozen=True):
     @property
     def unreachable(self) -> tuple[str, ...]:
         """Everything that members never reach, as IPv4 networks; there is no IPv6 in a hub."""
-        metadata = [address for address in catalogue.METADATA_ADDRESSES if ":" not in address]
+        metadata = [address for address in catalogue.METADATA_ADDRESSES if ":" not in address and not self.metadata]
         agents = [peer.agent for peer in self.peers if ":" not in peer.agent]
         return tuple(dict.fromkeys([*metadata, *agents, *self.forbidden]))
 

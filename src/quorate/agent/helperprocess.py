@@ -1,0 +1,126 @@
+"""The root helper that an agent starts for itself: a child, started again when it dies, that ends with its agent."""
+
+import fcntl
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from quorate.agent.helperclient import Helper
+
+log = logging.getLogger(__name__)
+
+#: In the agent's state folder.
+_SOCKET, FOLDER = "helper.sock", "network"
+_BACKLOG: Final = 64
+#: The pause before a helper that died is started again, and the longest; one that lived this long was a good one.
+_PAUSE_S, _LONGEST_PAUSE_S, _GOOD_S = 0.05, 5.0, 10.0
+#: Locks of network namespaces: the host's part of private networks has one owner in each.
+_LOCKS: Final = Path("/run/quorate")
+#: The helper of an agent that has just ended finishes what it does, which takes a moment.
+_LOCK_WAIT_S: Final = 2.0
+
+
+class Taken(Exception):
+    """Another agent, or its helper, makes the private networks of this network namespace."""
+
+
+class HelperProcess:
+    """Runs helpers one after the other, from `start` to `close`."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Raises Taken, or OSError."""
+        self._lock = claim()
+        #: Where namespaces are kept.
+        self.folder = state_dir / FOLDER
+        path = state_dir / _SOCKET
+        path.unlink(missing_ok=True)
+        # It listens for as long as the agent lives: what is asked while a helper is away waits for the next one.
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._listener.bind(f"/proc/self/fd/{folder}/{_SOCKET}")
+        finally:
+            os.close(folder)
+        path.chmod(0o600)
+        self._listener.listen(_BACKLOG)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closing = threading.Event()
+        self.client = Helper(path)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the helper of the moment."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Comes back at once; the first answer takes a moment longer."""
+        self._run()
+        threading.Thread(target=self._keep, name="helper", daemon=True).start()
+
+    def close(self) -> None:
+        """Lets the helper finish what it does and end."""
+        self._closing.set()
+        process = self._process
+        if process is not None:
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
+            process.wait()
+        self._listener.close()
+        os.close(self._lock)
+
+    def _run(self) -> None:
+        listener = self._listener.fileno()
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-P", "-m", "quorate.agent.helper", "--listener", str(listener), "--user",
+                str(os.geteuid()), "--folder", str(self.folder),
+            ],
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ.get("PATH", os.defpath)},
+            pass_fds=(listener, self._lock),
+            stdin=subprocess.PIPE,
+            # Ctrl-C is for the agent.
+            start_new_session=True,
+            cwd="/",
+        )  # fmt: skip
+
+    def _keep(self) -> None:
+        pause = _PAUSE_S
+        while True:
+            assert self._process is not None
+            began = time.monotonic()
+            code = self._process.wait()
+            if self._closing.is_set():
+                return
+            log.warning("the helper ended with %d; starting another", code)
+            pause = _PAUSE_S if time.monotonic() - began > _GOOD_S else min(2 * pause, _LONGEST_PAUSE_S)
+            if self._closing.wait(pause):
+                return
+            try:
+                self._run()
+            except OSError as error:
+                log.error("no helper can be started: %s", error)
+
+
+def claim() -> int:
+    """The lock on the private networks of this network namespace, held while the descriptor is open. Raises Taken."""
+    _LOCKS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    namespace = Path("/proc/self/ns/net").stat().st_ino
+    lock = os.open(_LOCKS / f"network-{namespace}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                raise Taken("another agent makes the private networks of this machine") from None
+            time.sleep(0.02)

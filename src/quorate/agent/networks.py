@@ -1,0 +1,261 @@
+"""The private networks of this agent's allocations: there before a member starts, gone when the last one is forgotten.
+
+What is wanted is the set of members that are held, so nothing needs to be undone: whoever fails or dies on the way is
+not in the set next time. The helper does the work; this says what and when, in the agent's event loop.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quorate.agent import planning
+from quorate.agent.helperclient import Helper, HelperAway, HelperError
+from quorate.agent.resolver import Resolvers
+from quorate.agent.sandbox import wanted
+from quorate.agent.sandbox.place import Place
+from quorate.agent.sandbox.spec import Desired, HubSpec, SandboxSpec, SpecError
+from quorate.model.messages import AllocationSpec, Finding
+
+log = logging.getLogger(__name__)
+
+#: A helper that dies is started again at once, so asking again soon finds another.
+_TRIES, _TRY_AGAIN_S = 4, 0.1
+#: What could not be made, or removed, is tried again after this.
+_REPAIR_S = 5.0
+#: How often rules are compared with what was loaded, and other programs' rules looked at.
+_LOOK_S = 30.0
+_HOST = "host"
+
+
+class NetworkError(Exception):
+    """A member's private network could not be made; the text says why."""
+
+
+@dataclass
+class _Held:
+    spec: AllocationSpec
+    parts: tuple[HubSpec, SandboxSpec]
+
+
+@dataclass
+class Networks:
+    """All private networks of one agent. `found` takes the findings about them as they now stand."""
+
+    helper: Helper
+    place: Place
+    #: The agent's own address, between which and those of others the overlays lie.
+    address: str
+    found: Callable[[tuple[Finding, ...]], None]
+    #: Whom members' questions for names go to, instead of the machine's own servers.
+    servers: tuple[str, ...] = ()
+    _held: dict[str, _Held] = field(default_factory=dict)
+    _waiting: dict[str, "asyncio.Future[None]"] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _distrust: tuple[str, ...] = ()
+    _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
+    _resolvers: Resolvers = field(init=False)
+    #: Findings by what they are about: what could not be made, what others changed, what stands in the way.
+    _findings: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._resolvers = Resolvers(self.helper, self.servers)
+
+    # --- what is wanted ----------------------------------------------------------------------------------------
+
+    def recover(self, living: Mapping[str, AllocationSpec]) -> None:
+        """Begins the work: those who live already keep their networks, and everything else goes."""
+        for member, spec in living.items():
+            try:
+                self.hold(member, spec)
+            except NetworkError as error:
+                log.error("member %s: %s", member, error)
+        self._changed.set()
+        self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._watch())]
+
+    async def close(self, living: Collection[str]) -> None:
+        """Ends the work, and leaves the networks of these members alone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._resolvers.close()
+        self._held = {member: held for member, held in self._held.items() if member in living}
+        with suppress(HelperError):
+            await asyncio.to_thread(self.helper.converge, self._desired()[0])
+
+    def hold(self, member: str, spec: AllocationSpec, container: int | None = None) -> Path:
+        """The member has a sandbox from now on; returns the path of its namespace. Raises NetworkError."""
+        try:
+            rules = planning.sandbox_rules(spec, planning.plan_of(spec), wanted.rank_of(spec, member))
+            parts = wanted.hub_of(spec, self.address), wanted.sandbox_of(spec, member, rules, container)
+        except (SpecError, ValueError) as error:
+            raise NetworkError(str(error)) from error
+        self._held[member] = _Held(spec, parts)
+        self._changed.set()
+        return self.place.sandbox(member)
+
+    async def make(self, member: str, spec: AllocationSpec, container: int | None = None) -> Path:
+        """Makes the member's sandbox, and its hub before it; those asked for meanwhile are made together.
+
+        Returns the path of its namespace once packets pass. Raises NetworkError, and then the member is not held.
+        """
+        done = self._waiting[member] = asyncio.get_running_loop().create_future()
+        try:
+            path = self.hold(member, spec, container)
+            await done
+        except BaseException:
+            self.release(member)
+            raise
+        finally:
+            self._waiting.pop(member, None)
+        return path
+
+    def release(self, member: str) -> None:
+        """Nobody needs the member's sandbox any more; with the last one its hub goes."""
+        if self._held.pop(member, None) is not None:
+            self._changed.set()
+
+    # --- what is there -----------------------------------------------------------------------------------------
+
+    async def report(self, allocation: str) -> dict[str, Any]:
+        """What passed between the allocation's members here, what was refused, and what stands in the way.
+
+        Raises HelperError.
+        """
+        held = [h for h in self._held.values() if h.spec.allocation == allocation]
+        if not held:
+            return {"allocation": allocation, "members": [], "flows": [], "refused": [], "spoofed": 0, "findings": []}
+        counters = await asyncio.to_thread(self.helper.counters, allocation)
+        hub = held[0].parts[0]
+        names = {sandbox.member: hub.peers[sandbox.rank].address for _, sandbox in (h.parts for h in held)}
+        findings = [found for about in self._findings.values() for found in about]
+        return {
+            "allocation": allocation,
+            "members": [{"member": member, "address": address} for member, address in names.items()],
+            "vni": hub.vni,
+            "subnet": hub.subnet,
+            "mtu": hub.mtu,
+            "egress": hub.egress.value,
+            "mode": held[0].parts[1].mode.value,
+            **msgspec.to_builtins(counters),
+            "findings": msgspec.to_builtins(findings),
+        }
+
+    # --- the work ----------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            waiting = dict(self._waiting)
+            try:
+                failures = await self._converge()
+            except HelperError as error:
+                failures = {_HOST: str(error)}
+            for member, done in waiting.items():
+                if done.done():
+                    continue
+                allocation = self._held[member].spec.allocation if member in self._held else ""
+                why = failures.get(member) or failures.get(allocation) or failures.get(_HOST)
+                if why is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(NetworkError(why))
+            self._tell("failed", tuple(_failed(whose, why) for whose, why in failures.items() if whose not in waiting))
+            if failures:
+                asyncio.get_running_loop().call_later(_REPAIR_S, self._changed.set)
+
+    async def _converge(self) -> dict[str, str]:
+        """Everything as it is wanted now; why not, by member, allocation or `host`. Raises HelperError."""
+        desired, refused = self._desired()
+        distrust, self._distrust = self._distrust, ()
+        self._resolvers.only({hub.allocation for hub in desired.hubs})
+        for tried in range(_TRIES):
+            try:
+                done = await asyncio.to_thread(self.helper.converge, desired, distrust)
+                break
+            except HelperAway:
+                if tried + 1 == _TRIES:
+                    self._distrust = distrust
+                    raise
+                await asyncio.sleep(_TRY_AGAIN_S)
+        for step in done.steps:
+            log.info("network: %s", step)
+        failures = {**refused, **done.failures}
+        made = {step.split()[1] for step in done.steps if step.startswith("make-hub ")}
+        specs = {held.spec.allocation: held.spec for held in self._held.values()}
+        hubs = {hub.allocation: hub for hub in desired.hubs if hub.allocation not in failures}
+        failures |= await self._resolvers.keep(
+            {allocation: (hub, specs[allocation]) for allocation, hub in hubs.items() if allocation in specs}, made
+        )
+        return failures
+
+    def _desired(self) -> tuple[Desired, dict[str, str]]:
+        return wanted.together({member: held.parts for member, held in self._held.items()})
+
+    # --- what others do ----------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            with suppress(HelperError):
+                await self.look()
+
+    async def look(self) -> None:
+        """Says which rules somebody has changed, and has them made anew; says whose rules stand in the way.
+
+        Raises HelperError.
+        """
+        if not self._held:
+            self._tell("drift", ())
+            self._tell("obstacles", ())
+            return
+        drifted = await asyncio.to_thread(self.helper.drift)
+        if drifted:
+            self._tell("drift", tuple(map(_drifted, drifted)))
+            self._distrust = tuple(dict.fromkeys((*self._distrust, *drifted)))
+            self._changed.set()
+        obstacles = await asyncio.to_thread(self.helper.obstacles)
+        self._tell(
+            "obstacles",
+            tuple(
+                Finding(
+                    "NET-OBSTACLE", "warning", "Another program's rules keep members from the outside",
+                    f"{obstacle} drops what it does not name", obstacle.remedy,
+                )
+                for obstacle in obstacles
+            ),
+        )  # fmt: skip
+
+    def _tell(self, about: str, findings: tuple[Finding, ...]) -> None:
+        if findings != self._findings.get(about, ()):
+            for found in findings:
+                log.warning("%s: %s: %s", found.code, found.title, found.evidence)
+            self._findings[about] = findings
+            self.found(tuple(found for kind in self._findings.values() for found in kind))
+
+
+def _failed(whose: str, why: str) -> Finding:
+    return Finding("SANDBOX-FAILED", "error", "A private network is not as it should be", f"{whose}: {why}")
+
+
+def _drifted(name: str) -> Finding:
+    where = {"host": "this machine's table inet quorate"}.get(name, name)
+    return Finding(
+        "NET-DRIFT", "warning", "Somebody changed the rules", f"{where} was not as it was loaded",
+        "nothing: it was loaded again; find out who changes it: nft monitor",
+    )  # fmt: skip
+
+
+def sandbox_files(spec: AllocationSpec, folder: Path, of_host: str) -> tuple[Path, Path]:
+    """Writes what the member sees as /etc/hosts and /etc/resolv.conf. Raises OSError."""
+    hosts, resolv = folder / "hosts", folder / "resolv.conf"
+    for path, text in ((hosts, wanted.hosts_file(spec)), (resolv, wanted.resolv_file(spec, of_host))):
+        path.write_text(text)
+        path.chmod(0o644)
+    return hosts, resolv

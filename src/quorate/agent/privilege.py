@@ -1,0 +1,66 @@
+"""Who does what needs root for members' networks: the helper of this machine, or one of the agent's own."""
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from typing import Final
+
+from quorate.agent.config import AgentConfig
+from quorate.agent.helperclient import Helper, HelperError
+from quorate.agent.helperprocess import HelperProcess, Taken
+from quorate.agent.sandbox.place import DEFAULT, Place
+
+log = logging.getLogger(__name__)
+
+#: Hello.features: this agent makes private networks.
+SANDBOX: Final = "sandbox"
+#: An agent does not wait longer for a helper before it goes without.
+_ANSWER_S: Final = 20.0
+
+
+@dataclass
+class Privilege:
+    """A helper, and where it keeps namespaces."""
+
+    helper: Helper
+    place: Place
+    #: The one that is this agent's own.
+    process: HelperProcess | None = None
+
+    def close(self) -> None:
+        """Ends what is this agent's own."""
+        if self.process is not None:
+            self.process.close()
+
+
+def seek(config: AgentConfig) -> Privilege | None:
+    """A helper that has been started or was found; None, with a line in the log, where members can have no networks.
+
+    Comes back before the helper has said anything: see `able`.
+    """
+    if not config.sandboxes:
+        return None
+    if os.geteuid() != 0 or not config.own_users:
+        # Only root may enter a namespace, and members that are root could leave theirs.
+        log.info("members share this machine's network: private ones need an agent that is root, and users for members")
+        return None
+    if config.helper.is_socket():
+        return Privilege(Helper(config.helper), Place(DEFAULT))
+    try:
+        process = HelperProcess(config.state_dir)
+    except (Taken, OSError) as error:
+        log.warning("members share this machine's network: %s", error)
+        return None
+    process.start()
+    return Privilege(process.client, Place(process.folder), process)
+
+
+def able(privilege: Privilege) -> bool:
+    """Whether the helper answers and the kernel can do what it takes; why not is in the log."""
+    try:
+        why = replace(privilege.helper, timeout_s=_ANSWER_S).unable()
+    except HelperError as error:
+        why = str(error)
+    if why:
+        log.warning("members share this machine's network, since it can have no private ones: %s", why)
+    return not why
