@@ -87,6 +87,11 @@ class Peer:
         await self.until(lambda: member in self.statuses and self.statuses[member].state == state)
         return self.statuses[member]
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The members that the agent should have."""
+        return self._members
+
     async def run(self, member: str, allocation: AllocationSpec) -> None:
         await self.want((*self._members, member), allocation)
 

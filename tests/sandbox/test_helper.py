@@ -81,7 +81,7 @@ def test_networks_are_made_and_removed_on_request(lab: Lab, running: Running) ->
     desired = Desired(
         (hub(host, host, host),), (sandbox("jjjj-1.0.1", everything()), sandbox("jjjj-1.1.1", everything()))
     )
-    steps = running.helper.converge(desired)
+    steps = running.helper.converge(desired).steps
     assert steps == ("make-host", "make-hub jjjj-1", "make-sandbox jjjj-1.0.1", "make-sandbox jjjj-1.1.1")
     with host.member("jjjj-1.1.1").serves("rank1", "tcp/0.0.0.0/29400"):
         assert host.member("jjjj-1.0.1").tries("10.128.0.11", 29400) == "open rank1 sees 10.128.0.10"

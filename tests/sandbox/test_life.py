@@ -15,6 +15,7 @@ from tests.sandbox.hosts import Host, Lab, everything, hub, sandbox
 
 from quorate.agent.sandbox import namespaces, nft
 from quorate.agent.sandbox.links import Links
+from quorate.agent.sandbox.network import Incomplete
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.reconcile import MakeHost, MakeHub, MakeSandbox, Observed
 
@@ -101,7 +102,7 @@ def test_neither_the_hosts_namespace_nor_another_sandbox_is_taken_for_a_containe
         with namespaces.entered(place):
             process = subprocess.Popen(["sleep", "60"])
         try:
-            with pytest.raises(OSError, match="no network namespace of its own"):
+            with pytest.raises(Incomplete, match="no network namespace of its own"):
                 host.converge(*boxes, sandbox("jjjj-1.1.1", OPEN, container=process.pid))
         finally:
             process.kill()

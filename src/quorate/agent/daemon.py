@@ -97,7 +97,28 @@ def end(state_dir: Path, timeout_s: float = 60.0) -> bool:
         if shim is not None:
             shim.kill(signal.SIGKILL)
         sweep(folder.name)
+    _sweep_networks(state_dir)
     return True
+
+
+def _sweep_networks(state_dir: Path) -> None:
+    """Removes what an agent that is gone has left of private networks."""
+    folder = state_dir / "network"
+    if os.geteuid() != 0 or not any(folder.glob("namespaces/*")):
+        return
+    from quorate.agent.helperprocess import Taken, claim
+    from quorate.agent.sandbox.network import Network
+    from quorate.agent.sandbox.place import Place
+
+    try:
+        lock = claim()
+    except Taken as error:
+        log.warning("%s is left as it is: %s", folder, error)
+        return
+    try:
+        Network(Place(folder)).sweep()
+    finally:
+        os.close(lock)
 
 
 def _serve(config: AgentConfig, zygote: Callable[[], Zygote]) -> int:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from quorate.agent import planning
+from quorate.agent.answers import CannotAnswer, asked
 from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.resolver import Resolvers
 from quorate.agent.sandbox import wanted
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.spec import Desired, HubSpec, SandboxSpec, SpecError
+from quorate.model.asks import Counters, OfAllocation
 from quorate.model.messages import AllocationSpec, Finding
 
 log = logging.getLogger(__name__)
@@ -122,29 +122,15 @@ class Networks:
 
     # --- what is there -----------------------------------------------------------------------------------------
 
-    async def report(self, allocation: str) -> dict[str, Any]:
-        """What passed between the allocation's members here, what was refused, and what stands in the way.
-
-        Raises HelperError.
-        """
-        held = [h for h in self._held.values() if h.spec.allocation == allocation]
-        if not held:
-            return {"allocation": allocation, "members": [], "flows": [], "refused": [], "spoofed": 0, "findings": []}
-        counters = await asyncio.to_thread(self.helper.counters, allocation)
-        hub = held[0].parts[0]
-        names = {sandbox.member: hub.peers[sandbox.rank].address for _, sandbox in (h.parts for h in held)}
-        findings = [found for about in self._findings.values() for found in about]
-        return {
-            "allocation": allocation,
-            "members": [{"member": member, "address": address} for member, address in names.items()],
-            "vni": hub.vni,
-            "subnet": hub.subnet,
-            "mtu": hub.mtu,
-            "egress": hub.egress.value,
-            "mode": held[0].parts[1].mode.value,
-            **msgspec.to_builtins(counters),
-            "findings": msgspec.to_builtins(findings),
-        }
+    async def answer(self, body: Any) -> Any:
+        """To the question NETWORK: what passed between the allocation's members here, and what was refused."""
+        allocation = asked(OfAllocation, body).allocation
+        if not any(held.spec.allocation == allocation for held in self._held.values()):
+            return Counters()
+        try:
+            return await asyncio.to_thread(self.helper.counters, allocation)
+        except HelperError as error:
+            raise CannotAnswer(str(error)) from error
 
     # --- the work ----------------------------------------------------------------------------------------------
 

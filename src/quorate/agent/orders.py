@@ -95,6 +95,7 @@ def compose(
         netns=places.netns,
         hosts_file=places.hosts,
         resolv_file=places.resolv,
+        hostname=configuration.own.name if places.netns else "",
     )
 
 

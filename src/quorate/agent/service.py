@@ -45,6 +45,7 @@ from quorate.agent.shim import boottime
 from quorate.agent.shipments import OutOfStep, Shipments
 from quorate.agent.users import UserPool
 from quorate.agent.zygote import Zygote
+from quorate.model.asks import NETWORK
 from quorate.model.messages import AgentMessage, Ask, LogAck, LogRefuse
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ class Service:
         #: What the master may ask; whoever can answer something registers it here.
         self.answers = Answers()
         Probing(identity.agent, identity.address, config.leasable, endpoint.url, self.answers)
+        if self._networks is not None:
+            self.answers.register(NETWORK, self._networks.answer)
         self._events: deque[Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None

@@ -77,6 +77,8 @@ class Order:
     #: What the command, and the companion, see as /etc/hosts and /etc/resolv.conf; empty: the machine's own.
     hosts_file: str = ""
     resolv_file: str = ""
+    #: What the command, and the companion, take the machine's name for; empty: the machine's own.
+    hostname: str = ""
     #: For a member with an image: what its engine is told; then `argv` and `work` mean nothing.
     container: dict[str, Any] | None = None
 
@@ -247,7 +249,7 @@ class Shim:
     @property
     def _surroundings(self) -> Surroundings:
         order = self._order
-        return Surroundings(order.netns, order.hosts_file, order.resolv_file)
+        return Surroundings(order.netns, order.hosts_file, order.resolv_file, order.hostname)
 
     def _start_companion(self) -> None:
         ours, theirs = socket.socketpair()

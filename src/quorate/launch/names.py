@@ -27,8 +27,11 @@ class Finding:
 
 
 def resolve(name: str) -> Sequence[str]:
-    """What the system's resolver says; may take as long as its DNS does."""
-    return sorted({str(answer[4][0]).split("%")[0] for answer in socket.getaddrinfo(name, None)})
+    """What the system's resolver says; may take as long as its DNS does.
+
+    Asked in bytes: a text would have Python load its codec for names, which the member's user may not be able to read.
+    """
+    return sorted({str(answer[4][0]).split("%")[0] for answer in socket.getaddrinfo(name.encode("ascii"), None)})
 
 
 def of_addresses(configuration: Configuration) -> List[Finding]:

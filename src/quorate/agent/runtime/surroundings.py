@@ -1,15 +1,19 @@
-"""What a process sees of the machine's network and names: its sandbox, and its own hosts and resolver files.
+"""What a process sees of the machine's network and names: its sandbox, its own hosts and resolver files, its name.
 
 Standard library only: every shim is forked with it.
 """
 
 import ctypes
 import os
+import socket
 from dataclasses import dataclass
 
 #: sched.h and sys/mount.h; Python 3.11 has neither setns nor mount.
-_CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
+#: All that a file with names is for is to be read.
+_FOR_READING = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 
 _HOSTS, _RESOLV = "/etc/hosts", "/etc/resolv.conf"
 
@@ -29,18 +33,26 @@ class Surroundings:
     #: What is seen as /etc/hosts and as /etc/resolv.conf.
     hosts_file: str = ""
     resolv_file: str = ""
+    #: What the machine is called.
+    hostname: str = ""
 
     def enter(self) -> None:
         """Takes the calling process in, for good; needs root where anything is set. Raises SurroundingsError."""
         if self.netns:
             self._enter_network()
         over = [(own, seen) for own, seen in ((self.hosts_file, _HOSTS), (self.resolv_file, _RESOLV)) if own]
-        if over:
+        if self.hostname:
+            _check(_libc.unshare(_CLONE_NEWUTS), "a name of its own")
+            socket.sethostname(self.hostname)
+        if over or self.netns:
             _check(_libc.unshare(_CLONE_NEWNS), "a mount namespace")
             # What the machine unmounts later goes here too, or a member would hold it; nothing goes the other way.
-            _check(_libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "/")
+            _mount("none", "/", _MS_REC | _MS_SLAVE)
         for own, seen in over:
-            _check(_libc.mount(os.fsencode(own), os.fsencode(seen), None, _MS_BIND, None), f"{own} over {seen}")
+            _mount(own, seen, _MS_BIND)
+            _mount("none", seen, _MS_REMOUNT | _MS_BIND | _FOR_READING)
+        if self.netns:
+            _show_own_devices()
 
     def _enter_network(self) -> None:
         try:
@@ -51,6 +63,34 @@ class Surroundings:
             _check(_libc.setns(namespace, _CLONE_NEWNET), self.netns)
         finally:
             os.close(namespace)
+
+
+def _show_own_devices() -> None:
+    """/sys shows the devices of the namespace in which it was mounted: NCCL would take the host's eth0 for its own.
+
+    What is mounted below it, such as control groups, is laid over the new one again.
+    """
+    below = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _mounted_below("/sys/")]
+    try:
+        _mount("sysfs", "/sys", _FOR_READING, "sysfs")
+        for path, was in below:
+            # A folder for each kind of thing that this kernel has, so not for all that others may have mounted.
+            if os.path.isdir(path):  # noqa: PTH112 (pathlib costs a shim a megabyte)
+                _mount(f"/proc/self/fd/{was}", path, _MS_BIND)
+    finally:
+        for _, was in below:
+            os.close(was)
+
+
+def _mounted_below(folder: str) -> list[str]:
+    with open("/proc/self/mountinfo") as file:  # noqa: PTH123 (as above)
+        points = [line.split()[4].encode().decode("unicode_escape") for line in file]
+    return [point for point in points if point.startswith(folder)]
+
+
+def _mount(source: str, target: str, flags: int, kind: str = "none") -> None:
+    done = _libc.mount(os.fsencode(source), os.fsencode(target), kind.encode(), flags, None)
+    _check(done, f"{source} at {target}")
 
 
 def _check(result: int, what: str) -> None:
