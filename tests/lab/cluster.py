@@ -12,7 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from tests.lab import dockers
 from tests.lab.hosts import BIN, Host, Lab, Process, run, until
 
 from quorate.client.api import Client
@@ -263,16 +265,21 @@ class LabCluster:
 @contextlib.contextmanager
 def running(
     lab: Lab, *names: str, network: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None,
-    timers: Mapping[str, Any] | None = None,
+    timers: Mapping[str, Any] | None = None, docker: bool = False,
 ) -> Iterator[LabCluster]:  # fmt: skip
-    """A cluster of agents on hosts of these names, with the test at the desk."""
+    """A cluster of agents on hosts of these names, each with a Docker of its own where asked for; the test is at the
+    desk."""
+    if docker and (missing := dockers.missing()):
+        pytest.skip(f"needs {', '.join(missing)}: apt install --no-install-recommends docker.io")
     lab.open(*names)
     modes = {"modes": ["host", "overlay", "bridge"], "launchers": ["torch"], "largest_job": 8}
-    cluster = LabCluster(
-        lab, tuple(lab[name] for name in names), {**modes, **(network or {})}, settings or {}, timers or {}
-    )
-    with lab["desk"].entered():
+    own = ({"allow": dockers.ALLOW} if docker else {}) | dict(settings or {})
+    cluster = LabCluster(lab, tuple(lab[name] for name in names), {**modes, **(network or {})}, own, timers or {})
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lab["desk"].entered())
         try:
+            for agent in cluster.agents if docker else ():
+                stack.enter_context(dockers.engine(agent))
             cluster.start()
             yield cluster
         finally:

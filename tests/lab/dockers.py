@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,21 @@ NEEDED = ("dockerd", "docker", "containerd", "runc")
 #: Folders and links of a merged /usr, which containers get from their host, and the little of /etc that programs need.
 IMAGE = "quorate-lab/tiny:1"
 _CGROUPS = Path("/sys/fs/cgroup")
+
+
+def _python() -> list[Path]:
+    """Every folder that the interpreter of these tests needs, each in none of the others."""
+    wanted = {Path("/usr"), Path(sys.prefix), Path(sys.base_prefix), *(Path(entry) for entry in sys.path if entry)}
+    found = {path for path in wanted if path.is_dir()}
+    return sorted(path for path in found if not found & set(path.parents))
+
+
+#: What a container of the tiny image needs to run the host's programs, and `python` with all that a training imports.
+MOUNTS = [{"source": str(path), "target": str(path), "read_only": True} for path in _python()]
+#: What makes a job's members containers that can do all that the host's processes can.
+CONTAINER = {"image": {"name": IMAGE, "pull": "never"}, "mounts": MOUNTS}
+#: What the operator says in agent.yaml, so that jobs may have them.
+ALLOW = {"mounts": [{"path": str(path)} for path in _python()]}
 
 
 def missing() -> list[str]:

@@ -31,6 +31,16 @@ def port_dropped(
 
 
 @contextlib.contextmanager
+def port_dropped_in_overlays(lab: Lab, ports: str | int, transport: str = "tcp") -> Iterator[None]:
+    """Something in between looks into VXLAN and drops what members send to a port."""
+    # From the outer UDP header on: 8 of its own, 8 of VXLAN (RFC 7348), 14 of Ethernet, 20 of IPv4 without options.
+    number = {"tcp": 6, "udp": 17}[transport]
+    inner = f"udp dport 4789 @th,{8 * (8 + 8 + 14 + 9)},8 {number} @th,{8 * (8 + 8 + 14 + 20 + 2)},16 {ports}"
+    with _dropped(lab, inner):
+        yield
+
+
+@contextlib.contextmanager
 def one_way(lab: Lab, source: Host, destination: Host) -> Iterator[None]:
     """Packets from `source` reach `destination`; none come back."""
     with _dropped(lab, f"ip saddr {destination.address} ip daddr {source.address}"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.lab import faults
+from tests.lab import faults, sshd
 from tests.lab.hosts import REPOSITORY, Host, Lab, until
 from tests.sandbox.hosts import Inside
 
@@ -190,3 +190,11 @@ def test_a_rule_is_missing_only_as_long_as_it_is_said(pair: tuple[Host, Host]) -
         with faults.without_rule(other, rules, f"tcp dport {PORT} accept"):
             assert network(one).tries(other.address, PORT) == "silent"
         assert network(one).tries(other.address, PORT) == "open h2 sees 10.77.0.11"
+
+
+def test_an_operator_at_the_desk_logs_in_to_hosts_by_ssh(lab: Lab, pair: tuple[Host, Host]) -> None:
+    if missing := sshd.missing():
+        pytest.skip(f"needs {', '.join(missing)}: apt install --no-install-recommends openssh-client openssh-server")
+    with sshd.servers(lab, *pair):
+        for host in pair:
+            assert lab["desk"].run("ssh", host.name, "hostname") == f"{host.name}\n"
