@@ -1,10 +1,12 @@
 """A master reduced to its two links: sends what a test tells it to, and keeps what comes."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -13,6 +15,8 @@ from quorate.agent.link import CONTROL_PATH
 from quorate.model.logframes import Stream, decode_frames
 from quorate.model.messages import (
     AllocationSpec,
+    Answer,
+    Ask,
     Desired,
     EpochMark,
     Heartbeat,
@@ -72,6 +76,8 @@ class Peer:
     _members: tuple[str, ...] = ()
     _specs: dict[str, AllocationSpec] = field(default_factory=dict)
     _stop: dict[str, str] = field(default_factory=dict)
+    answers: dict[int, Answer] = field(default_factory=dict)
+    _asked: int = 0
     control: ServerConnection | None = None
     log_link: ServerConnection | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,6 +114,16 @@ class Peer:
     async def send(self, message: MasterMessage) -> None:
         assert self.control is not None
         await self.control.send(encode(message))
+
+    async def ask(self, what: str, body: object) -> Any:
+        """The agent's answer."""
+        self._asked += 1
+        number = self._asked
+        await self.send(Ask(number, what, json.dumps(body).encode()))
+        await self.until(lambda: number in self.answers)
+        answer = self.answers[number]
+        assert not answer.error, answer.error
+        return json.loads(answer.body)
 
     async def whole_log(self, member: str) -> bytes:
         """The log, once all that the agent has of it is here."""
@@ -154,6 +170,8 @@ class Peer:
                 self._take(message.members)
                 self.findings = message.findings
                 await self.send(ReportAck(message.sequence))
+            elif isinstance(message, Answer):
+                self.answers[message.sequence] = message
             elif isinstance(message, Heartbeat):
                 await self.send(HeartbeatAck(message.sequence, message.sent))
             self._changed.set()

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.agent.conftest import Agent, new_agent
@@ -54,10 +55,14 @@ class Machine:
         )
         return int(found.stdout.split()[0]) if found.stdout else 0
 
+    @property
+    def network(self) -> Path:
+        """Where its helper keeps namespaces."""
+        return self.agent.state / "network"
+
     def left(self) -> list[str]:
         """Everything of private networks that is on the host."""
-        network = self.agent.state / "network"
-        files = [str(path) for folder in ("namespaces", "rules") for path in (network / folder).glob("*")]
+        files = [str(path) for folder in ("namespaces", "rules") for path in (self.network / folder).glob("*")]
         return [*sorted(self.host.links() - {"lo", "u0"}), *self.host.run("nft", "list", "tables").splitlines(), *files]
 
 

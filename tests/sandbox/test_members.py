@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from tests.agent.conftest import eventually
 from tests.sandbox.agents import Machine, across, machines, run
-from tests.sandbox.hosts import Lab
+from tests.sandbox.hosts import Inside, Lab
+
+from quorate.model.asks import NETWORK
 
 pytestmark = [pytest.mark.lab, pytest.mark.anyio]
 
@@ -27,6 +33,14 @@ else:
             break
         except ConnectionRefusedError:
             pass
+"""
+
+#: Says hello to everybody, for ever.
+_ANSWER = """
+import socket
+listener = socket.create_server(("0.0.0.0", 29400))
+while True:
+    listener.accept()[0].sendall(b"hello")
 """
 
 
@@ -59,3 +73,92 @@ async def test_members_of_two_agents_meet_by_name_each_in_a_network_of_its_own(p
         assert machine.peer.hellos[-1].mtu == 1500
         await machine.peer.want(())
         await eventually(lambda m=machine: m.left() == [])
+
+
+async def test_a_helper_killed_while_it_makes_networks_is_replaced_and_the_members_start(pair: list[Machine]) -> None:
+    killed = pair[0].helper()
+    os.kill(killed, signal.SIGKILL)
+    spec = across(*pair, script="print('up')")
+    await run(spec, *pair)
+    await eventually(lambda: (pair[0].network / "namespaces" / f"hub-{spec.allocation}").exists())
+    with suppress(ProcessLookupError):
+        os.kill(pair[0].helper(), signal.SIGKILL)
+    for rank, machine in enumerate(pair):
+        status = await machine.peer.state(f"{spec.allocation}.{rank}.1", "exited")
+        assert status.exit is not None and status.exit.code == 0
+    assert pair[0].helper() not in (0, killed)
+
+
+@pytest.mark.parametrize("seen", ["hub-*", "sandbox-*"])
+async def test_an_agent_killed_while_it_makes_networks_leaves_nothing_behind(pair: list[Machine], seen: str) -> None:
+    machine = pair[0]
+    spec = across(*pair, script="import time; time.sleep(600)")
+    await run(spec, machine)
+    await eventually(lambda: any((machine.network / "namespaces").glob(seen)))
+    machine.agent.kill()
+    machine.start()
+    await machine.peer.until(lambda: len(machine.peer.hellos) == 2)
+    await machine.peer.want(())
+    await eventually(lambda: machine.left() == [])
+
+
+async def test_members_keep_their_network_through_a_new_agent_and_it_goes_with_them(pair: list[Machine]) -> None:
+    machine = pair[0]
+    spec = across(machine, machine, script=_ANSWER)
+    first, second = (f"{spec.allocation}.{rank}.1" for rank in (0, 1))
+    await run(spec, machine)
+    await machine.peer.state(first, "running")
+    await machine.peer.state(second, "running")
+    inside = Inside(machine.network / "namespaces" / f"sandbox-{second}")
+    await eventually(lambda: inside.tries("10.128.0.2", 29400) == "open hello")
+    shims = [machine.agent.shim(member) for member in (first, second)]
+    machine.agent.kill()
+    assert inside.tries("10.128.0.2", 29400) == "open hello"
+    machine.start()
+    await machine.peer.until(lambda: len(machine.peer.hellos) == 2)
+    assert [machine.agent.shim(member) for member in (first, second)] == shims
+    assert inside.tries("10.128.0.2", 29400) == "open hello"
+    await machine.peer.want(())
+    await eventually(lambda: machine.left() == [])
+
+
+async def test_a_network_that_cannot_be_made_fails_its_members_alone_with_the_reason(pair: list[Machine]) -> None:
+    machine = pair[0]
+    # The VNI is somebody else's on this host.
+    machine.host.run(
+        "ip", "link", "add", "theirs", "type", "vxlan", "id", "101", "dstport", "4789", "local", "10.77.0.10"
+    )
+    broken = across(*pair, script="print('up')", number=1)
+    whole = across(machine, machine, script="print('up')", number=2, subnet="10.128.1.0/24")
+    await run(broken, machine)
+    await run(whole, machine)
+    status = await machine.peer.state(f"{broken.allocation}.0.1", "failed")
+    assert status.code == "SANDBOX-FAILED"
+    assert "vx0" in status.reason
+    await machine.peer.state(f"{whole.allocation}.0.1", "exited")
+    machine.host.run("ip", "link", "del", "theirs")
+
+
+async def test_members_of_two_allocations_with_one_subnet_do_not_reach_each_other(pair: list[Machine]) -> None:
+    one, other = (across(*pair, script=_ANSWER, number=number) for number in (1, 2))
+    await run(one, *pair)
+    await run(other, *pair)
+    for spec in (one, other):
+        for rank, machine in enumerate(pair):
+            await machine.peer.state(f"{spec.allocation}.{rank}.1", "running")
+    mine = Inside(pair[1].network / "namespaces" / f"sandbox-{one.allocation}.1.1")
+    await eventually(lambda: mine.tries("10.128.0.2", 29400) == "open hello")
+    shim = pair[0].agent.shim(f"{one.allocation}.0.1")
+    await pair[0].peer.want(tuple(m for m in pair[0].peer.wanted if not m.startswith(one.allocation)))
+    await eventually(lambda: not Path(f"/proc/{shim}").exists())
+    # The other one's rank 0 has the same address, and listens.
+    assert mine.tries("10.128.0.2", 29400) != "open hello"
+
+
+async def test_counters_are_told_of_what_passed(pair: list[Machine]) -> None:
+    spec = across(*pair, script=_MEET)
+    await run(spec, *pair)
+    for rank, machine in enumerate(pair):
+        await machine.peer.state(f"{spec.allocation}.{rank}.1", "exited")
+    told = await pair[0].peer.ask(NETWORK, {"allocation": spec.allocation})
+    assert any(count["flow"] == "open" and count["packets"] for count in told["flows"]), told
