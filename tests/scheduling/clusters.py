@@ -91,12 +91,13 @@ def after(given: View, decisions: Decisions, seconds: float = 0) -> View:
     begun = []
     for answer in decisions.placements:
         request = requests.pop(answer.job)
-        for name in answer.agents:
-            free[name] -= request.slots
+        uses = tuple((name, request.slots_of(rank)) for rank, name in enumerate(answer.agents))
+        for name, slots in uses:
+            free[name] -= slots
         begun.append(
             Running(
                 job=answer.job,
-                uses=tuple((name, request.slots) for name in answer.agents),
+                uses=uses,
                 ends_by_s=None if request.max_runtime_s is None else given.now_s + request.max_runtime_s,
             )
         )
@@ -148,9 +149,9 @@ def check_nothing_is_oversubscribed(given: View, decisions: Decisions) -> None:
     agents = {agent.id: agent for agent in given.agents}
     used = Counter()
     for answer in decisions.placements:
-        for name in answer.agents:
+        for rank, name in enumerate(answer.agents):
             assert agents[name].open, f"{answer.job} was placed on the closed agent {name}"
-            used[name] += requests[answer.job].slots
+            used[name] += requests[answer.job].slots_of(rank)
     for name, slots in used.items():
         assert slots <= max(agents[name].free, 0), f"agent {name} gave {slots} of {agents[name].free} free slots"
 
@@ -163,18 +164,24 @@ def check_gangs_are_whole(given: View, decisions: Decisions) -> None:
     for answer in decisions.placements:
         request = requests[answer.job]
         assert request.least <= answer.nodes <= request.nodes, f"{request} was placed with {answer.nodes} members"
-        for name, members in Counter(answer.agents).items():
+        with_slots = [name for rank, name in enumerate(answer.agents) if request.slots_of(rank)]
+        for name in set(answer.agents):
             assert agents[name].pool == request.pool
             assert request.labels <= agents[name].labels, f"{name} lacks the labels of {request}"
             if agents[name].gpu and not request.colocate and request.slots:
-                assert members == 1, f"members of {request.job} share the GPUs of {name}"
+                assert with_slots.count(name) <= 1, f"members of {request.job} share the GPUs of {name}"
         if request.placement is Placement.SINGLE:
             assert len(set(answer.agents)) == 1
-        assert list(answer.agents) == sorted(answer.agents), "ranks on one agent are no neighbours"
+        for size in {request.slots_of(rank) for rank in range(answer.nodes)}:
+            equal = [name for rank, name in enumerate(answer.agents) if request.slots_of(rank) == size]
+            assert equal == sorted(equal), "equal members on one agent are no neighbours"
 
 
 def room(request: Request, agents: Iterable[AgentView], free: dict[str, int]) -> int:
-    """How many members fit, counted agent by agent."""
+    """How many members fit, counted agent by agent; of unequal ones all or none."""
+    if request.sizes:
+        usable = [one for one in agents if one.open and one.pool == request.pool and request.labels <= one.labels]
+        return request.nodes if _unequal_fit(request, usable, free, request.sizes) else 0
     each = [0]
     for one in agents:
         if not one.open or one.pool != request.pool or not request.labels <= one.labels:
@@ -184,13 +191,33 @@ def room(request: Request, agents: Iterable[AgentView], free: dict[str, int]) ->
     return max(each) if request.placement is Placement.SINGLE else sum(each)
 
 
+def _unequal_fit(request: Request, usable: list[AgentView], free: dict[str, int], sizes: tuple[int, ...]) -> bool:
+    """Whether there is any way at all: each member on each agent, tried out."""
+    if not sizes:
+        return True
+    if request.placement is Placement.SINGLE:
+        with_slots = sum(1 for size in sizes if size)
+        return any(
+            free[one.id] >= sum(sizes) and (not one.gpu or request.colocate or with_slots <= 1) for one in usable
+        )
+    size, rest = max(sizes), tuple(sorted(sizes)[:-1])
+    for one in usable:
+        if free[one.id] < size:
+            continue
+        alone = one.gpu and not request.colocate and size
+        left = {**free, one.id: 0 if alone else free[one.id] - size}
+        if _unequal_fit(request, usable, left, rest):
+            return True
+    return False
+
+
 def check_nobody_waits_for_what_is_free(given: View, decisions: Decisions) -> None:
     """What is left after the pass, and not held by somebody ahead, is too little for each job that still waits."""
     requests = {request.job: request for request in given.queue}
     free = {agent.id: agent.free for agent in given.agents}
     for answer in decisions.placements:
-        for name in answer.agents:
-            free[name] -= requests[answer.job].slots
+        for rank, name in enumerate(answer.agents):
+            free[name] -= requests[answer.job].slots_of(rank)
     for request in given.queue:
         if request.job in placed(decisions):
             continue
@@ -294,12 +321,19 @@ def agents(draw, name: str, pools: tuple[str, ...] = ("default", "other")) -> Ag
 @st.composite
 def requests(draw, name: str, seq: int, pools: tuple[str, ...] = ("default", "other")) -> Request:
     nodes = draw(st.integers(1, 6))
+    slots = draw(st.sampled_from([1, 1, 1, 2, 2, 3, 4, 8, 0]))
+    sizes: tuple[int, ...] = ()
+    if slots and draw(st.integers(0, 3)) == 0:
+        sizes = tuple(draw(st.lists(st.integers(0, slots), min_size=min(nodes, 4) - 1, max_size=min(nodes, 4) - 1)))
+        sizes = (*sizes, slots)
+        nodes = len(sizes)
     return job(
         name,
         seq,
         nodes=nodes,
-        min_nodes=draw(st.none() | st.integers(1, nodes)),
-        slots=draw(st.sampled_from([1, 1, 1, 2, 2, 3, 4, 8, 0])),
+        min_nodes=None if sizes else draw(st.none() | st.integers(1, nodes)),
+        slots=slots,
+        sizes=sizes,
         placement=draw(st.sampled_from(list(Placement))),
         colocate=draw(st.booleans()),
         labels=draw(_WANTED),

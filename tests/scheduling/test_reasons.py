@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from quorate.scheduling import explain, labels_of, never_fits
+from quorate.scheduling.types import ability
 
 from .clusters import AFTER, agent, job, running, view
 
@@ -177,6 +178,23 @@ FLEET = [agent("a"), agent("b")]
             "pool default with label gpu=h100 has 1 agent of 1 slot; the job needs 2 members",
         ),
         (FLEET, {"nodes": 50, "slots": 0}, None),
+        ([agent("a", 4), agent("b", 4)], {"nodes": 3, "slots": 4, "sizes": (4, 2, 2)}, None),
+        (
+            [agent("a", 4), agent("b", 4)],
+            {"nodes": 3, "slots": 4, "sizes": (4, 3, 2)},
+            "pool default has 2 agents of 4 slots; the job needs 1 member of 4 slots, 1 of 3 and 1 of 2",
+        ),
+        (
+            [agent("a", 4), agent("b", 4)],
+            {"nodes": 3, "slots": 2, "sizes": (2, 2, 1), "placement": "single"},
+            "pool default has 2 agents of 4 slots; the job needs 2 members of 2 slots and 1 of 1 on one agent",
+        ),
+        (FLEET, {"labels": dict([ability("images")])}, "no agent of pool default runs images"),
+        (
+            [agent("a", labels={"gpu": "h100"}), agent("b", labels=dict([ability("images")]))],
+            {"labels": {"gpu": "h100", **dict([ability("images")])}},
+            "no agent of pool default with label gpu=h100 runs images",
+        ),
     ],
 )
 def test_a_job_that_can_never_fit_is_told_which_limit_it_breaks(agents, wanted, sentence):

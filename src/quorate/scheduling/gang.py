@@ -6,6 +6,7 @@ from quorate.model.job import Placement
 from quorate.scheduling.apart import NOBODY
 from quorate.scheduling.free import Bucket, Level, Pool, Stock, members_on, tiers
 from quorate.scheduling.types import Request
+from quorate.scheduling.unequal import Room, fit
 
 Tiers = list[tuple[Level, Bucket]]
 
@@ -18,6 +19,8 @@ def place(pool: Pool, request: Request, stocks: Sequence[Stock]) -> tuple[str, .
     """
     if request.slots == 0:
         return _place_slotless(pool, request)
+    if request.sizes:
+        return _place_unequal(pool, request, stocks)
     found = usable(pool, request, stocks)
     least = request.least
     # The cheap way out, for most requests meet a full pool.
@@ -116,6 +119,33 @@ def _fewest(found: Tiers, members: int, request: Request) -> dict[str, int]:
         counts[bucket.popitem()[0]] = count
         members -= count
     return counts
+
+
+def fits_empty(pool: Pool, request: Request) -> tuple[str, ...] | None:
+    """Where a gang of unequal members would go if nothing ran on the open agents."""
+    return fits_now(pool, request, [pool.totals(request.labels)])
+
+
+def fits_now(pool: Pool, request: Request, stocks: Sequence[Stock]) -> tuple[str, ...] | None:
+    """Where a gang of unequal members would go now; takes nothing."""
+    for way in pool.ways_without(request):
+        found = tiers([stock.without(way) for stock in stocks] if way else stocks, 0)
+        ranks = fit(request.sizes, _rooms(found, request), request.placement)
+        if ranks is not None:
+            return ranks
+    return None
+
+
+def _place_unequal(pool: Pool, request: Request, stocks: Sequence[Stock]) -> tuple[str, ...] | None:
+    ranks = fits_now(pool, request, stocks)
+    for agent, slots in zip(ranks or (), request.sizes, strict=False):
+        pool.take(agent, slots)
+    return ranks
+
+
+def _rooms(found: Tiers, request: Request) -> list[Room]:
+    alone = not request.colocate
+    return [(level >> 1, agent, bool(level & 1) and alone) for level, bucket in found for agent in bucket]
 
 
 def _place_slotless(pool: Pool, request: Request) -> tuple[str, ...] | None:

@@ -183,7 +183,7 @@ class Walk:
         # What this pass has placed ahead is as much in the way as what ran before.
         for request, agents in self._unfiled:
             ends = inf if request.max_runtime_s is None else self._now_s + request.max_runtime_s
-            for agent in agents:
-                self._releases.setdefault(agent, []).append((ends, request.slots))
+            for rank, agent in enumerate(agents):
+                self._releases.setdefault(agent, []).append((ends, request.slots_of(rank)))
         self._unfiled.clear()
         return self._releases

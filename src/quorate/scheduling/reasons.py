@@ -1,5 +1,6 @@
 """Why a job waits, and why another can never run: the same counts that the pass decides by, as sentences for people."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from math import ceil, inf
@@ -10,10 +11,12 @@ from quorate.model.duration import format_duration
 from quorate.model.job import Placement
 from quorate.scheduling.apart import NOBODY
 from quorate.scheduling.free import Pool, tiers
-from quorate.scheduling.gang import room_for, usable
+from quorate.scheduling.gang import fits_empty, fits_now, room_for, usable
 from quorate.scheduling.line import Walk, in_order
-from quorate.scheduling.types import AgentView, Labels, Request, View
+from quorate.scheduling.types import AgentView, Labels, Request, View, feature_of
 
+#: What an agent does that has the ability.
+_CAN = {"images": "runs images", "sandbox": "makes private networks", "roles": "knows roles and limits of members"}
 #: So many names are a help; more are a list that nobody reads.
 NAMES = 3
 
@@ -76,12 +79,15 @@ def never_fits(request: Request, agents: Iterable[AgentView], pools: Iterable[st
         return None
     if not matching:
         return _no_such_labels(request.labels, agents, where)
-    found = Pool(matching).totals(request.labels).tiers(request.slots)
+    pool = Pool(matching)
+    if request.sizes:
+        return None if fits_empty(pool, request) else _unequal_never_fits(request, matching, where)
+    found = pool.totals(request.labels).tiers(request.slots)
     room = room_for(found, request)
     if room >= request.least:
         return None
     if request.labels:
-        where += f" with {_labels(request.labels)}"
+        where += _having(request.labels)
     members = ("at least " if request.least < request.nodes else "") + _count(request.least, "member")
     largest = _count(max(agent.total for agent in matching), "slot")
     if not found:
@@ -101,9 +107,31 @@ def never_fits(request: Request, agents: Iterable[AgentView], pools: Iterable[st
     return f"{_fleet(matching, where)}; the job needs {members}{of_slots}"
 
 
+def _unequal_never_fits(request: Request, matching: Sequence[AgentView], where: str) -> str:
+    where += _having(request.labels)
+    on_one = " on one agent" if request.placement is Placement.SINGLE else ""
+    apart = "" if request.colocate or not any(agent.gpu for agent in matching) else (
+        ", and on GPUs each has an agent of its own unless it says colocate: true"
+    )  # fmt: skip
+    return f"{_fleet(matching, where)}; the job needs {_unequal(request)}{on_one}{apart}"
+
+
+def _unequal(request: Request) -> str:
+    """`1 member of 4 slots and 3 of 2`."""
+    counts = Counter(request.sizes)
+    parts = [
+        f"{_count(count, 'member') if at == 0 else count} of {_count(size, 'slot') if at == 0 else size}"
+        for at, (size, count) in enumerate(sorted(counts.items(), reverse=True))
+    ]
+    return _list(parts)
+
+
 def _need(request: Request, matching: Sequence[AgentView]) -> str:
     least, slots = request.least, request.slots
-    where = f"in pool {request.pool}" + (f" with {_labels(request.labels)}" if request.labels else "")
+    where = f"in pool {request.pool}{_having(request.labels)}"
+    if request.sizes:
+        on_one = "1 agent with room for" if request.placement is Placement.SINGLE else "room for"
+        return f"{on_one} {_unequal(request)} {where}"
     up_to = f" (up to {request.nodes})" if least < request.nodes else ""
     if slots == 0:
         return f"an open agent {where}"
@@ -127,6 +155,9 @@ def _supply(walk: Walk, request: Request, matching: Sequence[AgentView]) -> list
     if request.slots == 0:
         return []
     stocks = walk.stocks_for(request)
+    if request.sizes:
+        fits = fits_now(walk.pool, request, stocks)
+        return ["there is, so the next pass can place it" if fits else "there is none for all of them together"]
     found = usable(walk.pool, request, stocks)
     room = room_for(found, request)
     if request.placement is Placement.SINGLE:
@@ -191,14 +222,21 @@ def _apart(walk: Walk, request: Request, view: View, matching: Sequence[AgentVie
 
 
 def _no_such_labels(labels: Labels, agents: Sequence[AgentView], where: str) -> str:
+    for label in sorted(labels):
+        feature = feature_of(label)
+        if feature is not None and not any(label in agent.labels for agent in agents):
+            return f"no agent of {where} {_CAN.get(feature, feature)}"
     for key, value in sorted(labels):
         values = {text for agent in agents for other, text in agent.labels if other == key}
         if not values:
-            keys = {other for agent in agents for other, _ in agent.labels}
+            keys = {one[0] for agent in agents for one in agent.labels if feature_of(one) is None}
             return f"no agent of {where} has a label {key}{_did_you_mean(key, keys)}"
         if value not in values:
             return f"no agent of {where} has label {key}={value}{_did_you_mean(value, values)}"
-    return f"no agent of {where} has {_labels(labels)} together"
+    abilities = frozenset(label for label in labels if feature_of(label) is not None)
+    if abilities:
+        return f"no agent of {where}{_having(labels - abilities)} {_having(abilities).removeprefix(' that ')}"
+    return f"no agent of {where} has{_having(labels).removeprefix(' with')} together"
 
 
 def _did_you_mean(text: str, known: Iterable[str]) -> str:
@@ -215,8 +253,12 @@ def _fleet(agents: Sequence[AgentView], where: str) -> str:
     return f"{where} has {_count(len(agents), 'agent')} of {slots}"
 
 
-def _labels(labels: Labels) -> str:
-    return ("label " if len(labels) == 1 else "labels ") + _list([f"{key}={value}" for key, value in sorted(labels)])
+def _having(labels: Labels) -> str:
+    """What the agents are that have them: ` with label a=b that runs images`; empty without any."""
+    written = [f"{key}={value}" for key, value in sorted(labels) if feature_of((key, value)) is None]
+    abilities = [_CAN.get(name, name) for label in sorted(labels) if (name := feature_of(label)) is not None]
+    text = (" with label " if len(written) == 1 else " with labels ") + _list(written) if written else ""
+    return text + (f" that {_list(abilities)}" if abilities else "")
 
 
 def _names(noun: str, names: Sequence[str]) -> str:

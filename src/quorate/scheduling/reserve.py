@@ -5,8 +5,9 @@ from math import inf
 
 from quorate.model.job import Placement
 from quorate.scheduling.free import Pool, level_of, members_on
-from quorate.scheduling.gang import deal, room_for, usable
+from quorate.scheduling.gang import deal, fits_empty, room_for, usable
 from quorate.scheduling.types import Request, Running
+from quorate.scheduling.unequal import fit
 
 #: For each agent, the slots that come back and when at the latest (`inf`: nobody knows).
 Releases = dict[str, list[tuple[float, int]]]
@@ -26,6 +27,8 @@ def could_ever(pool: Pool, request: Request) -> bool:
     """Whether the pool's open agents could take the gang if nothing ran on them; no look at single agents."""
     if request.slots == 0:
         return bool(pool.matching(request.labels))
+    if request.sizes:
+        return fits_empty(pool, request) is not None
     return room_for(usable(pool, request, [pool.totals(request.labels)]), request) >= request.least
 
 
@@ -44,7 +47,8 @@ def choose(
         return None
     # Those that it holds already stay, unless it cannot have them together any more.
     ways = sorted(pool.ways_without(request), key=lambda way: len(way & set(kept)))
-    return next((chosen for way in ways if (chosen := _choose(pool, request, kept, ready_at, way))), None)
+    one_way = _choose_unequal if request.sizes else _choose
+    return next((chosen for way in ways if (chosen := one_way(pool, request, kept, ready_at, way))), None)
 
 
 def _choose(
@@ -87,6 +91,35 @@ def _choose(
         inf if pool.is_held(agent) else ready_at(agent, count * request.slots) for agent, count in counts.items()
     )
     return tuple(sorted(counts)), ready
+
+
+def _choose_unequal(
+    pool: Pool,
+    request: Request,
+    kept: Collection[str],
+    ready_at: Callable[[str, int], float],
+    without: frozenset[str],
+) -> tuple[tuple[str, ...], float] | None:
+    """Of the agents in the order in which one would have them, the first few that take the gang."""
+    rooms = {
+        agent: (view.total, agent, view.gpu and not request.colocate)
+        for agent, view in pool.agents.items()
+        if request.labels <= view.labels and view.total > 0 and agent not in without
+    }
+    if not rooms:
+        return None
+    ready = {agent: ready_at(agent, room[0]) for agent, room in rooms.items()}
+    order = sorted(rooms, key=lambda agent: (pool.is_held(agent), agent not in kept, ready[agent], agent))
+    count = 1
+    while (ranks := fit(request.sizes, [rooms[agent] for agent in order[:count]], request.placement)) is None:
+        if count >= len(order):
+            return None
+        count *= 2
+    uses: dict[str, int] = {}
+    for agent, slots in zip(ranks, request.sizes, strict=True):
+        uses[agent] = uses.get(agent, 0) + slots
+    promise = max(inf if pool.is_held(agent) else ready_at(agent, slots) for agent, slots in uses.items())
+    return tuple(sorted(uses)), promise
 
 
 def _shares(pool: Pool, request: Request, without: frozenset[str]) -> dict[str, int]:

@@ -16,6 +16,20 @@ Labels = frozenset[tuple[str, str]]
 Shape = tuple[object, ...]
 
 
+#: Before what an agent can do, among its labels: no label that people write has a colon.
+_ABILITY = "can:"
+
+
+def ability(feature: str) -> tuple[str, str]:
+    """What an agent can do and a job may need, as the scheduler compares it: like any other label."""
+    return _ABILITY + feature, ""
+
+
+def feature_of(label: tuple[str, str]) -> str | None:
+    """Which ability the pair is; None for a label that people wrote."""
+    return label[0].removeprefix(_ABILITY) if label[0].startswith(_ABILITY) else None
+
+
 def labels_of(pairs: Mapping[str, str]) -> Labels:
     """The mapping that people write, as the value that the scheduler compares."""
     return frozenset(pairs.items())
@@ -67,6 +81,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     min_nodes: int | None = None
     #: Per member. A member of no slots goes to any open agent and takes nothing from it.
     slots: int = 1
+    #: Slots of each rank, where members differ; then `slots` is the largest of them. Such a gang is never elastic.
+    sizes: tuple[int, ...] = ()
     placement: Placement = Placement.SPREAD
     #: Members may share a GPU agent.
     colocate: bool = False
@@ -86,9 +102,24 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def __post_init__(self) -> None:
         if self.nodes < 1 or self.slots < 0 or not 1 <= self.least <= self.nodes:
             raise ValueError(f"job {self.job}: {self.nodes} nodes (at least {self.least}) of {self.slots} slots")
+        if self.sizes and (len(self.sizes) != self.nodes or self.least != self.nodes or max(self.sizes) != self.slots):
+            raise ValueError(f"job {self.job}: {self.nodes} nodes, the largest of {self.slots} slots: {self.sizes}")
         # A plain string, because an enum's hash is computed in Python, ten thousand times in a pass.
-        shape = (self.nodes, self.least, self.slots, self.placement.value, self.colocate, self.labels, self.network)
+        shape = (
+            self.nodes,
+            self.least,
+            self.slots,
+            self.placement.value,
+            self.colocate,
+            self.labels,
+            self.network,
+            self.sizes,
+        )
         msgspec.structs.force_setattr(self, "shape", shape)
+
+    def slots_of(self, rank: int) -> int:
+        """Slots of the member of that rank."""
+        return self.sizes[rank] if self.sizes else self.slots
 
     @property
     def least(self) -> int:
