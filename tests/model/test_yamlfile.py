@@ -21,7 +21,7 @@ class Colour(StrEnum):
 
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    name: str
+    name: str = Field(pattern="^[a-z ]+$")
     weight: int = Field(default=1, ge=1)
     colour: Colour = Colour.RED
 
@@ -32,6 +32,7 @@ class Thing(BaseModel):
     mode: Literal["open", "planned"] = "open"
     window: PortRangeField | None = None
     by_name: dict[str, Part] = {}
+    pair: tuple[Part, ...] = Field(default=(), min_length=2)
 
 
 def problems_of(text: str) -> list[str]:
@@ -59,6 +60,13 @@ def test_every_mistake_is_told_with_its_line_and_what_was_meant() -> None:
         "thing.yaml:4:11: parts[0].colour: 'gren' is not one of red, green (did you mean 'green'?)",
         "thing.yaml:5:7: mode: 'closed' is not one of open, planned",
         "thing.yaml:6:9: window: 1024-65536: ports end at 65535",
+    ]
+
+
+def test_a_list_is_not_called_too_short_for_a_mistake_inside_it() -> None:
+    assert problems_of("pair: [{name: a}]\n") == ["thing.yaml:1:7: pair: 2 or more are needed here, not 1"]
+    assert problems_of("pair: [{name: a}, {name: B}]\n") == [
+        "thing.yaml:1:26: pair[1].name: 'B' is not of the form ^[a-z ]+$"
     ]
 
 

@@ -138,6 +138,19 @@ def test_a_machines_rules_need_its_role(file: Path) -> None:
     assert "--role" in done.stderr
 
 
+@pytest.mark.parametrize("form", ["nftables", "iptables"])
+def test_an_audit_of_a_machines_rules_needs_its_role_too(file: Path, form: str) -> None:
+    done = net("audit", "--from", form, "-c", file, "-", stdin="")
+    assert done.returncode == 2
+    assert f"quorate net audit --from {form} --role agent" in done.stderr
+
+
+def test_pods_without_labels_are_told_once(file: Path) -> None:
+    done = net("rules", "--for", "kubernetes", "--role", "agent", "-c", file)
+    assert done.returncode == 1
+    assert done.stderr.count("no pod labels") == done.stderr.count("PLAN-UNRESOLVED") == 1
+
+
 def test_what_rules_are_made_of_a_plan_passes_its_audit(file: Path, tmp_path: Path) -> None:
     rules = tmp_path / "rules.v4"
     rules.write_text(net("rules", "--for", "iptables", "--role", "agent", "-c", file).stdout)
@@ -155,7 +168,7 @@ def test_an_audit_reads_stdin_and_ends_with_1_on_findings(file: Path) -> None:
 
 
 def test_an_audit_of_something_else_ends_with_2(file: Path) -> None:
-    done = net("audit", "--from", "iptables", "-c", file, "-", stdin="hello\n")
+    done = net("audit", "--from", "iptables", "--role", "agent", "-c", file, "-", stdin="hello\n")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 

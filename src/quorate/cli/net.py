@@ -115,11 +115,17 @@ def audit(
     Is every planned flow open, every forbidden one blocked, and nothing else open?
     """
     from quorate.cli import netinput, netview
-    from quorate.network.audit import Unreadable
+    from quorate.network.audit import ONE_MACHINE, Unreadable
     from quorate.network.audit import audit as judge
     from quorate.network.findings import failing
     from quorate.network.machine import PoolNeeded, UnknownPool
 
+    if form in ONE_MACHINE and role is None:
+        # Judged as those of every machine they would block what is another's.
+        netinput.refuse(
+            f"{form} rules are one machine's: say --role master or --role agent",
+            f"quorate net audit --from {form} --role agent {file}",
+        )
     source = netinput.cluster(config, live=cluster, master=master, token=token)
     text = netinput.read(file)
     try:

@@ -28,7 +28,7 @@ class PortRange:
 
     def __post_init__(self) -> None:
         if self.first < 0 or self.last > LAST_PORT:
-            raise InvalidPorts(f"{self.first}-{self.last}: ports end at {LAST_PORT}")
+            raise InvalidPorts(f"{self}: ports end at {LAST_PORT}")
         if self.first > self.last:
             raise InvalidPorts(f"{self.first}-{self.last}: the range ends before it begins")
 

@@ -113,7 +113,16 @@ def validate(document: Document, model: type[Model]) -> Model:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        raise FileProblems([_explain(document, model, dict(item)) for item in error.errors()]) from None
+        found = [dict(item) for item in error.errors()]
+        raise FileProblems([_explain(document, model, item) for item in found if not _echo(item, found)]) from None
+
+
+def _echo(error: dict[str, Any], found: list[dict[str, Any]]) -> bool:
+    """Say whether a list is too short only because pydantic does not count items that are wrong themselves."""
+    loc = error["loc"]
+    return error["type"] == "too_short" and any(
+        len(item["loc"]) > len(loc) and item["loc"][: len(loc)] == loc for item in found
+    )
 
 
 def dotted(path: Path) -> str:
@@ -268,6 +277,12 @@ def _explain(document: Document, model: type[BaseModel], error: dict[str, Any]) 
         return document.problem(path, f"{_show(error['input'])} is not one of {', '.join(known)}", hint)
     if kind in _NEEDED:
         return document.problem(path, *_other_kind(_NEEDED[kind], error["input"]))
+    if kind == "too_short":
+        return document.problem(
+            path, f"{context['min_length']} or more are needed here, not {context['actual_length']}"
+        )
+    if kind == "string_pattern_mismatch":
+        return document.problem(path, f"{_show(error['input'])} is not of the form {context['pattern']}")
     message = str(context["error"]) if kind == "value_error" and "error" in context else _sentence(error["msg"])
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         message = f"{message}, not {_show(error['input'])}"

@@ -6,6 +6,7 @@ selects may do only what policies allow, so a policy without DNS egress leaves i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -32,16 +33,11 @@ def render(plan: Plan, role: Role | None) -> Rendered:
         # A pod that no policy selects is open both ways, so each gets one, even where no flow of the plan is its own.
         if party.labels:
             policies[party.key] = (party, {"ingress": [], "egress": []}, [])
+    unlabelled: dict[str, dict[str, None]] = {}
     for opening in openings(plan, role):
         if not opening.local.labels:
-            findings.append(
-                unsupported(
-                    opening,
-                    "a NetworkPolicy",
-                    f"{opening.local.key} has no pod labels to select",
-                    f"state the labels of {opening.local.key} in master.yaml",
-                )
-            )
+            left = unlabelled.setdefault(opening.local.key, {})
+            left.update(dict.fromkeys(flow.flow for flow in opening.flows))
             continue
         peers = _peers(opening.peer)
         if not peers:
@@ -54,9 +50,15 @@ def render(plan: Plan, role: Role | None) -> Rendered:
         rules[opening.direction.value].append({far: peers, "ports": ports})
         purpose = f"{opening.direction.value} {opening.transport.value} {opening.peer.key}: {opening.purpose}"
         purposes.append(shorten(purpose, PURPOSE_LENGTH))
+    findings += (_nothing_selects(key, flows) for key, flows in unlabelled.items())
     documents = [_policy(party, rules, purposes) for party, rules, purposes in policies.values()]
     text = yaml.safe_dump_all(documents, sort_keys=False, width=120, explicit_start=True)
     return Rendered(text, tuple(dict.fromkeys(findings)))
+
+
+def _nothing_selects(key: str, flows: Iterable[str]) -> Finding:
+    evidence = f"{key} has no pod labels for a NetworkPolicy to select; left out: {', '.join(flows)}"
+    return Finding("PLAN-UNRESOLVED", key, evidence, remedy=f"state the labels of {key} in master.yaml")
 
 
 def _policy(party: Party, rules: dict[str, list[dict[str, Any]]], purposes: list[str]) -> dict[str, Any]:
