@@ -71,3 +71,19 @@ def test_a_firewall_that_drops_one_way_is_named_with_its_ends_and_the_command_th
         assert [(f["code"], f["source"], f["destination"]) for f in found["findings"]] == [("NET-FILTERED", "a", "b")]
         assert "--source-ranges=127.0.0.11/32 --destination-ranges=127.0.0.12/32" in found["findings"][0]["remedy"]
         assert {(a["source"], a["outcome"]) for a in found["attempts"]} == {("a", "filtered"), ("b", "open")}
+
+
+@pytest.mark.lab
+def test_a_gang_waits_for_agents_that_do_not_reach_each_other_and_starts_when_they_do(tmp_path: Path) -> None:
+    with own_network(tmp_path), fleet(tmp_path, "a", "b", check_agents_s=0.2) as pair:
+        with dropping("127.0.0.11", "127.0.0.12", "tcp dport 24000-24999", "reject with tcp reset"):
+            until(lambda: pair.client.get("/api/v1/agents/a").json()["findings"])
+            job = pair.submit("true", resources={"nodes": 2, "slots": 2})
+            waits = until(lambda: pair.job(job)["reason"])
+            assert "agents a and b cannot reach each other on tcp 24" in waits
+            assert "(NET-REFUSED)" in waits
+            assert pair.job(job)["state"] == "pending"
+            one = pair.submit("true", resources={"nodes": 1, "slots": 2})
+            pair.until_state(one, "completed")
+        pair.until_state(job, "completed")
+        assert not pair.client.get("/api/v1/agents/a").json()["findings"]

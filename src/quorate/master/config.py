@@ -153,6 +153,7 @@ def _settings(cluster: ClusterFile) -> Settings:
         heartbeat_s=timers.heartbeat,
         unreachable_s=timers.unreachable,
         replace_after_s=timers.replace_after,
+        check_agents_s=timers.check_agents,
         keep_jobs=cluster.jobs.keep_count,
         keep_jobs_s=cluster.jobs.keep,
         pools={pool.name: PoolPolicy(reserve_after_s=pool.reserve_after) for pool in cluster.pools},

@@ -11,6 +11,7 @@ from quorate.master.records import TokenRecord
 from quorate.model.ids import AgentId, JobId
 from quorate.model.job import JobSpec
 from quorate.model.messages import Heartbeat, Hello, LeaseHeld, Regressed, Report
+from quorate.scheduling.types import Apart
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +162,12 @@ class AgentHeldLease(Event, frozen=True, kw_only=True):
     link: int
     agent: AgentId
     held: LeaseHeld
+
+
+class AgentsProbed(Event, frozen=True, kw_only=True):
+    """All pairs of agents that were seen not to reach each other, as of now. Writes nothing durable."""
+
+    apart: tuple[Apart, ...]
 
 
 # --- time ------------------------------------------------------------------------------------------------------------

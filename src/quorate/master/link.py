@@ -31,6 +31,7 @@ from quorate.master.outgoing import GOING_AWAY, POLICY, Outgoing, Receive, Scope
 from quorate.master.writer import Writer, now
 from quorate.model.ids import AgentId
 from quorate.model.messages import (
+    FIRST_PROTOCOL_WITH_ASKS,
     MAX_MESSAGE_BYTES,
     OLDEST_PROTOCOL,
     PROTOCOL,
@@ -126,6 +127,11 @@ class Links:
         """The link on which the agent was welcomed; another one may be on its way to be refused."""
         live = self._writer.core.state.live.get(agent)
         return self._control.get(live.link) if live is not None and live.link is not None else None
+
+    def can_ask(self, agent: str) -> bool:
+        """Whether the agent is connected and understands questions."""
+        link = self._of_agent(agent)
+        return link is not None and link.protocol >= FIRST_PROTOCOL_WITH_ASKS
 
     def features(self, agent: str) -> frozenset[str]:
         """What the connected agent can do; nothing for one that is away."""

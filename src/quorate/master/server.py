@@ -128,7 +128,12 @@ async def _run(
         await _leave_admin_token(services)
         for server in servers:
             await server.start()
-        for work in (services.links.close_silent(), services.lag.measure(), _keep_house(services, context)):
+        for work in (
+            services.links.close_silent(),
+            services.lag.measure(),
+            services.reach.run(),
+            _keep_house(services, context),
+        ):
             services.background(work)
         _say_ready(services)
         await services.stopping.wait()

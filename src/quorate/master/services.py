@@ -15,6 +15,7 @@ from quorate.master.lag import LoopLag
 from quorate.master.link import Links
 from quorate.master.logs import LogStore
 from quorate.master.notices import JobOrder, Notices
+from quorate.master.reach import Reach
 from quorate.master.secrets import Sealer
 from quorate.master.state import State
 from quorate.master.writer import Writer
@@ -47,6 +48,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.order = JobOrder(self.state)
+        self.reach = Reach(self.links, self.writer, self.config.settings.check_agents_s)
 
     @property
     def state(self) -> State:

@@ -40,6 +40,9 @@ class Settings:
     platform_failures: int = 20
     #: The same where no command had begun: the next placement has other ports, but perhaps the same machines.
     unstarted_attempts: int = 5
+    #: How often every agent tries a few others, so that the scheduler keeps gangs off those that do not reach each
+    #: other; 0 for never.
+    check_agents_s: float = 60.0
     #: Final jobs beyond either are forgotten, oldest first.
     keep_jobs: int = 10_000
     keep_jobs_s: float = 30 * 86_400.0

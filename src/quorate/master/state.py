@@ -30,7 +30,7 @@ from quorate.model.ids import allocation_id, member_id
 from quorate.model.job import JobSpec
 from quorate.model.messages import EpochMark
 from quorate.model.state import JobState, MemberState
-from quorate.scheduling.types import AgentView, Request, Reservation, Running, labels_of
+from quorate.scheduling.types import AgentView, Apart, Request, Reservation, Running, labels_of
 
 #: Why an agent takes nothing while its link is down for a moment.
 RECONNECTING = "reconnecting"
@@ -126,6 +126,8 @@ class State:
         #: Of the scheduler's last pass, and whether another one could answer differently.
         self.reservations: tuple[Reservation, ...] = ()
         self.schedule_due = True
+        #: Agents that were seen not to reach each other.
+        self.apart: tuple[Apart, ...] = ()
         #: What changed since the last pass: pools to look at.
         self.pools_touched: set[str] = set()
         self.schedule_at: float | None = None
@@ -176,6 +178,14 @@ class State:
     def table(self, kind: type[Record]) -> dict[str, Any]:
         """The records of a kind by key."""
         return self._tables[kind]
+
+    def set_apart(self, apart: tuple[Apart, ...]) -> None:
+        """Takes in which agents do not reach each other; the scheduler looks again at those of which it is new."""
+        for pair in set(apart) ^ set(self.apart):
+            for agent in (pair.source, pair.destination):
+                if agent in self.agents:
+                    self._touch(agent)
+        self.apart = apart
 
     def due(self, at: float, what: str, key: str = "") -> None:
         """Looks at it again at `at` (seconds of CLOCK_BOOTTIME)."""
@@ -425,6 +435,7 @@ class State:
             placement=spec.placement,
             colocate=spec.colocate,
             labels=labels_of(needs.labels),
+            network=spec.network.mode.value,
             priority=spec.priority,
             seq=job.seq,
             queued_at_s=self._clock(job.queued),

@@ -273,6 +273,8 @@ class TimersSection(_Section):
     unreachable: Annotated[Duration, Field(ge=1)] = 60.0
     #: Its jobs may be placed again; longer where a job's own timers need it.
     replace_after: Annotated[Duration, Field(ge=1)] = 960.0
+    #: Every agent tries a few others so often, so that no gang is placed on two that do not reach each other; 0: never.
+    check_agents: Duration = 60.0
 
 
 class UsersSection(_Section):

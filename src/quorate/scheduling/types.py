@@ -65,6 +65,8 @@ class Apart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     way: str
     #: Of the finding, as NET-FILTERED.
     code: str
+    #: What `source` saw.
+    evidence: str = ""
 
     def __str__(self) -> str:
         first, second = sorted((self.source, self.destination))

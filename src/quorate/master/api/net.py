@@ -18,7 +18,7 @@ from quorate.network.pairs import mesh
 
 router = APIRouter(tags=["network"])
 
-#: One check at a time: two would measure each other.
+#: One check on demand at a time: two would measure each other.
 _checking = asyncio.Lock()
 
 
@@ -48,9 +48,10 @@ async def check(
 
 
 async def _lines(master: Services, parties: list[Party]) -> AsyncIterator[bytes]:
-    async with _checking:
+    async with _checking, master.reach.checking:
         pairs = mesh([party.agent for party in parties])
         async for view in NetCheck(master.links, parties, pairs).run():
+            master.reach.seen(view.probes)
             yield view.model_dump_json().encode() + b"\n"
 
 

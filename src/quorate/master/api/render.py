@@ -187,7 +187,22 @@ def agent_view(state: State, agent: AgentRecord, now: float) -> AgentView:
         free=len(agent.slots) - len(used),
         members=tuple(sorted(state.held.get(agent.id, ()))),
         silent=max(0.0, now - live.heard) if live.seen else None,
-        findings=finding_views(live.findings),
+        findings=(*finding_views(live.findings), *_unreached(state, agent)),
+    )
+
+
+def _unreached(state: State, agent: AgentRecord) -> tuple[FindingView, ...]:
+    """The ways between this agent and others that were seen not to pass."""
+    return tuple(
+        FindingView(
+            code=pair.code,
+            severity="error",
+            title=f"Agent {pair.source} does not reach agent {pair.destination} on {pair.way}: no job comes to both",
+            evidence=pair.evidence,
+            remedy="quorate net check",
+        )
+        for pair in state.apart
+        if agent.id in (pair.source, pair.destination)
     )
 
 

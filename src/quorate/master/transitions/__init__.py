@@ -16,6 +16,7 @@ from quorate.master.events import (
     AgentReported,
     AgentResumed,
     AgentRevoked,
+    AgentsProbed,
     BackupTaken,
     DeadlineCame,
     Event,
@@ -51,6 +52,7 @@ _HANDLERS: dict[type[Event], Callable[[Draft, Any], Answer | None]] = {
     AgentHeldLease: maintenance.lease_held,
     Opened: timers.opened,
     DeadlineCame: timers.fire,
+    AgentsProbed: placing.probed,
     ScheduleDue: placing.schedule,
 }
 

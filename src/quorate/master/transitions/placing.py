@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 
-from quorate.master.events import ScheduleDue
+import msgspec
+
+from quorate.master.events import AgentsProbed, ScheduleDue
 from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, SettingRecord, Stamp
 from quorate.master.state import State
 from quorate.master.transitions.draft import Draft
@@ -32,6 +34,7 @@ def scheduler_view(state: State, now: float) -> View:
         queue=tuple(state.queue.values()),
         running=tuple(state.running.values()),
         reservations=state.reservations,
+        apart=state.apart,
     )
 
 
@@ -53,6 +56,11 @@ def hold_on_placing(state: State, now: float) -> tuple[str, float | None] | None
     if missing and now < until:
         return f"after a restore all agents are waited for; {min(missing)} is not back", until
     return None
+
+
+def probed(draft: Draft, event: AgentsProbed) -> None:
+    """Gangs keep off the pairs that do not reach each other; what runs there runs on."""
+    draft.state.set_apart(event.apart)
 
 
 def schedule(draft: Draft, event: ScheduleDue) -> None:
@@ -186,7 +194,7 @@ def preview(state: State, spec: JobSpec, owner: str, now: float, wall: float) ->
     job = JobRecord(id=JobId("preview"), owner=owner, seq=2**53, submitted=stamp, queued=stamp)
     view = scheduler_view(state, now)
     queue = (*view.queue, state.request(job, spec))
-    view = View(now_s=now, agents=view.agents, queue=queue, running=view.running, reservations=view.reservations)
+    view = msgspec.structs.replace(view, queue=queue)
     hold = hold_on_placing(state, now)
     if hold is not None:
         return hold[0]
