@@ -1,4 +1,4 @@
-"""What background checks make of what they see: a way is bad when it has failed twice, and good as soon as it passes."""
+"""What background checks make of what they see: what fails twice is bad, and good as soon as it passes."""
 
 import pytest
 
