@@ -17,7 +17,7 @@ from quorate.agent import hostports, leasefile, processes, shim
 from quorate.agent.command import User
 from quorate.agent.events import Ended, Event, Failed, Recovered, Running, SupervisorLost, Swept
 from quorate.agent.networks import NetworkError, Networks, sandbox_files
-from quorate.agent.orders import Machine, OrderError, Places, compose
+from quorate.agent.orders import SYSTEM_FILES, Machine, OrderError, Places, compose
 from quorate.agent.outcome import Outcome, read_outcome
 from quorate.agent.reconcile import allocation_of
 from quorate.agent.resolver import RESOLV_CONF
@@ -184,7 +184,13 @@ class Members:
         if spec.network is not None:
             netns, hosts, resolv = await self._make_sandbox(member, spec, folder)
             places = replace(places, netns=str(netns), hosts=str(hosts), resolv=str(resolv))
-        return compose(member, spec, self._machine, places, user, secrets, shim.boottime() - began)
+        machine = self._machine
+        if spec.network is not None and spec.ssh:
+            self._make_secrets_folder()
+            places = replace(places, ssh=str(self._secrets / f"{member}.ssh"))
+            files = {name: _text(Path(path)) for name, path in SYSTEM_FILES.items()}
+            machine = replace(machine, passwd=files["passwd"], ssh_config=files["ssh_config"])
+        return compose(member, spec, machine, places, user, secrets, shim.boottime() - began)
 
     async def _make_sandbox(self, member: str, spec: AllocationSpec, folder: Path) -> tuple[Path, Path, Path]:
         """Its namespace, and the files with what it sees of names."""
@@ -295,7 +301,8 @@ class Members:
     async def _sweep(self, member: str) -> None:
         await asyncio.to_thread(sweep, member)
         self._members.pop(member, None)
-        shutil.rmtree(self._secrets / member, ignore_errors=True)
+        for folder in (self._secrets / member, self._secrets / f"{member}.ssh"):
+            shutil.rmtree(folder, ignore_errors=True)
         self._tell(Swept(member, self._grew(member, _size(self.folder(member) / shim.LOG))))
 
     def forget(self, member: str, others: Iterable[str]) -> None:

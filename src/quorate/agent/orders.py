@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from quorate.agent import devices
 from quorate.agent.command import User
+from quorate.agent.door import Offer
 from quorate.agent.shim import Order
-from quorate.launch import launchers
+from quorate.launch import bootstrap, launchers
 from quorate.launch.config import Configuration, ConfigurationError, Network, Timeouts, check
 from quorate.launch.config import Member as LaunchMember
 from quorate.model.ids import MemberId, split_member
-from quorate.model.messages import AllocationSpec, SlotInfo
+from quorate.model.messages import AllocationSpec, RoleSpec, SlotInfo
+from quorate.network import catalogue
 
 #: Of the agent's own environment, only these reach a member: where programs, libraries and the way out are.
 INHERITED = (
@@ -24,6 +26,10 @@ INHERITED_BY_SELF = ("HOME", "USER", "LOGNAME", "SHELL", "XDG_CACHE_HOME", "TMPD
 SECRETS_VARIABLE = "QUORATE_SECRETS"
 #: Of what is left of the time that all members have to run, the part after which the barrier says who is missing.
 _RENDEZVOUS_SHARE = 0.9
+#: What a member runs that has nothing to run.
+_WAIT = ("sleep", "infinity")
+#: What the files of a member's SSH client lie over.
+SYSTEM_FILES = {"ssh_config": "/etc/ssh/ssh_config", "passwd": "/etc/passwd"}
 
 
 class OrderError(Exception):
@@ -39,6 +45,9 @@ class Machine:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: The agent's own environment.
     inherited: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    #: Its users, and its settings of the SSH client.
+    passwd: str = ""
+    ssh_config: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Places:
     netns: str = ""
     hosts: str = ""
     resolv: str = ""
+    #: A folder in memory for the files of its SSH client.
+    ssh: str = ""
 
 
 def compose(
@@ -68,7 +79,11 @@ def compose(
     """The order for a member's shim, of whose start_timeout `spent_s` seconds are gone. Raises OrderError."""
     try:
         configuration = _configuration(member, spec, spec.start_timeout_s - spent_s)
-        launch = launchers.derive(spec.launcher, configuration, spec.entrypoint, spec.environment)
+        role = spec.roles.get(configuration.own.role, RoleSpec())
+        environment = {**spec.environment, **role.environment}
+        entrypoint = role.entrypoint or spec.entrypoint or _WAIT
+        launch = launchers.derive(spec.launcher, configuration, entrypoint, environment)
+        launch = bootstrap.before(launch, configuration, environment, role.bootstrap)
     except (ConfigurationError, launchers.LauncherError) as error:
         raise OrderError(str(error)) from error
     held = configuration.own.slots
@@ -76,7 +91,7 @@ def compose(
         member=member,
         folder=places.folder,
         argv=launch.argv,
-        user_environment=dict(spec.environment),
+        user_environment=environment,
         environment={
             **_of_machine(machine, places, user),
             **devices.visible_devices(machine.slots, held),
@@ -96,6 +111,37 @@ def compose(
         hosts_file=places.hosts,
         resolv_file=places.resolv,
         hostname=configuration.own.name if places.netns else "",
+        ssh=_ssh(spec, configuration, machine, places, user),
+    )
+
+
+def _ssh(
+    spec: AllocationSpec, configuration: Configuration, machine: Machine, places: Places, user: User | None
+) -> Offer:
+    """How the member is reached; in a private network also from the other members, and they from it."""
+    offer = Offer(spec.nonce, configuration.rank, places.work)
+    if not spec.ssh or not places.netns:
+        return offer
+    # Imported here: it takes a sixteenth of a second, and most agents' members share their hosts' network.
+    from quorate.agent import sshkeys
+
+    port = catalogue.port("ssh")
+    members = [sshkeys.Named(member.name, member.address) for member in configuration.members]
+    files = sshkeys.client_files(spec.nonce, members, places.ssh, port)
+    # What stands first counts; the machine's own settings are for every other host.
+    system = {"ssh_config": f"{files.pop(sshkeys.CONFIG)}\nHost *\n{machine.ssh_config}"}
+    if user is not None and f":{user.uid}:" not in machine.passwd:
+        # OpenSSH does nothing for somebody who has no name.
+        entry = f"quorate:x:{user.uid}:{user.gid}:member of an allocation:{places.work}:/bin/sh\n"
+        system["passwd"] = f"{machine.passwd.rstrip()}\n{entry}"
+    return replace(
+        offer,
+        address=configuration.own.address,
+        port=port,
+        netns=places.netns,
+        folder=places.ssh,
+        files={**files, **system},
+        over={f"{places.ssh}/{name}": SYSTEM_FILES[name] for name in system},
     )
 
 

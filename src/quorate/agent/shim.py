@@ -12,11 +12,12 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from quorate.agent import command, leasefile, processes
+from quorate.agent.door import Door, Offer
 from quorate.agent.outcome import OUTCOME_BYTES, Outcome, write_outcome
 from quorate.agent.runtime.process import ProcessRunner
 from quorate.agent.runtime.runner import End, Runner
@@ -79,6 +80,8 @@ class Order:
     resolv_file: str = ""
     #: What the command, and the companion, take the machine's name for; empty: the machine's own.
     hostname: str = ""
+    #: How the member is reached by SSH; None: not at all.
+    ssh: Offer | None = None
     #: For a member with an image: what its engine is told; then `argv` and `work` mean nothing.
     container: dict[str, Any] | None = None
 
@@ -88,7 +91,8 @@ class Order:
     @classmethod
     def from_json(cls, data: bytes) -> "Order":
         fields = json.loads(data)
-        return cls(**{**fields, "argv": tuple(fields["argv"])})
+        ssh = Offer(**fields["ssh"]) if fields["ssh"] else None
+        return cls(**{**fields, "argv": tuple(fields["argv"]), "ssh": ssh})
 
 
 def boottime() -> float:
@@ -193,13 +197,18 @@ class Shim:
         self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
         self._log = ShimLog(LOG, order.secrets.values())
         self._runner = self._make_runner()
+        self._door = Door(self._selector, order.member, order.ssh, self._user) if order.ssh else None
         self._add_agent(agent)
 
     def _make_runner(self) -> Runner:
         order = self._order
-        return ProcessRunner(
-            order.member, order.argv, order.work, self._user, self._surroundings, lambda: self._companion_pid
-        )
+        more = tuple(order.ssh.over.items()) if order.ssh else ()
+        surroundings = replace(self._surroundings, more=more)
+        return ProcessRunner(order.member, order.argv, order.work, self._user, surroundings, self._beside)
+
+    def _beside(self) -> list[int]:
+        """What serves the member here and is none of what it runs."""
+        return [pid for pid in (self._companion_pid, self._door.pid if self._door else 0) if pid]
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
@@ -217,6 +226,8 @@ class Shim:
     def run(self) -> None:
         try:
             self._write_secrets()
+            if self._door is not None:
+                self._door.furnish()
             if not self._order.companion:
                 self._start_command({})
         except (OSError, command.CommandError) as error:
@@ -286,6 +297,11 @@ class Shim:
         self._since = boottime()
         self._listen()
         self._tell({"running": self._since})
+        if self._door is not None:
+            try:
+                self._door.open(*self._runner.entry, environment)
+            except OSError as error:
+                self._log.say(f"SSH-UNAVAILABLE: nobody can come in by SSH: {error}")
 
     # --- while it runs -----------------------------------------------------------------------------------------
 
@@ -327,6 +343,8 @@ class Shim:
             if pid == 0:
                 return
             self._runner.reaped(pid, status)
+            if self._door is not None:
+                self._door.reaped(pid, status)
             if pid == self._companion_pid:
                 self._companion_pid = 0
                 if self._since is None and self._failure is None:
@@ -334,6 +352,8 @@ class Shim:
 
     def _ended(self, end: End) -> None:
         self._end = end
+        if self._door is not None:
+            self._door.close()
         if self._companion is not None:
             exited = {"code": end.code, "signal": end.signal, "stopped": self._stop is not None}
             self._companion.send({"exited": exited})
@@ -492,6 +512,8 @@ class Shim:
         lost = self._log.give_up()
         if self._order.secrets:
             _remove(self._order.secrets_folder)
+        if self._door is not None:
+            self._door.clear()
         end = self._end or End()
         reason, echo = self._stop or (end.reason, False)
         finding = end.finding if self._stop is None else ""

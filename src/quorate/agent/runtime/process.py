@@ -29,14 +29,14 @@ class ProcessRunner:
         work: str,
         user: command.User | None,
         surroundings: Surroundings,
-        companion: Callable[[], int],
+        beside: Callable[[], Collection[int]],
     ) -> None:
-        """`companion`: a child that is none of the member's, 0 while there is none."""
+        """`beside`: children of this process that serve the member, and are none of what it runs."""
         self._argv = argv
         self._work = work
         self._user = user
         self._surroundings = surroundings
-        self._companion = companion
+        self._beside = beside
         self._pid = 0
         self._pipes: dict[int, Stream] = {}
         self._cgroup = processes.Cgroup.make(member)
@@ -45,6 +45,10 @@ class ProcessRunner:
     @property
     def outputs(self) -> Collection[int]:
         return tuple(self._pipes)
+
+    @property
+    def entry(self) -> tuple[int, str]:
+        return self._pid, str(self._cgroup.path) if self._cgroup else ""
 
     def start(self, environment: Mapping[str, str]) -> None:
         ends = []
@@ -93,9 +97,9 @@ class ProcessRunner:
 
     def _left(self) -> list[int]:
         """The member's processes, by group and by tree: a group can fail to be entered, a tree cannot be left."""
-        companion = self._companion()
-        found = processes.descendants(os.getpid(), (companion,) if companion else ())
-        return sorted({*found, *(self._cgroup.pids() if self._cgroup else ())})
+        beside = self._beside()
+        found = processes.descendants(os.getpid(), beside)
+        return sorted({*found, *(self._cgroup.pids() if self._cgroup else ())} - {*beside})
 
     def signal(self, number: int) -> None:
         if number == signal.SIGKILL and self._cgroup is not None:

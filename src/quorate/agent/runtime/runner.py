@@ -41,6 +41,11 @@ class Runner(Protocol):
         """None until the command itself has ended; what it left may live on."""
         ...
 
+    @property
+    def entry(self) -> tuple[int, str]:
+        """How others come into the member: a process of it, and its control group, empty where there is none."""
+        ...
+
     def start(self, environment: Mapping[str, str]) -> None:
         """Starts the command. Raises OSError or CommandError, and nothing runs then."""
         ...

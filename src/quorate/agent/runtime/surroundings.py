@@ -35,12 +35,15 @@ class Surroundings:
     resolv_file: str = ""
     #: What the machine is called.
     hostname: str = ""
+    #: What else is seen otherwise: own file, and the one that it takes the place of, where there is one.
+    more: tuple[tuple[str, str], ...] = ()
 
     def enter(self) -> None:
         """Takes the calling process in, for good; needs root where anything is set. Raises SurroundingsError."""
         if self.netns:
             self._enter_network()
         over = [(own, seen) for own, seen in ((self.hosts_file, _HOSTS), (self.resolv_file, _RESOLV)) if own]
+        over += [(own, seen) for own, seen in self.more if os.path.exists(seen)]  # noqa: PTH110 (as below)
         if self.hostname:
             _check(_libc.unshare(_CLONE_NEWUTS), "a name of its own")
             socket.sethostname(self.hostname)
