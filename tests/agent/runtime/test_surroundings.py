@@ -43,7 +43,7 @@ def test_a_member_is_in_the_network_namespace_that_was_made_for_it(tmp_path: Pat
         assert holder.stdout.readline() == b"there\n"
         inside = f"/proc/{holder.pid}/ns/net"
         seen = run("readlink /proc/self/ns/net", Surroundings(netns=inside), tmp_path)
-        assert seen.strip() == os.readlink(inside) != os.readlink("/proc/self/ns/net")
+        assert seen.strip() == str(Path(inside).readlink()) != str(Path("/proc/self/ns/net").readlink())
     finally:
         holder.kill()
         holder.communicate()
