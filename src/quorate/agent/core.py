@@ -44,6 +44,7 @@ from quorate.model.messages import (
     AllocationSpec,
     Desired,
     ExitStatus,
+    Feature,
     Finding,
     Heartbeat,
     HeartbeatAck,
@@ -331,7 +332,7 @@ class Core:
                 seen=self._seen,
                 members=self.statuses(now),
                 lease_ports=identity.lease_ports,
-                features=identity.features,
+                features=(Feature.ROLES, *identity.features),
                 mtu=identity.mtu,
             )
         )

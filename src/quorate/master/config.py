@@ -4,14 +4,16 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from quorate.master.settings import Settings
-from quorate.model.clusterfile import ClusterFile, load_cluster_file
+from quorate.master.settings import PoolNetwork, Settings
+from quorate.model.clusterfile import ClusterFile, NetworkSettings, load_cluster_file
 from quorate.network import catalogue
+from quorate.network.flows import NetworkMode
 from quorate.scheduling.types import PoolPolicy
 
 CONFIG_VARIABLE: Final = "QUORATE_CONFIG"
@@ -131,7 +133,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
         secrets_key=_path(master.secrets_key),
         keep_logs_s=cluster.logs.keep,
         log_reserve_bytes=cluster.logs.reserve_mib * 1024 * 1024,
-        settings=_settings(cluster),
+        settings=_settings(cluster, _names(master.listen, ())),
         **process,
     )
 
@@ -147,7 +149,7 @@ def _read(path: Path, *, must_exist: bool) -> ClusterFile:
         raise ConfigError(f"{path}: {error.strerror}") from None
 
 
-def _settings(cluster: ClusterFile) -> Settings:
+def _settings(cluster: ClusterFile, names: tuple[str, ...]) -> Settings:
     timers = cluster.timers
     return Settings(
         heartbeat_s=timers.heartbeat,
@@ -157,7 +159,36 @@ def _settings(cluster: ClusterFile) -> Settings:
         keep_jobs=cluster.jobs.keep_count,
         keep_jobs_s=cluster.jobs.keep,
         pools={pool.name: PoolPolicy(reserve_after_s=pool.reserve_after) for pool in cluster.pools},
+        networks={pool.name: _network(cluster.settings(pool), pool.fabric) for pool in cluster.pools},
+        network=_network(cluster.network, None),
+        own_addresses=tuple(dict.fromkeys((*filter(_is_outward, names), *map(str, cluster.master.where.addresses)))),
     )
+
+
+def _network(settings: NetworkSettings, fabric: str | None) -> PoolNetwork:
+    usual = PoolNetwork()
+    window = settings.window_set
+    overlays = tuple(network for network in settings.overlays or () if isinstance(network, IPv4Network))
+    if settings.overlays and not overlays:
+        raise ConfigError("network.overlays: members have IPv4 addresses, so one of the networks must be IPv4")
+    return PoolNetwork(
+        modes=frozenset(map(NetworkMode, settings.modes)) if settings.modes else usual.modes,
+        overlays=overlays or usual.overlays,
+        vnis=settings.vnis or usual.vnis,
+        vxlan_port=settings.vxlan_port or usual.vxlan_port,
+        enforcement=settings.enforcement,
+        window=(window.first, window.last) if window else None,
+        fabric=fabric,
+    )
+
+
+def _is_outward(name: str) -> bool:
+    """Whether it is an address at which a member on another machine could find the master."""
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified)
 
 
 def _names(listen: str, names: tuple[str, ...]) -> tuple[str, ...]:

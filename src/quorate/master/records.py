@@ -10,7 +10,7 @@ import msgspec
 
 from quorate.model.ids import AgentId, AllocationId, JobId, MemberId
 from quorate.model.job import JobSpec
-from quorate.model.messages import Finding, PlannedMember, SlotInfo
+from quorate.model.messages import Finding, NetworkSpec, PlannedMember, SlotInfo
 from quorate.model.state import JobState, MemberState
 
 
@@ -130,6 +130,10 @@ class AllocationRecord(Record, frozen=True, kw_only=True):
     #: In rank order.
     members: tuple[PlannedMember, ...]
     placed: Stamp
+    #: Its VNI and subnet are its own until all its members are released; `forbidden` is filled in when it is sent.
+    network: NetworkSpec | None = None
+    #: How its members are joined and why, in words for people.
+    joined: str = ""
     #: When it began to be ended: the deadline of the members' going runs from here.
     stopping: Stamp | None = None
     #: When its outcome was decided; its members may still be held for a silent agent.
@@ -191,6 +195,10 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     #: First and last port that members may lease on its host.
     lease_ports: tuple[int, int] | None = None
+    #: Those of Feature that it has.
+    features: tuple[str, ...] = ()
+    #: MTU in bytes of the device with its address; 0 where it is not known.
+    mtu: int = 0
     drained: bool = False
     revoked: bool = False
     #: Given up for silence; forgotten when it comes back. It no longer counts among the silent ones.

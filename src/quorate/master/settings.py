@@ -2,9 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 
 from quorate.model.job import JobSpec
+from quorate.model.jobnetwork import Enforcement
+from quorate.network import catalogue
+from quorate.network.flows import NetworkMode
+from quorate.network.overlays import VNIS
+from quorate.network.settings import DEFAULT_OVERLAYS
 from quorate.scheduling.types import PoolPolicy
+
+
+@dataclass(frozen=True)
+class PoolNetwork:
+    """What jobs of one pool may have of private networks."""
+
+    modes: frozenset[NetworkMode] = frozenset(NetworkMode)
+    #: Subnets come out of these.
+    overlays: tuple[IPv4Network, ...] = tuple(map(IPv4Network, DEFAULT_OVERLAYS))
+    vnis: tuple[int, int] = VNIS
+    vxlan_port: int = catalogue.port("vxlan")
+    #: What the operator asks for: a job may ask for more, not for less.
+    enforcement: Enforcement | None = None
+    window: tuple[int, int] | None = None
+    fabric: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,16 @@ class Settings:
     queue_limit: int = 100_000
     #: Pools by name with their policy. A pool also exists once an agent has joined it.
     pools: Mapping[str, PoolPolicy] = field(default_factory=lambda: {"default": PoolPolicy()})
+
+    #: Networks of jobs by pool; a pool that is not named has the cluster's.
+    networks: Mapping[str, PoolNetwork] = field(default_factory=dict)
+    network: PoolNetwork = PoolNetwork()
+    #: The master's own addresses, which no member reaches but through its agent.
+    own_addresses: tuple[str, ...] = ()
+
+    def network_of(self, pool: str) -> PoolNetwork:
+        """What jobs of the pool may have."""
+        return self.networks.get(pool, self.network)
 
     def replace_after(self, spec: JobSpec) -> float:
         """Silence after which a member of this job is given up: never before its agent has surely stopped it."""

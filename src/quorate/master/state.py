@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any, NamedTuple, cast
 
+from quorate.master.features import needed_features
+from quorate.master.networks import Networks
 from quorate.master.records import (
     AgentRecord,
     AllocationRecord,
@@ -27,10 +29,10 @@ from quorate.master.records import (
 )
 from quorate.master.settings import Settings
 from quorate.model.ids import allocation_id, member_id
-from quorate.model.job import JobSpec
+from quorate.model.job import JobSpec, Placement
 from quorate.model.messages import EpochMark
 from quorate.model.state import JobState, MemberState
-from quorate.scheduling.types import AgentView, Apart, Request, Reservation, Running, labels_of
+from quorate.scheduling.types import AgentView, Apart, Request, Reservation, Running, ability, labels_of
 
 #: Why an agent takes nothing while its link is down for a moment.
 RECONNECTING = "reconnecting"
@@ -107,9 +109,10 @@ class State:
         self.held: dict[str, dict[str, None]] = {}
         self.slots_used: dict[str, dict[int, str]] = {}
         self.ports_used: dict[str, dict[int, str]] = {}
+        self.networks = Networks(settings)
         #: Ports that rest, given back or found taken by a stranger, each with its end. Forgotten with the process.
         self.ports_resting: dict[str, dict[int, float]] = {}
-        #: Why the last placement of a job found no port.
+        #: Why the last placement of a job found no port or no network.
         self.port_refusals: dict[str, str] = {}
         #: What `never_fits` said of requests by their shape, for the fleet as it is: slots, labels and pools of agents.
         self.never_fits: dict[tuple[object, ...], str | None] = {}
@@ -322,6 +325,10 @@ class State:
             if port in ports:
                 raise StateError(f"port {port} of host {member.host} is given to {member.id}, held by {ports[port]}")
             ports[port] = member.id
+        try:
+            self.networks.hold(self.allocations[member.allocation])
+        except ValueError as error:
+            raise StateError(str(error)) from error
         self.held.setdefault(member.agent, {})[member.id] = None
         self._touch(member.agent)
 
@@ -330,6 +337,7 @@ class State:
             del self.slots_used[member.agent][slot]
         for port in member.ports.values():
             del self.ports_used[member.host][port]
+        self.networks.release(self.allocations[member.allocation])
         del self.held[member.agent][member.id]
         self._touch(member.agent)
 
@@ -370,6 +378,7 @@ class State:
     def _reindex_keys(self, before: AgentRecord | None, after: AgentRecord | None) -> None:
         if before is None or after is None or _fleet(before) != _fleet(after):
             self.never_fits.clear()
+            self.networks.agents_changed()
         if before is not None:
             self.agents_by_key.pop(before.key_hash, None)
             self.agents_by_pool[before.pool].pop(before.id, None)
@@ -419,28 +428,34 @@ class State:
             open=not because,
             returning=because == RECONNECTING and not agent.drained,
             closed_because=because,
-            labels=labels_of(agent.labels),
+            labels=labels_of(agent.labels) | frozenset(map(ability, agent.features)),
             gpu=any(slot.kind != "cpu" for slot in agent.slots),
         )
 
     def request(self, job: JobRecord, spec: JobSpec) -> Request:
         """The job as the scheduler sees it in the queue."""
         needs = spec.resources
+        sizes = tuple(spec.slots_of(role) for role, _ in spec.members()) if spec.roles else ()
+        equal = len(set(sizes)) <= 1
         return Request(
             job=job.id,
             pool=needs.pool,
             nodes=needs.nodes,
             min_nodes=needs.min_nodes,
-            slots=needs.slots,
-            placement=spec.placement,
+            slots=max(sizes, default=needs.slots),
+            sizes=() if equal else sizes,
+            placement=Placement.SINGLE if spec.one_agent else spec.placement,
             colocate=spec.colocate,
-            labels=labels_of(needs.labels),
+            labels=labels_of(needs.labels) | frozenset(map(ability, self._needed(spec))),
             network=spec.network.mode.value,
             priority=spec.priority,
             seq=job.seq,
             queued_at_s=self._clock(job.queued),
             max_runtime_s=None if spec.max_runtime is None else spec.start_timeout + self._longest(spec),
         )
+
+    def _needed(self, spec: JobSpec) -> frozenset[str]:
+        return frozenset(needed_features(spec, self.settings.network_of(spec.resources.pool)))
 
     def _longest(self, spec: JobSpec) -> float:
         """From when all members run until the slots are free again; only for a job that has a max_runtime."""
@@ -469,7 +484,7 @@ _PLACED = frozenset({JobState.STARTING, JobState.RUNNING, JobState.STOPPING})
 
 def _fleet(agent: AgentRecord) -> tuple[object, ...]:
     """What of an agent decides which jobs can ever run on it."""
-    return (agent.pool, agent.slots, agent.labels, bool(agent.boot), agent.revoked)
+    return (agent.pool, agent.slots, agent.labels, bool(agent.boot), agent.revoked, agent.features, agent.address)
 
 
 def _standing(record: Record) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ from quorate.model.yamlfile import load_yaml
 
 Launcher = Literal["none", "torch", "deepspeed", "horovod", "tensorflow", "dask", "mpi"]
 Mode = Literal["bridge", "overlay", "host"]
+Fabric = Literal["tcp", "ib", "roce", "efa"]
 ProviderName = Literal["gcp", "aws", "oci"]
 Network = IPv4Network | IPv6Network
 
@@ -58,6 +59,8 @@ def _http_url(value: str) -> str:
 
 
 NetworkField = Annotated[Network, BeforeValidator(_network), PlainSerializer(str, return_type=str)]
+#: 24 bits, and 0 is nobody's (RFC 7348, section 5).
+Vni = Annotated[int, Field(ge=1, le=2**24 - 1)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ServiceCidr = Annotated[str, Field(pattern=r"^(pl-[0-9a-f]{8,32}|(all|oci)-[a-z0-9-]{1,120})$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -155,8 +158,10 @@ class NetworkSettings(_Section):
     largest_job: int | None = Field(default=None, ge=1, le=10_000)
     #: The UDP port of overlays, the same on all agents of a pool.
     vxlan_port: Port | None = None
-    #: Out of these networks each allocation gets its subnet.
-    overlays: tuple[NetworkField, ...] | None = None
+    #: Out of these IPv4 networks each allocation gets its subnet; they are nobody else's.
+    overlays: tuple[NetworkField, ...] | None = Field(default=None, min_length=1)
+    #: First and last of the VNIs that allocations get; no other overlay on the machines' network may use them.
+    vnis: tuple[Vni, Vni] | None = None
     #: Ephemeral ports of members, or of the host in `host` mode.
     window: PortRangeField | None = None
     #: Another way to say `window`: the kernel has one range, the hull of this and of `nccl_port_range`.
@@ -180,6 +185,8 @@ class NetworkSettings(_Section):
                 f"and {gloo.hull(nccl)} would open ports that neither names"
             )
         named = gloo.hull(nccl) if gloo and nccl else gloo or nccl
+        if self.vnis and self.vnis[0] > self.vnis[1]:
+            raise ValueError(f"vnis end with {self.vnis[1]} before they begin with {self.vnis[0]}")
         if named and self.window and named != self.window:
             raise ValueError(f"window {self.window} is not the range that gloo_port_range and nccl_port_range name")
         return self
@@ -310,6 +317,8 @@ class PoolSection(_Section):
     provider: ProviderSection | None = None
     #: The first job in line holds agents once it has waited so long.
     reserve_after: Duration = 300.0
+    #: What joins its machines for the members' own traffic; `auto` puts no overlay on one that is not `tcp`.
+    fabric: Fabric | None = None
 
 
 class ClusterFile(_Section):

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_
 from pydantic_core import PydanticCustomError
 
 from quorate.model.duration import Duration
-from quorate.model.jobnetwork import Egress, JobNetwork, NetworkWish
+from quorate.model.jobnetwork import JobNetwork, NetworkWish
 from quorate.model.membersettings import MemberSettings, check_command, text_is_for_the_shell
 from quorate.model.noun import Noun
 from quorate.model.roles import Role, check_roles, members_of
@@ -180,14 +180,10 @@ class JobSpec(MemberSettings):
     @field_validator("network")
     @classmethod
     def _the_hosts_network_is_not_the_jobs(cls, value: JobNetwork) -> JobNetwork:
-        said = {
-            "members": value.members is not None,
-            "window": value.window is not None,
-            "egress": value.egress != Egress(),
-        }
-        unfit = [name for name, is_said in said.items() if is_said]
-        if value.mode is NetworkWish.HOST and unfit:
-            raise ValueError(f"with mode host members have the hosts' own network, where {unfit[0]} cannot be set")
+        if value.mode is NetworkWish.HOST and value.needs_private:
+            raise ValueError(
+                f"with mode host members have the hosts' own network, where {value.needs_private} cannot be had"
+            )
         return value
 
     @field_validator("idle_timeout")

@@ -74,6 +74,17 @@ class JobNetwork(Noun):
     window: PortRangeField | None = Field(None, description="Ephemeral ports of members, such as 40000-40999.")
     egress: Egress = Field(default_factory=Egress, description="Where members may go: all, none, or {hosts: [...]}.")
 
+    @property
+    def needs_private(self) -> str:
+        """The first key that only a private network can keep; empty where any will do."""
+        said = {
+            "egress": self.egress != Egress(),
+            "members": self.members == "planned",
+            "enforcement": self.enforcement is Enforcement.ENFORCE,
+            "window": self.window is not None,
+        }
+        return next((key for key, is_said in said.items() if is_said), "")
+
     @field_validator("window")
     @classmethod
     def _window_is_one(cls, value: PortRange | None) -> PortRange | None:

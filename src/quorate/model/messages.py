@@ -5,6 +5,7 @@ starts again; epoch counts the starts of a master on it. Unknown fields are igno
 that a peer of the previous protocol is understood.
 """
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -19,6 +20,17 @@ MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 #: Agents of an older protocol end the link on a question.
 FIRST_PROTOCOL_WITH_ASKS: Final = 1
+
+
+class Feature(StrEnum):
+    """What an agent can do for members beyond starting a command on its host's network."""
+
+    #: Gives members networks of their own.
+    SANDBOX = "sandbox"
+    #: Runs members in containers.
+    IMAGES = "images"
+    #: Heeds `AllocationSpec.roles`, with or without images.
+    ROLES = "roles"
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t"):
@@ -161,6 +173,8 @@ class NetworkSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: bool = False
     #: First and last of the members' ephemeral ports; None for the kernel's.
     window: tuple[int, int] | None = None
+    #: Of the overlay, on all its agents.
+    vxlan_port: int = 4789
     #: Networks that no member reaches: agents, master, the range of all overlays.
     forbidden: tuple[str, ...] = ()
 
@@ -221,7 +235,7 @@ class Hello(Message, frozen=True, tag="hello"):
     members: tuple[MemberStatus, ...] = ()
     #: [first, last] of the ports that the operator lets members lease here.
     lease_ports: tuple[int, int] | None = None
-    #: What this agent can do for members: `sandbox`, `images`.
+    #: Those of Feature that this agent has.
     features: tuple[str, ...] = ()
     #: MTU in bytes of the device with `address`; 0 where it is not known.
     mtu: int = 0

@@ -3,6 +3,7 @@
 from quorate.launch import environment as variables
 from quorate.launch.config import Configuration, Purpose
 from quorate.launch.config import Member as LaunchMember
+from quorate.launch.config import Network as LaunchNetwork
 from quorate.launch.launchers import Launch, LauncherError, derive
 from quorate.master.api import render
 from quorate.master.api.problems import ApiProblem
@@ -49,18 +50,22 @@ def plan_view(state: State, spec: JobSpec, owner: str, now: float) -> PlanView:
     planned = preview(state, spec, owner, now, wall())
     if isinstance(planned, str):
         return PlanView(fits_now=False, waits_for=planned)
+    network = LaunchNetwork(planned.network.mode) if planned.network else LaunchNetwork.HOST
     allocation, roles = allocation_id(_JOB, 1), role_specs(spec)
     environments, commands = [], []
-    for member in planned:
+    members = tuple(map(_launched, planned.members))
+    for member in planned.members:
         configuration = Configuration(
-            allocation=allocation, members=tuple(map(_launched, planned)), rank=member.rank, nonce="00" * 16
+            allocation=allocation, members=members, rank=member.rank, nonce="00" * 16, network=network
         )
         launch = _derive(spec, configuration, roles.get(member.role))
         environments.append(dict(launch.environment))
         commands.append(launch.argv)
     return PlanView(
         fits_now=True,
-        members=tuple(render.planned_view(member, allocation) for member in planned),
+        members=tuple(render.planned_view(member, allocation) for member in planned.members),
+        network=render.network_view(planned.network, planned.joined),
+        joined=planned.joined,
         environment=tuple(environments),
         commands=tuple(commands),
     )

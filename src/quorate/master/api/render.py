@@ -8,7 +8,7 @@ from quorate.master.records import AgentRecord, AllocationRecord, JobRecord, Mem
 from quorate.master.standing import agent_state
 from quorate.master.state import State
 from quorate.model.ids import member_id
-from quorate.model.messages import Finding, PlannedMember
+from quorate.model.messages import Finding, NetworkSpec, PlannedMember
 from quorate.model.state import AgentState, JobState, MemberState
 from quorate.model.views import (
     AgentView,
@@ -18,6 +18,7 @@ from quorate.model.views import (
     JobDetail,
     JobView,
     MemberView,
+    NetworkView,
     PoolView,
     SlotView,
 )
@@ -99,6 +100,7 @@ def _job(state: State, job: JobRecord, now: float, waits: str, *, members: bool)
         "starting": _or_none(job.starting_s + _since(state, job.placed, now, job.state is JobState.STARTING)),
         "ran": _or_none(job.ran_s + _since(state, job.running, now, _runs(job))),
         "members": _members(state, allocation) if members and allocation is not None else (),
+        "network": network_view(allocation.network, allocation.joined) if allocation is not None else None,
     }
 
 
@@ -136,6 +138,7 @@ def _member(planned: PlannedMember, record: MemberRecord) -> MemberView:
         rank=planned.rank,
         agent=planned.agent,
         address=planned.address,
+        underlay=planned.underlay,
         slots=planned.slots,
         ports=planned.ports,
         state=record.state,
@@ -143,6 +146,23 @@ def _member(planned: PlannedMember, record: MemberRecord) -> MemberView:
         signal=record.signal,
         reason=record.reason,
         tail=record.tail,
+    )
+
+
+def network_view(network: NetworkSpec | None, joined: str) -> NetworkView | None:
+    """A private network; None for that of the hosts."""
+    if network is None:
+        return None
+    return NetworkView(
+        mode=network.mode,
+        because=joined.partition(": ")[2],
+        vni=network.vni,
+        subnet=network.subnet,
+        gateway=network.gateway,
+        mtu=network.mtu,
+        members=network.members,
+        enforcement=network.enforcement,
+        egress=network.egress,
     )
 
 
@@ -156,6 +176,7 @@ def planned_view(planned: PlannedMember, allocation: str) -> MemberView:
         rank=planned.rank,
         agent=planned.agent,
         address=planned.address,
+        underlay=planned.underlay,
         slots=planned.slots,
         ports=planned.ports,
         state=MemberState.ASSIGNED,

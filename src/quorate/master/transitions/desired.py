@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+import msgspec
+
 from quorate.master.effects import SendTo
 from quorate.master.memberspecs import role_specs
 from quorate.master.records import AllocationRecord
 from quorate.master.state import State
 from quorate.model.job import TOKEN_SECRET
-from quorate.model.messages import AllocationSpec, Desired
+from quorate.model.messages import AllocationSpec, Desired, NetworkSpec
 
 STRAY = "this master does not know it"
 
@@ -36,7 +38,17 @@ def allocation_spec(state: State, allocation: AllocationRecord) -> AllocationSpe
         kind=spec.kind.value,
         roles=role_specs(spec),
         preflight=spec.preflight.value,
+        network=_network(state, allocation),
+        # In a network of its own a member's SSH port is free, and nobody outside can try it.
+        ssh=allocation.network is not None,
     )
+
+
+def _network(state: State, allocation: AllocationRecord) -> NetworkSpec | None:
+    """The allocation's network with what its members must not reach, as far as it is known by now."""
+    if allocation.network is None:
+        return None
+    return msgspec.structs.replace(allocation.network, forbidden=state.networks.forbidden(state.agents))
 
 
 class Outbox:

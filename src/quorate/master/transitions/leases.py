@@ -61,6 +61,14 @@ def lease_ports(
     return {holder: {purpose: ports.first for purpose, ports in by.items()} for holder, by in granted.items()}
 
 
+def canonical_ports(spec: JobSpec, places: Sequence[tuple[MemberId, str]]) -> dict[str, dict[str, int]]:
+    """Ports by member and purpose for a gang with a network of its own, where nobody else can have them."""
+    return {
+        member: {purpose: catalogue.port(_FLOWS[purpose]) for purpose in purposes(spec, len(places), rank)}
+        for rank, (member, _) in enumerate(places)
+    }
+
+
 def _host(state: State, agent: str) -> HostPorts:
     record = state.agents[agent]
     given = record.lease_ports

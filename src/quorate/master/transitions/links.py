@@ -25,7 +25,10 @@ _FINDINGS = 100
 # What an agent may say of itself.
 _MOST_SLOTS = 1024
 _MOST_LABELS = 64
+_MOST_FEATURES = 64
 _LONGEST_TEXT = 256
+#: That of a loopback device.
+_LARGEST_MTU = 65_536
 
 
 def connect(draft: Draft, event: AgentConnected) -> None:
@@ -51,6 +54,8 @@ def connect(draft: Draft, event: AgentConnected) -> None:
         slots=hello.slots,
         labels=hello.labels,
         lease_ports=hello.lease_ports,
+        features=hello.features,
+        mtu=hello.mtu,
         lost=False,
     )
     evidence = "" if state.adopted else regression(state, hello.seen)
@@ -134,7 +139,12 @@ def _out_of_bounds(hello: Hello) -> str | None:
         return "names a slot twice"
     if len(hello.labels) > _MOST_LABELS:
         return f"has {len(hello.labels)} labels; at most {_MOST_LABELS} are taken"
-    texts = (hello.boot, hello.host, hello.address, hello.instance, *hello.labels, *hello.labels.values())
+    if len(hello.features) > _MOST_FEATURES:
+        return f"has {len(hello.features)} features; at most {_MOST_FEATURES} are taken"
+    if not 0 <= hello.mtu <= _LARGEST_MTU:
+        return f"has a device with an MTU of {hello.mtu}; at most {_LARGEST_MTU} are taken"
+    words = (*hello.labels, *hello.labels.values(), *hello.features)
+    texts = (hello.boot, hello.host, hello.address, hello.instance, *words)
     if max(map(len, texts)) > _LONGEST_TEXT:
         return f"says more than {_LONGEST_TEXT} characters where a name belongs"
     if hello.lease_ports is not None and not 0 < hello.lease_ports[0] <= hello.lease_ports[1] <= LAST_PORT:

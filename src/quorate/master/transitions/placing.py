@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
+from ipaddress import IPv4Network
+from typing import NamedTuple
 
 import msgspec
 
@@ -9,16 +11,20 @@ from quorate.master.events import AgentsProbed, ScheduleDue
 from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, SettingRecord, Stamp
 from quorate.master.state import State
 from quorate.master.transitions.draft import Draft
-from quorate.master.transitions.leases import lease_ports
+from quorate.master.transitions.joining import network_for
+from quorate.master.transitions.leases import canonical_ports, lease_ports
 from quorate.master.transitions.maintenance import ADOPTED
 from quorate.master.transitions.retention import forget_attempts
 from quorate.model.ids import AgentId, JobId, allocation_id, member_id
 from quorate.model.job import JobSpec
-from quorate.model.messages import PlannedMember
+from quorate.model.messages import NetworkSpec, PlannedMember
 from quorate.model.state import JobState
+from quorate.network import overlays
 from quorate.network.ports import Refusal
 from quorate.scheduling.line import decide
 from quorate.scheduling.types import View
+
+AnyRefusal = Refusal | overlays.Refusal
 
 #: When no port was free and nobody knows when one will be.
 _ASK_AGAIN_S = 5.0
@@ -100,15 +106,15 @@ def schedule(draft: Draft, event: ScheduleDue) -> None:
     state.schedule_at = min(looks, default=None)
 
 
-def place(draft: Draft, job: JobRecord, agents: Sequence[str], entropy: bytes) -> Refusal | None:
-    """Gives the gang its places, whole; a Refusal if there is no port for it."""
+def place(draft: Draft, job: JobRecord, agents: Sequence[str], entropy: bytes) -> AnyRefusal | None:
+    """Gives the gang its places, whole; a Refusal if there is no port or no network for it."""
     state = draft.state
     spec = state.specs[job.id].spec
     allocation = allocation_id(job.id, job.next_attempt)
-    planned = planned_members(state, job.id, job.next_attempt, spec, agents, draft.now)
-    if isinstance(planned, Refusal):
-        state.port_refusals[job.id] = str(planned)
-        return planned
+    gang = plan_gang(state, job.id, job.next_attempt, spec, agents, draft.now)
+    if not isinstance(gang, Gang):
+        state.port_refusals[job.id] = str(gang)
+        return gang
     state.port_refusals.pop(job.id, None)
     draft.put(
         AllocationRecord(
@@ -116,11 +122,13 @@ def place(draft: Draft, job: JobRecord, agents: Sequence[str], entropy: bytes) -
             job=job.id,
             attempt=job.next_attempt,
             nonce=hashlib.blake2b(allocation.encode(), key=entropy, digest_size=16).hexdigest(),
-            members=planned,
+            members=gang.members,
             placed=draft.stamp,
+            network=gang.network,
+            joined=gang.joined,
         )
     )
-    for member in planned:
+    for member in gang.members:
         draft.put(
             MemberRecord(
                 id=member_id(allocation, member.rank),
@@ -130,7 +138,7 @@ def place(draft: Draft, job: JobRecord, agents: Sequence[str], entropy: bytes) -
                 rank=member.rank,
                 name=member.name,
                 slots=member.slots,
-                ports=member.ports,
+                ports=member.ports if gang.network is None else {},
                 host=state.agents[member.agent].host,
             )
         )
@@ -151,26 +159,43 @@ def place(draft: Draft, job: JobRecord, agents: Sequence[str], entropy: bytes) -
     return None
 
 
-def planned_members(
+class Gang(NamedTuple):
+    """A gang with its places, before anything of it exists."""
+
+    #: In rank order.
+    members: tuple[PlannedMember, ...]
+    #: None where they share their hosts' network.
+    network: NetworkSpec | None
+    #: How they are joined and why, in words for people.
+    joined: str
+
+
+def plan_gang(
     state: State, job: JobId, attempt: int, spec: JobSpec, agents: Sequence[str], now: float
-) -> tuple[PlannedMember, ...] | Refusal:
-    """The members of a gang on these agents (in rank order) with their slots and ports; changes nothing."""
+) -> Gang | AnyRefusal:
+    """A gang on these agents (in rank order) with slots, ports, addresses and network; changes nothing."""
     allocation = allocation_id(job, attempt)
-    ports = lease_ports(state, spec, [(member_id(allocation, r), agent) for r, agent in enumerate(agents)], now)
+    joined = network_for(state, allocation, spec, agents)
+    if isinstance(joined, overlays.Refusal):
+        return joined
+    network, because = joined
+    places = [(member_id(allocation, rank), agent) for rank, agent in enumerate(agents)]
+    ports = lease_ports(state, spec, places, now) if network is None else canonical_ports(spec, places)
     if isinstance(ports, Refusal):
         return ports
+    subnet = IPv4Network(network.subnet) if network else None
     taken: dict[str, set[int]] = {}
     members = []
     names = spec.members(len(agents))
     for rank, agent in enumerate(agents):
         record = state.agents[agent]
         used = taken.setdefault(agent, set(state.slots_used.get(agent, ())))
-        free = [slot.index for slot in record.slots if slot.index not in used]
-        slots = tuple(free[: spec.resources.slots])
-        if len(slots) < spec.resources.slots:
-            raise AssertionError(f"{agent} was given {spec.resources.slots} slots of {job} and has {len(free)}")
-        used.update(slots)
         role, index = names[rank]
+        wanted = spec.slots_of(role)
+        slots = tuple([slot.index for slot in record.slots if slot.index not in used][:wanted])
+        if len(slots) < wanted:
+            raise AssertionError(f"{agent} was given {wanted} slots of {job} and has {len(slots)}")
+        used.update(slots)
         members.append(
             PlannedMember(
                 rank=rank,
@@ -178,29 +203,29 @@ def planned_members(
                 index=index,
                 name=f"{role}{index}",
                 agent=agent,
-                address=record.address,
+                address=str(overlays.address_of(subnet, rank)) if subnet else record.address,
+                underlay=record.address if subnet else "",
                 slots=slots,
                 ports=ports.get(member_id(allocation, rank), {}),
             )
         )
-    return tuple(members)
+    return Gang(tuple(members), network, because)
 
 
-def preview(state: State, spec: JobSpec, owner: str, now: float, wall: float) -> tuple[PlannedMember, ...] | str:
+def preview(state: State, spec: JobSpec, owner: str, now: float, wall: float) -> Gang | str:
     """Where the job would go if it were submitted now, or why it would wait; changes nothing."""
     from quorate.scheduling.reasons import explain
 
     stamp = Stamp(state.identity.epoch, now, wall)
     job = JobRecord(id=JobId("preview"), owner=owner, seq=2**53, submitted=stamp, queued=stamp)
     view = scheduler_view(state, now)
-    queue = (*view.queue, state.request(job, spec))
-    view = msgspec.structs.replace(view, queue=queue)
+    view = msgspec.structs.replace(view, queue=(*view.queue, state.request(job, spec)))
     hold = hold_on_placing(state, now)
     if hold is not None:
         return hold[0]
     decisions = decide(view, state.settings.pools, pools={spec.resources.pool})
     for placed in decisions.placements:
         if placed.job == job.id:
-            planned = planned_members(state, job.id, 1, spec, placed.agents, now)
-            return str(planned) if isinstance(planned, Refusal) else planned
+            gang = plan_gang(state, job.id, 1, spec, placed.agents, now)
+            return gang if isinstance(gang, Gang) else str(gang)
     return explain(view, job.id)

@@ -6,7 +6,10 @@ from quorate.master.records import Ending, EndingKind, Happening, JobRecord, Set
 from quorate.master.transitions import endings
 from quorate.master.transitions.draft import Draft
 from quorate.model.ids import JobId, short_id
+from quorate.model.job import JobSpec
+from quorate.model.jobnetwork import NetworkWish
 from quorate.model.state import JobState
+from quorate.network.flows import NetworkMode
 from quorate.scheduling.reasons import never_fits
 
 CANCELLED_CODE = 130
@@ -47,8 +50,21 @@ def _refusal(draft: Draft, event: JobSubmitted) -> Refused | None:
     state = draft.state
     if len(state.queue) >= state.settings.queue_limit:
         return Refused(429, "QUEUE-FULL", f"{len(state.queue)} jobs wait already", "quorate job list --state pending")
+    unwanted = _mode_refused(draft, event.spec)
+    if unwanted:
+        return Refused(422, "NETWORK-MODE-REFUSED", unwanted, "network: {mode: auto}")
     sentence = _never_fits(draft, event)
     return Refused(422, "JOB-NEVER-FITS", sentence, "quorate agent list") if sentence else None
+
+
+def _mode_refused(draft: Draft, spec: JobSpec) -> str:
+    """Why the operator does not allow the mode that the job asks for; empty where it is left to the master."""
+    modes = draft.state.settings.network_of(spec.resources.pool).modes
+    wish = spec.network.mode
+    if wish is NetworkWish.AUTO or NetworkMode(wish.value) in modes:
+        return ""
+    allowed = ", ".join(sorted(modes))
+    return f"pool {spec.resources.pool} allows network mode {allowed}; the job asks for {wish}"
 
 
 def _never_fits(draft: Draft, event: JobSubmitted) -> str | None:
@@ -56,8 +72,7 @@ def _never_fits(draft: Draft, event: JobSubmitted) -> str | None:
     state = draft.state
     probe = JobRecord(id=JobId("new"), owner=event.owner, seq=0, submitted=draft.stamp, queued=draft.stamp)
     request = state.request(probe, event.spec)
-    shape = (request.pool, request.nodes, request.min_nodes, request.slots, request.placement, request.colocate)
-    key = (*shape, request.labels)
+    key = (request.pool, request.min_nodes, *request.shape)
     if key not in state.never_fits:
         pool = state.agents_by_pool.get(request.pool, ())
         # Of a pool without agents, or with one that has not said hello, nothing can be said yet: there the job waits.

@@ -1,0 +1,84 @@
+"""What allocations hold of VNIs and subnets, and what no member may reach: indexes of the state, like its slots."""
+
+from collections.abc import Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, collapse_addresses
+
+from quorate.master.records import AgentRecord, AllocationRecord
+from quorate.master.settings import Settings
+from quorate.network.overlays import Taken, around
+
+
+class Networks:
+    """A network is held from when its first member is placed until its last one is released."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        #: By VNI, the allocation that has it.
+        self.vnis: dict[int, str] = {}
+        self.subnets = Taken()
+        self._unreleased: dict[str, int] = {}
+        self._underlay: Taken | None = None
+        self._forbidden: tuple[str, ...] | None = None
+
+    def hold(self, allocation: AllocationRecord) -> None:
+        """One more of its members may exist. Raises ValueError where somebody else has its network."""
+        count = self._unreleased.get(allocation.id, 0)
+        network = allocation.network
+        if count == 0 and network is not None:
+            if network.vni in self.vnis:
+                raise ValueError(f"VNI {network.vni} is given to {allocation.id}, held by {self.vnis[network.vni]}")
+            self.subnets.take(IPv4Network(network.subnet))
+            self.vnis[network.vni] = allocation.id
+        self._unreleased[allocation.id] = count + 1
+
+    def release(self, allocation: AllocationRecord) -> None:
+        """One of its members is gone for certain."""
+        self._unreleased[allocation.id] -= 1
+        if self._unreleased[allocation.id]:
+            return
+        del self._unreleased[allocation.id]
+        if allocation.network is not None:
+            self.subnets.free(IPv4Network(allocation.network.subnet))
+            del self.vnis[allocation.network.vni]
+
+    def agents_changed(self) -> None:
+        """What was derived from the agents' addresses is to be made anew."""
+        self._underlay = self._forbidden = None
+
+    def underlay(self, agents: Mapping[str, AgentRecord]) -> Taken:
+        """What no subnet may overlap: networks round the agents, and the master."""
+        if self._underlay is None:
+            own = [address for text in self._settings.own_addresses if (address := _v4_network(text))]
+            self._underlay = Taken([*map(around, _addresses(agents)), *own])
+        return self._underlay
+
+    def forbidden(self, agents: Mapping[str, AgentRecord]) -> tuple[str, ...]:
+        """What no member reaches, as few networks as can be: all agents, the master, and the range of all subnets."""
+        if self._forbidden is None:
+            settings = self._settings
+            found = [IPv4Network(address) for address in _addresses(agents)]
+            found += [network for text in settings.own_addresses if (network := _v4_network(text))]
+            for pool in (settings.network, *settings.networks.values()):
+                found += pool.overlays
+            self._forbidden = tuple(map(str, collapse_addresses(found)))
+        return self._forbidden
+
+
+def _addresses(agents: Mapping[str, AgentRecord]) -> list[IPv4Address]:
+    """Addresses of agents at which another machine could find them; there is no IPv6 in private networks."""
+    found = []
+    for agent in agents.values():
+        try:
+            address = IPv4Address(agent.address)
+        except AddressValueError:
+            continue
+        if not agent.revoked and not address.is_loopback:
+            found.append(address)
+    return found
+
+
+def _v4_network(text: str) -> IPv4Network | None:
+    try:
+        return IPv4Network(text)
+    except ValueError:
+        return None
