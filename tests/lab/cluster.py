@@ -4,6 +4,7 @@ root agents that join with a token over TLS. The test sits at the desk."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -253,6 +254,15 @@ class LabCluster:
     def logs(self) -> str:
         """The last that the daemons said."""
         return "\n".join(f"--- {name}\n{process.said()[-2000:]}" for name, process in self._running.items())
+
+    def left_on(self, agent: Host) -> list[str]:
+        """What is there of private networks: namespaces, links, tables."""
+        links = json.loads(agent.run("ip", "-json", "link"))
+        return [
+            *(str(path) for path in agent.file("/run/quorate/network/namespaces").glob("*")),
+            *(link["ifname"] for link in links if link["ifname"] not in ("lo", "eth0", "docker0")),
+            *(line for line in agent.run("nft", "list", "tables").splitlines() if line.endswith(" quorate")),
+        ]
 
     # --- jobs --------------------------------------------------------------------------------------------------
 

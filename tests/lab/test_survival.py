@@ -21,7 +21,10 @@ i=0
 while [ ! -e "$FOLDER/gate" ]; do echo "line $i"; i=$((i + 1)); sleep 0.05; done
 echo "last $i"
 """
-NETWORKS: dict[str, dict[str, Any]] = {"host": {"network": {"mode": "host"}}}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "host": {"network": {"mode": "host"}},
+    "overlay": {},
+}
 
 
 @pytest.fixture

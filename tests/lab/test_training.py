@@ -32,5 +32,11 @@ def train(cluster: LabCluster, **spec: Any) -> float:
 
 
 def test_processes_in_their_hosts_network_train_through_exact_firewalls(lab: Lab) -> None:
-    with running(lab, "h1", "h2") as cluster:
+    with running(lab, "h1", "h2", network={"modes": ["host"]}) as cluster:
+        assert train(cluster, network={"mode": "host"}) > 0.8
+
+
+def test_processes_in_sandboxes_train_through_firewalls_that_let_vxlan_pass_and_nothing_else(lab: Lab) -> None:
+    with running(lab, "h1", "h2", network={"modes": ["overlay"]}) as cluster:
+        assert len(cluster.opened) == 2, "in and out"
         assert train(cluster) > 0.8
