@@ -21,7 +21,10 @@ DEADLINE_S = 20.0
 class Beside:
     """The shim's end of the channel to the companion of one member."""
 
-    def __init__(self, configuration: Configuration, python: str = sys.executable) -> None:
+    def __init__(
+        self, configuration: Configuration, python: str = sys.executable, inside: tuple[str, ...] = ()
+    ) -> None:
+        """`inside` is a command that runs another one elsewhere, such as in a namespace."""
         self.configuration = configuration
         here, there = socket.socketpair()
         program = (
@@ -30,7 +33,8 @@ class Beside:
             f"serve(socket.socket(fileno={there.fileno()}))"
         )
         with there:
-            self.process = subprocess.Popen([python, "-I", "-S", "-c", program], pass_fds=[there.fileno()])
+            command = [*inside, python, "-I", "-S", "-c", program]
+            self.process = subprocess.Popen(command, pass_fds=[there.fileno()])
         here.settimeout(DEADLINE_S)
         self._socket = here
         self._reader = here.makefile("rb")

@@ -8,7 +8,7 @@ import secrets
 import socket
 from typing import Any
 
-from quorate.launch.config import Configuration, Member, Network, Timeouts
+from quorate.launch.config import Configuration, Member, Network, Preflight, ProbeFlow, Timeouts
 
 PURPOSES = ("rendezvous", "watch", "torch", "main")
 
@@ -44,6 +44,26 @@ def gang(size: int, *, rank: int = 0, slots: int = 1, network: Network = Network
     return Configuration(
         allocation="qqqq2222-1", members=members, rank=rank, nonce=secrets.token_hex(16), network=network, **fields
     )
+
+
+#: What nothing else on this machine connects from: the kernel's own choice begins above it.
+WINDOW = (32_000, 32_700)
+
+
+def with_preflight(configuration: Configuration, **fields: Any) -> Configuration:
+    """The same allocation, as the planned flows of a torch job; each member's ports are its own."""
+    flows = [
+        ProbeFlow(flow, (member.ports[flow], member.ports[flow]), f"{flow} of members", destinations=(member.rank,))
+        for member in configuration.members
+        for flow in ("rendezvous", "watch")
+    ]
+    torch = configuration.first.ports["torch"]
+    flows += [
+        ProbeFlow("torch-rendezvous", (torch, torch), "torchrun's rendezvous", destinations=(0,)),
+        ProbeFlow("gloo", WINDOW, "Gloo between ranks", remedy="open it from {source} to {destination}"),
+    ]
+    fields.setdefault("preflight", Preflight.REQUIRE)
+    return dataclasses.replace(configuration, flows=tuple(flows), **fields)
 
 
 def seen_by(configuration: Configuration, rank: int) -> Configuration:

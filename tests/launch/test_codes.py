@@ -9,7 +9,7 @@ import quorate.launch
 from quorate.network.findings import CODES
 
 PACKAGE = Path(quorate.launch.__file__).parent
-_CODE = re.compile(r'"((?:NAME|NET|PORT|MEMBERS|WATCH|COMPANION)-[A-Z-]+)"')
+_CODE = re.compile(r'"((?:CLOCK|LIMIT|NAME|NET|PORT|MEMBERS|WATCH|COMPANION)-[A-Z-]+)"')
 
 
 def test_every_code_is_in_the_catalogue_of_findings() -> None:

@@ -32,6 +32,8 @@ from quorate.launch.watch import Watch
 
 #: How long a last word may take to be read.
 _LAST_WORD_S = 5.0
+#: Members of whom the kernel is asked by which device it reaches them; it takes some microseconds each.
+_ROUTES = 64
 #: The host's own name is worth a notice only; the members' start comes first.
 _LOOK_UP_AFTER_S = 1.0
 
@@ -87,7 +89,8 @@ class _Companion:
         except ConfigurationError as error:
             self._failed(Failure("COMPANION-FAILED", str(error)))
         # While the others come.
-        self._variables = devices.variables(configuration.own.address)
+        peers = [member.address for member in configuration.members if member.rank != configuration.rank]
+        self._variables = devices.variables(configuration.own.address, peers[:_ROUTES])
 
     def _go(self) -> None:
         assert self._configuration is not None and self._watch is not None

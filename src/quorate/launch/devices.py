@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
 _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 22, 24, 26
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
@@ -23,12 +23,14 @@ _RTMSG = struct.Struct("=BBBBBBBBI")  # family, lengths of destination and sourc
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 
 
-def variables(address: str) -> Dict[str, str]:
-    """What keeps Gloo and NCCL on the device that owns a member's address; nothing where that is not known.
+def variables(address: str, peers: Sequence[str] = ()) -> Dict[str, str]:
+    """What keeps Gloo and NCCL on the device that leads to a member's peers; nothing where that is not known.
 
+    Where there are several such devices, or none but the loopback's, it is the one that owns the member's address.
     Gloo takes one exact name. NCCL takes a list of prefixes, unless `=` says that the name is whole.
     """
-    device = device_of(address)
+    used = devices_to(peers)
+    device = used[0] if len(used) == 1 else device_of(address)
     return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": f"={device}"} if device else {}
 
 
@@ -47,6 +49,12 @@ def device_of(address: str) -> str | None:
     return None
 
 
+def devices_to(addresses: Iterable[str]) -> List[str]:
+    """The devices by which the kernel would send to these addresses, in order; not the loopback's."""
+    found = {device_to(address) for address in addresses}
+    return sorted(device for device in found if device is not None and not _is_loopback(device))
+
+
 def device_to(address: str) -> str | None:
     """The name of the device by which the kernel would send to an address; None without a route."""
     wanted = ipaddress.ip_address(address)
@@ -61,6 +69,13 @@ def device_to(address: str) -> str | None:
     except OSError:
         pass
     return None
+
+
+def _is_loopback(device: str) -> bool:
+    try:
+        return socket.if_nametoindex(device) == _LOOPBACK
+    except OSError:
+        return False
 
 
 def _addresses() -> Iterator[Tuple[object, int]]:

@@ -34,7 +34,8 @@ class Lines:
         self._socket = sock
         self.on_object = on_object
         self.on_end = on_end
-        self._max_line = max_line
+        #: May be raised for a peer that is known.
+        self.max_line = max_line
         self._received = bytearray()
         self._unsent = bytearray()
         self._open = True
@@ -107,7 +108,7 @@ class Lines:
             line = bytes(self._received[:end])
             del self._received[: end + 1]
             self._take(line)
-        if len(self._received) > self._max_line:
+        if len(self._received) > self.max_line:
             self._end("it sent a line that is too long")
 
     def _take(self, line: bytes) -> None:
@@ -115,7 +116,7 @@ class Lines:
             message = json.loads(line)
         except ValueError:
             message = None
-        if not isinstance(message, dict) or len(line) > self._max_line:
+        if not isinstance(message, dict) or len(line) > self.max_line:
             self._end("it does not speak this protocol")
             return
         if not self._closing:

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Callable, Dict, Set
 
-from quorate.launch import handshake
+from quorate.launch import handshake, probewords
 from quorate.launch.config import Configuration, Member
 from quorate.launch.lines import Lines, Object
 from quorate.launch.reactor import READ, WRITE, Reactor, Timer
@@ -22,15 +22,16 @@ from quorate.launch.reactor import READ, WRITE, Reactor, Timer
 #: Seconds for a stranger to become a member; a healthy one needs a round trip.
 HANDSHAKE_S = 10.0
 #: Seconds of one attempt to connect. A SYN is repeated after 1 s and after 3 s, so both repetitions fit.
-CONNECT_S = 5.0
+CONNECT_S = 4.0
 #: Seconds between attempts, from the first to the last: members start at different moments, mostly within milliseconds.
 FIRST_PAUSE_S = 0.001
 LAST_PAUSE_S = 0.25
 PAUSE_GROWS = 1.4
 #: Strangers that may be in the middle of the handshake, beyond one for each member.
 SPARE_STRANGERS = 64
-_STRANGER_LINE = 1024
 _OUT_OF_FILES_S = 0.1
+#: The evidence before the first attempt has failed.
+STILL_TRYING = "no attempt has come to an end"
 
 
 class PortTaken(OSError):
@@ -61,6 +62,7 @@ class Door:
         self._configuration = configuration
         self._purpose = purpose
         self._on_member = on_member
+        #: Members on their way in, and probers, which leave by themselves.
         self._strangers: Set[_Stranger] = set()
         self._closed = False
         self._listener = _listen(configuration.own, purpose)
@@ -107,7 +109,7 @@ class _Stranger:
     def __init__(self, door: Door, sock: socket.socket) -> None:
         self._door = door
         self._challenge = handshake.challenge()
-        self._lines = Lines(door._reactor, sock, self._answer, lambda _: self._gone(), max_line=_STRANGER_LINE)
+        self._lines = Lines(door._reactor, sock, self._answer, lambda _: self._gone(), max_line=probewords.MAX_LINE)
         self._timer = door._reactor.after(HANDSHAKE_S, self.dismiss)
         self._lines.send({"quorate": handshake.VERSION, "challenge": self._challenge})
 
@@ -121,6 +123,12 @@ class _Stranger:
 
     def _answer(self, message: Object) -> None:
         configuration, purpose = self._door._configuration, self._door._purpose
+        own = configuration.own
+        replies = probewords.replies(message, configuration.secret, own.name, "tcp", own.port(purpose))
+        if replies:
+            for reply in replies:
+                self._lines.send(reply)
+            return
         rank, challenge = message.get("rank"), message.get("challenge")
         if type(rank) is not int or not handshake.is_challenge(challenge):
             self.dismiss()
@@ -168,7 +176,7 @@ class Caller:
         self._own_challenge = ""
         self._expected = ""
         self.trouble = Trouble.UNDETERMINED
-        self.evidence = "no attempt has come to an end"
+        self.evidence = STILL_TRYING
         self._connect()
 
     @property
@@ -286,6 +294,10 @@ class Links:
 
     def ranks(self) -> list[int]:
         return sorted(self._by_rank)
+
+    def send(self, rank: int, message: Object) -> None:
+        if rank in self._by_rank:
+            self._by_rank[rank].send(message)
 
     def send_to_all(self, message: Object) -> None:
         for link in list(self._by_rank.values()):

@@ -2,17 +2,24 @@
 
 The first member may be the last to start: the others knock until their deadline. Whoever lost its connection comes
 again, and the barrier stays open after its end, so that a lost "go" is only late.
+
+With a preflight, its trial (preflight.py) stands between the arrival of the last member and the verdict. Then each side
+also looks for the other (search.py): who cannot come although the other is there is told so at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Sequence
+import time
+from typing import Callable, List, Sequence
 
-from quorate.launch.config import Configuration, Member, Purpose
+from quorate.launch import preflight
+from quorate.launch.config import MAX_BYTES, Configuration, Member, Preflight, Purpose
 from quorate.launch.lines import Lines, Object
 from quorate.launch.links import Caller, Door, Links, Trouble
+from quorate.launch.names import Finding
 from quorate.launch.reactor import Reactor, Timer
+from quorate.launch.search import SearchForFirst, SearchForMissing
 
 #: A finding's code: the deadline has passed, and members have not come.
 MEMBERS_MISSING = "MEMBERS-MISSING"
@@ -71,6 +78,13 @@ class Gathering:
         self._links = Links()
         self._verdict: Object | None = None
         self._door = Door(reactor, configuration, Purpose.RENDEZVOUS, self._arrived)
+        self._part: preflight.Part | None = None
+        self._trial: preflight.Trial | None = None
+        self._search: SearchForMissing | None = None
+        if preflight.wanted(configuration):
+            self._part = preflight.Part(reactor, configuration)
+            self._trial = preflight.Trial(reactor, configuration, self._part, self._tell, self._judged)
+            self._search = SearchForMissing(reactor, configuration, self.missing, self._found_blocked)
         self._deadline = reactor.after(configuration.timeouts.rendezvous_s, self._too_late)
         self._reminder = _Reminder(reactor, self._remind)
         # Not at once: whoever makes a Gathering wants to hold it before it calls back.
@@ -85,10 +99,11 @@ class Gathering:
         self._deadline.cancel()
         self._reminder.stop()
         self._door.close()
+        self._end_preflight()
         self._links.close_all_when_sent()
 
     def _arrived(self, rank: int, link: Lines) -> None:
-        link.on_object = lambda _: None
+        link.on_object = lambda message: self._said(rank, message)
         link.on_end = lambda _: self._left(rank, link)
         self._links.put(rank, link)
         if self._verdict is not None:
@@ -99,13 +114,54 @@ class Gathering:
     def _left(self, rank: int, link: Lines) -> None:
         self._links.drop(rank, link)
 
+    def _said(self, rank: int, message: Object) -> None:
+        if self._trial is not None and self._verdict is None:
+            self._trial.hear(rank, message)
+            self._go_if_complete()
+
     def _go_if_complete(self) -> None:
-        if self._verdict is None and len(self._links) == self._configuration.size - 1:
-            self._deadline.cancel()
-            self._reminder.stop()
-            self._verdict = {"go": True}
-            self._links.send_to_all(self._verdict)
-            self._on_go()
+        if self._verdict is not None or len(self._links) < self._configuration.size - 1:
+            return
+        self._deadline.cancel()
+        self._reminder.stop()
+        if self._search is not None:
+            self._search.stop()
+        if self._trial is None:
+            self._go()
+        else:
+            self._trial.begin_if_ready()
+
+    def _go(self) -> None:
+        self._verdict = {"go": True}
+        self._end_preflight()
+        self._links.send_to_all(self._verdict)
+        self._on_go()
+
+    def _judged(self, findings: List[Finding]) -> None:
+        """The trial's findings, the worst first. Each is worth a line; one that is fatal is the end."""
+        fatal = [finding for finding in findings if finding.fatal]
+        if fatal and self._configuration.preflight is Preflight.REQUIRE:
+            self._fail(Failure(fatal[0].code, _with_others(fatal)))
+            return
+        for finding in findings:
+            self._on_notice(finding.code, finding.sentence)
+        self._go()
+
+    def _found_blocked(self, finding: Finding) -> None:
+        if self._verdict is None:
+            self._fail(Failure(finding.code, finding.sentence))
+
+    def _tell(self, rank: int | None, message: Object) -> None:
+        if rank is None:
+            self._links.send_to_all(message)
+        else:
+            self._links.send(rank, message)
+
+    def _end_preflight(self) -> None:
+        if self._search is not None:
+            self._search.stop()
+        if self._part is not None:
+            self._part.close()
 
     def _remind(self) -> None:
         missing = self.missing()
@@ -114,8 +170,12 @@ class Gathering:
         self._on_notice(MEMBERS_MISSING, sentence)
 
     def _too_late(self) -> None:
+        self._fail(Failure(MEMBERS_MISSING, _who_is_missing(self._configuration, self.missing())))
+
+    def _fail(self, failure: Failure) -> None:
+        self._deadline.cancel()
         self._reminder.stop()
-        failure = Failure(MEMBERS_MISSING, _who_is_missing(self._configuration, self.missing()))
+        self._end_preflight()
         self._verdict = {"failed": dataclasses.asdict(failure)}
         self._links.send_to_all(self._verdict)
         self._on_failed(failure)
@@ -141,6 +201,11 @@ class Arrival:
         self._foreign: Timer | None = None
         self._deadline = reactor.after(configuration.timeouts.rendezvous_s + FIRST_SPEAKS_S, self._too_late)
         self._reminder = _Reminder(reactor, self._remind)
+        self._part: preflight.Part | None = None
+        self._search: SearchForFirst | None = None
+        if preflight.wanted(configuration):
+            self._part = preflight.Part(reactor, configuration)
+            self._search = SearchForFirst(reactor, configuration, self._trouble_now, self._blocked)
         self._caller = self._call()
 
     def close(self) -> None:
@@ -148,6 +213,10 @@ class Arrival:
         self._reminder.stop()
         self._all_is_well()
         self._caller.stop()
+        if self._search is not None:
+            self._search.stop()
+        if self._part is not None:
+            self._part.close()
         if self._link is not None:
             self._link.close()
 
@@ -166,6 +235,13 @@ class Arrival:
         self._link = link
         link.on_object = self._told
         link.on_end = lambda _: self._lost()
+        if self._search is not None:
+            self._search.rest()
+        if self._part is not None:
+            # Of thousands of members it tells some ports each.
+            link.max_line = MAX_BYTES
+            link.send(self._part.ready())
+            self._report()
 
     def _lost(self) -> None:
         self._link = None
@@ -173,11 +249,28 @@ class Arrival:
 
     def _told(self, message: Object) -> None:
         failed = message.get("failed")
+        trial = message.get("probe")
         if message.get("go") is True:
             self.close()
             self._on_go()
+        elif isinstance(trial, dict) and self._part is not None and self._link is not None:
+            self._link.send({"clock": time.time()})
+            self._part.try_all(trial["ports"], self._report)
         elif isinstance(failed, dict):
             self._fail(Failure(str(failed.get("code", "")), str(failed.get("sentence", ""))))
+
+    def _report(self) -> None:
+        if self._part is not None and self._part.report is not None and self._link is not None:
+            self._link.send({"report": self._part.report.to_object()})
+
+    def _blocked(self, finding: Finding) -> None:
+        if self._configuration.preflight is Preflight.REQUIRE:
+            self._fail(Failure(finding.code, finding.sentence))
+        else:
+            self._on_notice(finding.code, finding.sentence)
+
+    def _trouble_now(self) -> tuple[Trouble, str]:
+        return self._caller.trouble, self._caller.evidence
 
     def _troubled(self, trouble: Trouble) -> None:
         if trouble is not Trouble.WRONG_HOST:
@@ -216,6 +309,12 @@ class Arrival:
     def _fail(self, failure: Failure) -> None:
         self.close()
         self._on_failed(failure)
+
+
+def _with_others(findings: Sequence[Finding]) -> str:
+    others = "; also: ".join(finding.sentence for finding in findings[1:_NAMED])
+    beyond = f"; and {len(findings) - _NAMED} findings more" if len(findings) > _NAMED else ""
+    return findings[0].sentence + (f"; also: {others}" if others else "") + beyond
 
 
 def _who_is_missing(configuration: Configuration, missing: Sequence[Member]) -> str:

@@ -1,0 +1,191 @@
+"""While the members gather: whether those who do not come are there already, and something is in the way.
+
+Whoever is not there yet looks the same as whoever is behind a firewall. So both ends look for each other: the first
+member goes to those that it misses, and each end looks for connections that arrive and to whose answer nothing comes.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Sequence, Tuple
+
+from quorate.launch import halfopen, preflightjudge
+from quorate.launch.config import Configuration, Member, Network, ProbeFlow, Purpose
+from quorate.launch.lines import Lines, Object
+from quorate.launch.links import STILL_TRYING, Caller, Door, Trouble
+from quorate.launch.names import Finding
+from quorate.launch.reactor import Reactor, Timer
+
+#: Members begin within milliseconds of each other, mostly; before that, nobody need be looked for.
+PATIENCE_S = 1.0
+#: Half-open connections are looked for so often; one that is there twice is no handshake that was under way.
+LOOK_S = 1.25
+#: Whoever has been found waits so long for its own attempts: the kernel sends its second packet after 1 s.
+CONCLUDE_S = 2.3
+#: A machine answers, if only with a refusal. On the hosts' network, whoever is silent for so long is behind a filter.
+SILENCE_S = 4.5
+#: Members that the first one looks for at once.
+_MOST = 64
+
+
+class _HalfOpen:
+    """Tells of addresses that were seen trying to connect, twice."""
+
+    def __init__(self, reactor: Reactor, port: int, seen_twice: Callable[[str], None]) -> None:
+        self._reactor = reactor
+        self._port = port
+        self._seen_twice = seen_twice
+        self._before: set[str] = set()
+        self._timer = reactor.after(PATIENCE_S, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = self._reactor.after(LOOK_S, self._look)
+        now = halfopen.seen_at(self._port)
+        twice, self._before = now & self._before, now
+        for address in twice:
+            self._seen_twice(address)
+
+
+class SearchForMissing:
+    """The first member's. `found(finding)` comes once, for a member that is there and cannot be met."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        configuration: Configuration,
+        missing: Callable[[], Sequence[Member]],
+        found: Callable[[Finding], None],
+    ) -> None:
+        self._reactor = reactor
+        self._configuration = configuration
+        self._missing = missing
+        self._found = found
+        self._callers: List[Caller] = []
+        self._met: Dict[int, Lines] = {}
+        self._half_open = _HalfOpen(reactor, configuration.own.port(Purpose.RENDEZVOUS), self._tries_in_vain)
+        self._timer = reactor.after(PATIENCE_S, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        self._half_open.stop()
+        for caller in self._callers:
+            caller.stop()
+        for link in self._met.values():
+            link.close()
+        self._callers, self._met = [], {}
+
+    def _look(self) -> None:
+        for member in list(self._missing())[:_MOST]:
+            if Purpose.RENDEZVOUS in member.ports:
+                self._callers.append(self._call(member))
+
+    def _call(self, member: Member) -> Caller:
+        return Caller(
+            self._reactor, self._configuration, Purpose.RENDEZVOUS, member, lambda link: self._reached(member, link)
+        )
+
+    def _reached(self, member: Member, link: Lines) -> None:
+        """It is there, and it will say what keeps it from coming."""
+        self._met[member.rank] = link
+        link.on_object = self._told
+        link.on_end = lambda _: None
+
+    def _told(self, message: Object) -> None:
+        blocked = message.get("blocked")
+        if isinstance(blocked, dict):
+            self._found(Finding(str(blocked.get("code")), str(blocked.get("sentence")), fatal=True))
+
+    def _tries_in_vain(self, address: str) -> None:
+        for member in self._missing():
+            if member.address == address:
+                own = self._configuration.own
+                evidence = f"{member.name} is there and tries to connect, but what answers it never arrives"
+                self._found(_filtered(self._configuration, own, member, evidence))
+                return
+
+
+class SearchForFirst:
+    """Every other member's: opens a door for the first one. `blocked(finding)` comes once. Raises PortTaken."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        configuration: Configuration,
+        trouble: Callable[[], Tuple[Trouble, str]],
+        blocked: Callable[[Finding], None],
+    ) -> None:
+        self._reactor = reactor
+        self._configuration = configuration
+        self._trouble = trouble
+        self._blocked: Callable[[Finding], None] | None = blocked
+        self._links: List[Lines] = []
+        self._timers: List[Timer] = []
+        self._door: Door | None = Door(reactor, configuration, Purpose.RENDEZVOUS, self._came)
+        self._half_open = _HalfOpen(reactor, configuration.own.port(Purpose.RENDEZVOUS), self._tries_in_vain)
+        if configuration.network is Network.HOST:
+            self._timers.append(reactor.after(SILENCE_S, self._too_silent))
+
+    def rest(self) -> None:
+        """The first member was met."""
+        for timer in self._timers:
+            timer.cancel()
+        self._half_open.stop()
+
+    def stop(self) -> None:
+        self.rest()
+        door, self._door = self._door, None
+        if door is not None:
+            door.close()
+        for link in self._links:
+            link.close_when_sent()
+
+    def _came(self, rank: int, link: Lines) -> None:
+        link.on_object = lambda _: None
+        link.on_end = lambda _: None
+        self._links.append(link)
+        if rank == self._configuration.first.rank:
+            self._timers.append(self._reactor.after(CONCLUDE_S, self._conclude))
+
+    def _conclude(self) -> None:
+        """The first member is there and has come here: what keeps this one from going there is in the way for good."""
+        trouble, evidence = self._trouble()
+        own, first = self._configuration.own, self._configuration.first
+        if evidence == STILL_TRYING:
+            trouble, evidence = Trouble.FILTERED, f"no answer, though {first.name} is there and can come here"
+        elif trouble is Trouble.REFUSED:
+            evidence = f"connection refused, though {first.name} listens: a firewall rejects it"
+        port = first.port(Purpose.RENDEZVOUS)
+        self._say(preflightjudge.one_flow(_flow(self._configuration), own, first, port, trouble.value, evidence))
+
+    def _tries_in_vain(self, address: str) -> None:
+        first = self._configuration.first
+        if address == first.address:
+            evidence = f"{first.name} is there and tries to connect, but what answers it never arrives"
+            self._say(_filtered(self._configuration, self._configuration.own, first, evidence))
+
+    def _too_silent(self) -> None:
+        trouble, evidence = self._trouble()
+        if trouble in (Trouble.FILTERED, Trouble.UNROUTABLE):
+            own, first = self._configuration.own, self._configuration.first
+            self._say(preflightjudge.blocked(self._configuration, own, first, trouble.value, evidence))
+
+    def _say(self, finding: Finding) -> None:
+        blocked, self._blocked = self._blocked, None
+        if blocked is None:
+            return
+        for link in self._links:
+            link.send({"blocked": {"code": finding.code, "sentence": finding.sentence}})
+        blocked(finding)
+
+
+def _filtered(configuration: Configuration, source: Member, destination: Member, evidence: str) -> Finding:
+    return preflightjudge.blocked(configuration, source, destination, Trouble.FILTERED.value, evidence)
+
+
+def _flow(configuration: Configuration) -> ProbeFlow:
+    """The rendezvous, as the plan has it."""
+    port = configuration.first.port(Purpose.RENDEZVOUS)
+    known = (flow for flow in configuration.flows if flow.ports == (port, port) and flow.transport == "tcp")
+    return next(known, ProbeFlow("rendezvous", (port, port)))
