@@ -4,16 +4,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from quorate.agent import devices
+from quorate.agent import devices, planning
 from quorate.agent.command import User
 from quorate.agent.door import Offer
 from quorate.agent.shim import Order
 from quorate.launch import bootstrap, launchers
-from quorate.launch.config import Configuration, ConfigurationError, Network, Timeouts, check
+from quorate.launch.config import Configuration, ConfigurationError, Network, Preflight, Timeouts, check
 from quorate.launch.config import Member as LaunchMember
 from quorate.model.ids import MemberId, split_member
 from quorate.model.messages import AllocationSpec, RoleSpec, SlotInfo
 from quorate.network import catalogue
+from quorate.network.jobplan import PortsPastTheEnd
+from quorate.network.remedies import Platform
 
 #: Of the agent's own environment, only these reach a member: where programs, libraries and the way out are.
 INHERITED = (
@@ -45,6 +47,8 @@ class Machine:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: The agent's own environment.
     inherited: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    #: Whose commands mend the firewall here.
+    platform: Platform = Platform.NFTABLES
     #: Its users, and its settings of the SSH client.
     passwd: str = ""
     ssh_config: str = ""
@@ -78,13 +82,13 @@ def compose(
 ) -> Order:
     """The order for a member's shim, of whose start_timeout `spent_s` seconds are gone. Raises OrderError."""
     try:
-        configuration = _configuration(member, spec, spec.start_timeout_s - spent_s)
+        configuration = _configuration(member, spec, spec.start_timeout_s - spent_s, machine.platform)
         role = spec.roles.get(configuration.own.role, RoleSpec())
         environment = {**spec.environment, **role.environment}
         entrypoint = role.entrypoint or spec.entrypoint or _WAIT
         launch = launchers.derive(spec.launcher, configuration, entrypoint, environment)
         launch = bootstrap.before(launch, configuration, environment, role.bootstrap)
-    except (ConfigurationError, launchers.LauncherError) as error:
+    except (ConfigurationError, PortsPastTheEnd, launchers.LauncherError) as error:
         raise OrderError(str(error)) from error
     held = configuration.own.slots
     return Order(
@@ -155,12 +159,12 @@ def _of_machine(machine: Machine, places: Places, user: User | None) -> dict[str
     return {"PATH": os.defpath, "PYTHONUNBUFFERED": "1", **found, "PWD": places.work, **machine.environment}
 
 
-def _configuration(member: str, spec: AllocationSpec, left_s: float) -> Configuration:
+def _configuration(member: str, spec: AllocationSpec, left_s: float, platform: Platform) -> Configuration:
     _, rank, incarnation = split_member(MemberId(member))
     configuration = Configuration(
         allocation=spec.allocation,
         members=tuple(
-            LaunchMember(m.rank, m.role, m.index, m.name, m.address, m.agent, m.slots, dict(m.ports))
+            LaunchMember(m.rank, m.role, m.index, m.name, m.address, m.agent, m.slots, dict(m.ports), m.underlay)
             for m in spec.members
         ),
         rank=rank,
@@ -168,6 +172,11 @@ def _configuration(member: str, spec: AllocationSpec, left_s: float) -> Configur
         incarnation=incarnation,
         network=Network(spec.network.mode) if spec.network else Network.HOST,
         timeouts=Timeouts(rendezvous_s=max(1.0, _RENDEZVOUS_SHARE * left_s)),
+        preflight=Preflight(spec.preflight),
+        mtu=spec.network.mtu if spec.network else 0,
     )
+    if configuration.preflight is not Preflight.OFF and configuration.size > 1:
+        flows = planning.probe_flows(spec, planning.plan_of(spec), platform)
+        configuration = replace(configuration, flows=flows, carrier=planning.carrier(spec, platform))
     check(configuration)
     return configuration

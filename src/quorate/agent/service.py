@@ -39,6 +39,7 @@ from quorate.agent.members import Members, Supplies
 from quorate.agent.membership import MEMBERSHIP
 from quorate.agent.networks import Networks
 from quorate.agent.orders import Machine
+from quorate.agent.platform import at_hand
 from quorate.agent.privilege import Privilege
 from quorate.agent.probing import Probing
 from quorate.agent.shim import boottime
@@ -92,7 +93,7 @@ class Service:
         self._members = Members(
             config.state_dir / "members",
             zygote,
-            Machine(identity.slots, config.environment, dict(os.environ)),
+            Machine(identity.slots, config.environment, dict(os.environ), platform=at_hand()),
             users,
             supplies,
             self.tell,

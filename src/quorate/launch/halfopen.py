@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import Iterator, Set
 
-_SYN_RECV = "03"
+_SYN_RECV = b"03"
 _TABLES = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
 
 
@@ -23,17 +23,17 @@ def seen_at(port: int) -> Set[str]:
 
 def _half_open(table: str, port: int) -> Iterator[object]:
     try:
-        with Path(table).open(encoding="ascii") as lines:
+        with Path(table).open("rb") as lines:
             next(lines)
             for line in lines:
                 fields = line.split(None, 4)
-                if fields[3] == _SYN_RECV and int(fields[1].rpartition(":")[2], 16) == port:
-                    yield _address(fields[2].rpartition(":")[0])
+                if fields[3] == _SYN_RECV and int(fields[1].rpartition(b":")[2], 16) == port:
+                    yield _address(fields[2].rpartition(b":")[0])
     except (OSError, StopIteration, ValueError, IndexError):
         return
 
 
-def _address(text: str) -> object:
+def _address(text: bytes) -> object:
     """The kernel prints each 32-bit word of an address in the machine's own byte order."""
     packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
     if len(packed) == 4:

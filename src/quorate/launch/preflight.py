@@ -285,6 +285,6 @@ def _are_ports(value: Any) -> bool:
 
 def _number(path: str) -> int | None:
     try:
-        return int(Path(path).read_text(encoding="ascii"))
+        return int(Path(path).read_bytes())
     except (OSError, ValueError):
         return None

@@ -26,9 +26,12 @@ def family(address: str) -> socket.AddressFamily:
 
 
 def endpoint(address: str, port: int) -> Any:
-    """Numeric only: a prober that waits for DNS measures DNS. Raises OSError for anything else."""
+    """Numeric only: a prober that waits for DNS measures DNS. Raises OSError for anything else.
+
+    Asked in bytes: a text would have Python load its codec for names, which the member's user may not be able to read.
+    """
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)[0][4]
+    return socket.getaddrinfo(address.encode(), port, type=socket.SOCK_STREAM, flags=flags)[0][4]
 
 
 def bind_for_connecting(sock: socket.socket, address: str) -> None:
