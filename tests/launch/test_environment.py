@@ -15,6 +15,9 @@ from quorate.launch.launchers import derive as launch
 
 PER_PROCESS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
 
+#: Of an allocation with a network of its own: nobody else can have the port there.
+CANONICAL = {"main": 29500}
+
 
 def test_a_member_knows_itself_and_the_others() -> None:
     configuration = gang(3, rank=2, slots=2)
@@ -122,7 +125,9 @@ def test_members_of_one_host_have_tensorflow_s_ports_by_lease() -> None:
 
 
 def test_an_ipv6_address_can_be_told_from_its_port() -> None:
-    members = tuple(Member(rank, "main", rank + 1, f"main{rank + 1}", f"fd00::{rank + 1}") for rank in range(2))
+    members = tuple(
+        Member(rank, "main", rank + 1, f"main{rank + 1}", f"fd00::{rank + 1}", ports=CANONICAL) for rank in range(2)
+    )
     configuration = Configuration("qqqq2222-1", members, rank=0, nonce="00" * 16)
     assert workers(environment.derive(configuration, {})) == ["[fd00::1]:29500", "[fd00::2]:29501"]
 
@@ -135,7 +140,8 @@ def test_hosts_are_in_rank_order_main_first_in_every_variable(replicas: dict[str
     """Upstream's lists are not: main1 and sub1 tie where they are sorted by the index in the role."""
     order = [("main", 1), *((role, index + 1) for role, count in replicas.items() for index in range(count))]
     members = tuple(
-        Member(rank, role, index, f"{role}{index}", f"10.0.0.{2 + rank}") for rank, (role, index) in enumerate(order)
+        Member(rank, role, index, f"{role}{index}", f"10.0.0.{2 + rank}", ports=CANONICAL)
+        for rank, (role, index) in enumerate(order)
     )
     rank = data.draw(st.integers(0, len(members) - 1))
     configuration = Configuration("qqqq2222-1", members, rank, nonce="00" * 16, network=Network.OVERLAY)
@@ -156,7 +162,7 @@ def test_hosts_are_in_rank_order_main_first_in_every_variable(replicas: dict[str
 def private(size: int, *, rank: int = 0) -> Configuration:
     """An allocation in a private network, with the canonical ports."""
     configuration = gang(size, rank=rank, network=Network.OVERLAY)
-    members = tuple(dataclasses.replace(member, ports={"main": 29500}) for member in configuration.members)
+    members = tuple(dataclasses.replace(member, ports=CANONICAL) for member in configuration.members)
     return dataclasses.replace(configuration, members=members)
 
 

@@ -69,7 +69,7 @@ def default_state_dir(environment: Mapping[str, str] = os.environ) -> Path:
 class ProxySettings(_Section):
     """The way outside where there is no other."""
 
-    url: str = Field(description="Such as http://proxy.example.org:3128.")
+    url: str = Field(description="Such as http://proxy.example.org, with its port.")
     no_proxy: tuple[str, ...] = Field(
         (), description="Names, suffixes and networks reached without it, besides the cluster's own."
     )

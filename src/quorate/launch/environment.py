@@ -8,8 +8,6 @@ from typing import Dict, List, Mapping
 
 from quorate.launch.config import Configuration, ConfigurationError, Member, Network, Purpose
 
-#: PyTorch's own default for MASTER_PORT, and that of Backend.AI's clusters.
-DEFAULT_MASTER_PORT = 29500
 MASTER_PORT = "MASTER_PORT"
 #: What Backend.AI's users set instead of MASTER_PORT ("Distributed Training Environment Variables").
 DIST_MASTER_PORT = "BACKENDAI_DIST_MASTER_PORT"
@@ -42,8 +40,8 @@ MEANINGS: Mapping[str, str] = {
     "BACKENDAI_CLUSTER_LOCAL_RANK": "The same as QUORATE_RANK: in spite of its name it counts in the whole allocation.",
     "MASTER_ADDR": "Where the first member is: its name, or its address where names do not resolve. "
     "Only with several members.",
-    "MASTER_PORT": f"Port of the first member for the framework's use: {DEFAULT_MASTER_PORT}, or what the job sets as "
-    f"{DIST_MASTER_PORT}, or a lease on the hosts' own network. Only with several members.",
+    "MASTER_PORT": f"Port of the first member for the framework's use: what the job sets as {DIST_MASTER_PORT}, else "
+    "PyTorch's usual one, or a lease on the hosts' own network. Only with several members.",
     "TF_CONFIG": "TensorFlow's cluster of workers, one a member in rank order, at MASTER_PORT + rank. "
     "Only with several members and without a launcher.",
     "NODE_RANK": "The same as QUORATE_RANK, for scripts that know it by this name. Only with several members.",
@@ -144,7 +142,7 @@ _BACKEND_AI = {
 def _distributed(configuration: Configuration, environment: Mapping[str, str], launcher: str) -> Dict[str, str]:
     ranked = launcher == "none" and "TF_CONFIG" not in environment
     chosen = chosen_port(environment, configuration.size if ranked else 1)
-    first = configuration.first.ports.get(Purpose.MAIN, DEFAULT_MASTER_PORT) if chosen is None else chosen
+    first = configuration.first.port(Purpose.MAIN) if chosen is None else chosen
     variables = {
         "MASTER_ADDR": main_host(configuration),
         MASTER_PORT: str(first),

@@ -173,8 +173,8 @@ class NetworkSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: bool = False
     #: First and last of the members' ephemeral ports; None for the kernel's.
     window: tuple[int, int] | None = None
-    #: Of the overlay, on all its agents.
-    vxlan_port: int = 4789
+    #: Of the overlay, on all its agents; 0 for the usual one.
+    vxlan_port: int = 0
     #: Networks that no member reaches: agents, master, the range of all overlays.
     forbidden: tuple[str, ...] = ()
 

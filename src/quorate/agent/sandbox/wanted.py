@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 from quorate.agent.sandbox.spec import Desired, Egress, FlowRule, HubSpec, Mode, Peer, SandboxSpec, SpecError
 from quorate.model.ids import MemberId, split_member
 from quorate.model.messages import AllocationSpec, NetworkSpec
+from quorate.network import catalogue
 
 
 def hub_of(spec: AllocationSpec, underlay: str) -> HubSpec:
@@ -26,7 +27,7 @@ def hub_of(spec: AllocationSpec, underlay: str) -> HubSpec:
         egress=egress,
         forbidden=tuple(forbidden for forbidden in network.forbidden if ":" not in forbidden),
         metadata=network.metadata,
-        vxlan_port=network.vxlan_port,
+        vxlan_port=network.vxlan_port or catalogue.port("vxlan"),
         allowed=tuple(host for host in network.hosts if is_network(host)),
     )
 

@@ -9,10 +9,9 @@ entries match a class is one integer, a bit for each entry, so that a thousand r
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import product
 from typing import Literal
 
 #: Closed intervals of integers, disjoint and sorted. An address is its number; IPv6 ones lie above all IPv4 ones.
@@ -101,21 +100,21 @@ class Cell:
 
 
 Axis = Literal["peer", "local", "service", "other"]
-_AXES: tuple[Axis, ...] = ("peer", "local", "service", "other")
+#: Each axis and all of its points.
+_AXES: dict[Axis, Intervals] = {
+    "peer": EVERY_ADDRESS,
+    "local": EVERY_ADDRESS,
+    "service": EVERY_PORT,
+    "other": EVERY_PORT,
+}
 
 
 def cells(entries: Sequence[Entry], default: Outcome, within: Box, markers: Sequence[Box] = ()) -> Iterator[Cell]:
     """Decide every point of a box. Markers decide nothing: they are boxes that the cells are told apart by."""
     count = len(entries)
-    axes: list[list[tuple[int, Intervals]]] = []
-    for axis in _AXES:
-        limits: list[Intervals | None] = [getattr(entry, axis) for entry in entries]
-        limits += [getattr(marker, axis) for marker in markers]
-        axes.append(list(_classes(getattr(within, axis), limits)))
     mask = (1 << count) - 1
     decided: dict[int, tuple[Candidate, Outcome, tuple[str, ...], tuple[Candidate, ...]]] = {}
-    for (peer_bits, peer), (local_bits, local), (service_bits, service), (other_bits, _) in product(*axes):
-        bits = peer_bits & local_bits & service_bits & other_bits
+    for bits, (peer, local, service, _) in _pieces(within, [*entries, *markers]):
         rules = bits & mask
         if rules not in decided:
             candidates = tuple(_candidates(entries, rules, default))
@@ -126,6 +125,49 @@ def cells(entries: Sequence[Entry], default: Outcome, within: Box, markers: Sequ
         by, without, matching, candidates = decided[rules]
         inside = tuple(_indexes(bits >> count))
         yield Cell(peer, local, service, by.outcome, by.rule, without, matching, candidates, inside, by.doubt)
+
+
+#: A part of the space: the bits of the boxes that hold it, and its intervals on the axes that are cut so far.
+_Piece = tuple[int, tuple[Intervals, ...]]
+
+
+def _pieces(within: Box, boxes: Sequence[Entry | Box]) -> Iterable[_Piece]:
+    """Cut the space axis by axis, each piece by the boxes that still hold it.
+
+    So thousands of rules that each name a peer and a port cut the ports of their own peer alone, not of all peers.
+    """
+    pieces: Iterable[_Piece] = [((1 << len(boxes)) - 1, ())]
+    for axis, whole in _AXES.items():
+        limits = [limit if (limit := getattr(box, axis)) != whole else None for box in boxes]
+        pieces = _cut(pieces, getattr(within, axis), limits)
+    return pieces
+
+
+def _cut(pieces: Iterable[_Piece], within: Intervals, limits: Sequence[Intervals | None]) -> Iterator[_Piece]:
+    # Most limits are one of a few, such as the addresses of a pool or the port of a service, and go by a number.
+    numbers: dict[Intervals, int] = {}
+    number_of = [None if limit is None else numbers.setdefault(limit, len(numbers)) for limit in limits]
+    known = list(numbers)
+    limited = sum(1 << index for index, number in enumerate(number_of) if number is not None)
+    classes: dict[tuple[int, ...], list[tuple[tuple[int, ...], Intervals]]] = {}
+    for bits, place in pieces:
+        bound = bits & limited
+        if not bound:
+            yield bits, (*place, within)
+            continue
+        bits_of: dict[int, int] = {}
+        for index in _indexes(bound):
+            number = number_of[index]
+            assert number is not None
+            bits_of[number] = bits_of.get(number, 0) | 1 << index
+        here = tuple(bits_of)
+        if here not in classes:
+            classes[here] = list(_classes(within, {number: known[number] for number in here}))
+        for holding, part in classes[here]:
+            held = bits ^ bound
+            for number in holding:
+                held |= bits_of[number]
+            yield held, (*place, part)
 
 
 def decide(candidates: Iterable[Candidate]) -> Candidate:
@@ -169,37 +211,29 @@ def _indexes(bits: int) -> Iterator[int]:
         bits ^= low
 
 
-def _classes(within: Intervals, limits: Sequence[Intervals | None]) -> Iterator[tuple[int, Intervals]]:
-    """Cut one axis: yields for each class the bits of the limits that hold it, and its intervals."""
-    everywhere = 0
-    # Most limits are one of a few, such as the addresses of a pool or the port of a service.
-    bits_of: dict[Intervals, int] = {}
-    for index, limit in enumerate(limits):
-        if limit is None:
-            everywhere |= 1 << index
-        else:
-            bits_of[limit] = bits_of.get(limit, 0) | 1 << index
+def _classes(within: Intervals, limits: Mapping[int, Intervals]) -> Iterator[tuple[tuple[int, ...], Intervals]]:
+    """Cut one axis: yields for each class the numbers of the limits that hold it, and its intervals."""
     starts = {first for first, _ in within} | {last + 1 for _, last in within}
-    for limit in bits_of:
+    for limit in limits.values():
         for first, last in limit:
             starts.add(first)
             starts.add(last + 1)
     points = sorted(starts)
-    held = [everywhere] * len(points)
-    for limit, bits in bits_of.items():
+    holding: list[list[int]] = [[] for _ in points]
+    for number, limit in limits.items():
         for first, last in limit:
             for place in range(bisect_left(points, first), bisect_left(points, last + 1)):
-                held[place] |= bits
+                holding[place].append(number)
     inside = [False] * len(points)
     for first, last in within:
         for place in range(bisect_left(points, first), bisect_left(points, last + 1)):
             inside[place] = True
-    found: dict[int, list[tuple[int, int]]] = {}
+    found: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for place, first in enumerate(points[:-1]):
         if inside[place]:
-            found.setdefault(held[place], []).append((first, points[place + 1] - 1))
-    for bits, pieces in found.items():
-        yield bits, join(pieces)
+            found.setdefault(tuple(holding[place]), []).append((first, points[place + 1] - 1))
+    for numbers, pieces in found.items():
+        yield numbers, join(pieces)
 
 
 def join(intervals: Iterable[tuple[int, int]]) -> Intervals:
