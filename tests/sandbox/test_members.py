@@ -162,3 +162,31 @@ async def test_counters_are_told_of_what_passed(pair: list[Machine]) -> None:
         await machine.peer.state(f"{spec.allocation}.{rank}.1", "exited")
     told = await pair[0].peer.ask(NETWORK, {"allocation": spec.allocation})
     assert any(count["flow"] == "open" and count["packets"] for count in told["flows"]), told
+
+
+async def test_rules_that_somebody_changes_are_told_of_and_mended(lab: Lab) -> None:
+    async with machines(lab, drift_check_s=0.2) as pair:
+        machine = pair[0]
+        spec = across(*pair, script=_ANSWER)
+        await run(spec, *pair)
+        await machine.peer.state(f"{spec.allocation}.0.1", "running")
+        inside = Inside(machine.network / "namespaces" / f"sandbox-{spec.allocation}.0.1")
+        inside.run("nft", "flush", "chain", "inet", "quorate", "inbound")
+        await machine.peer.until(lambda: any(f.code == "NET-DRIFT" for f in machine.peer.findings))
+        await eventually(lambda: "reject" in inside.run("nft", "list", "chain", "inet", "quorate", "inbound"))
+        await machine.peer.until(lambda: not machine.peer.findings)
+
+
+async def test_another_programs_rules_that_keep_members_in_are_told_of_with_the_remedy(lab: Lab) -> None:
+    async with machines(lab, drift_check_s=0.2) as pair:
+        machine = pair[0]
+        machine.host.run("nft", "-f", "-", text="table inet theirs {\nchain forward {\n"
+                         "type filter hook forward priority 0; policy drop;\n}\n}\n")  # fmt: skip
+        spec = across(*pair, script=_ANSWER)
+        await run(spec, machine)
+        await machine.peer.until(lambda: any(f.code == "NET-OBSTACLE" for f in machine.peer.findings))
+        (found,) = machine.peer.findings
+        assert "inet theirs forward" in found.evidence
+        for command in found.remedy.split(" && "):
+            machine.host.run("sh", "-c", command)
+        await machine.peer.until(lambda: not machine.peer.findings)

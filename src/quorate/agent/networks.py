@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 _TRIES, _TRY_AGAIN_S = 4, 0.1
 #: What could not be made, or removed, is tried again after this.
 _REPAIR_S = 5.0
-#: How often rules are compared with what was loaded, and other programs' rules looked at.
-_LOOK_S = 30.0
 _HOST = "host"
 
 
@@ -54,6 +52,8 @@ class Networks:
     found: Callable[[tuple[Finding, ...]], None]
     #: Whom members' questions for names go to, instead of the machine's own servers.
     servers: tuple[str, ...] = ()
+    #: Seconds between two looks at what others have changed.
+    look_s: float = 30.0
     _held: dict[str, _Held] = field(default_factory=dict)
     _waiting: dict[str, "asyncio.Future[None]"] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -188,7 +188,7 @@ class Networks:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(self.look_s)
             with suppress(HelperError):
                 await self.look()
 
@@ -202,8 +202,8 @@ class Networks:
             self._tell("obstacles", ())
             return
         drifted = await asyncio.to_thread(self.helper.drift)
+        self._tell("drift", tuple(map(_drifted, drifted)))
         if drifted:
-            self._tell("drift", tuple(map(_drifted, drifted)))
             self._distrust = tuple(dict.fromkeys((*self._distrust, *drifted)))
             self._changed.set()
         obstacles = await asyncio.to_thread(self.helper.obstacles)

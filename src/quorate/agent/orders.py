@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from quorate.agent import devices, planning
+from quorate.agent import devices, planning, proxy
 from quorate.agent.command import User
 from quorate.agent.door import Offer
+from quorate.agent.proxy import Proxy
 from quorate.agent.shim import Order
 from quorate.launch import bootstrap, launchers
 from quorate.launch.config import Configuration, ConfigurationError, Network, Preflight, Timeouts, check
@@ -45,6 +46,8 @@ class Machine:
     slots: tuple[SlotInfo, ...] = ()
     #: The operator's variables for every member.
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: None where members reach the outside, or nothing, by themselves.
+    proxy: Proxy | None = None
     #: The agent's own environment.
     inherited: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     #: Whose commands mend the firewall here.
@@ -81,6 +84,7 @@ def compose(
     spent_s: float = 0.0,
 ) -> Order:
     """The order for a member's shim, of whose start_timeout `spent_s` seconds are gone. Raises OrderError."""
+    machine = _with_proxy(machine, spec)
     try:
         configuration = _configuration(member, spec, spec.start_timeout_s - spent_s, machine.platform)
         role = spec.roles.get(configuration.own.role, RoleSpec())
@@ -147,6 +151,16 @@ def _ssh(
         files={**files, **system},
         over={f"{places.ssh}/{name}": SYSTEM_FILES[name] for name in system},
     )
+
+
+def _with_proxy(machine: Machine, spec: AllocationSpec) -> Machine:
+    if machine.proxy is None:
+        return machine
+    try:
+        given = proxy.variables(machine.proxy, spec)
+    except PortsPastTheEnd as error:
+        raise OrderError(str(error)) from error
+    return replace(machine, environment={**given, **machine.environment})
 
 
 def _of_machine(machine: Machine, places: Places, user: User | None) -> dict[str, str]:

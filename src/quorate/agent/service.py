@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed
 
@@ -42,6 +43,7 @@ from quorate.agent.orders import Machine
 from quorate.agent.platform import at_hand
 from quorate.agent.privilege import Privilege
 from quorate.agent.probing import Probing
+from quorate.agent.proxy import Proxy
 from quorate.agent.shim import boottime
 from quorate.agent.shipments import OutOfStep, Shipments
 from quorate.agent.users import UserPool
@@ -89,11 +91,12 @@ class Service:
                 identity.address,
                 lambda findings: self.tell(FindingsChanged(findings, "network")),
                 config.dns,
+                config.drift_check_s,
             )
         self._members = Members(
             config.state_dir / "members",
             zygote,
-            Machine(identity.slots, config.environment, dict(os.environ), platform=at_hand()),
+            Machine(identity.slots, config.environment, _proxy(config), dict(os.environ), platform=at_hand()),
             users,
             supplies,
             self.tell,
@@ -322,6 +325,13 @@ class Service:
         except OutOfStep as error:
             log.warning("the logs begin again where the master has them: %s", error)
             await link.close()
+
+
+def _proxy(config: AgentConfig) -> Proxy | None:
+    if config.proxy is None:
+        return None
+    master = urlsplit(config.master).hostname
+    return Proxy(config.proxy.url, (*([master] if master else []), *config.proxy.no_proxy))
 
 
 def host_id(boot: str) -> str:

@@ -7,6 +7,8 @@ again; so no step asks what an earlier life has done.
 import ipaddress
 from functools import lru_cache
 
+from msgspec import structs
+
 from quorate.agent.sandbox import names, namespaces, nft
 from quorate.agent.sandbox.links import Links, opened
 from quorate.agent.sandbox.place import Place
@@ -144,8 +146,8 @@ def make_sandbox(place: Place, hub: HubSpec, sandbox: SandboxSpec) -> None:
 
 @lru_cache(maxsize=4096)
 def sandbox_digest(hub: HubSpec, sandbox: SandboxSpec) -> str:
-    """Names everything that the sandbox consists of."""
-    return digest(hub_digest(hub), sandbox, sandbox_rules(hub, sandbox))
+    """Names everything that the sandbox consists of; whose namespace it was is not asked again once it is bound."""
+    return digest(hub_digest(hub), structs.replace(sandbox, container=None), sandbox_rules(hub, sandbox))
 
 
 def sandbox_fingerprint() -> str:
