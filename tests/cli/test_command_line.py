@@ -97,7 +97,7 @@ def test_bash_completes_commands_and_options(quorate: Quorate) -> None:
     assert "--nodes" in complete("quorate run --n")
 
 
-@pytest.mark.parametrize("role", ["master", "agent"])
+@pytest.mark.parametrize("role", ["master", "agent", "helper"])
 def test_systemd_accepts_the_unit_files(quorate: Quorate, role: str) -> None:
     if shutil.which("systemd-analyze") is None and not os.environ.get("QUORATE_CI"):
         pytest.skip("there is no systemd-analyze here")
@@ -113,6 +113,14 @@ def test_systemd_accepts_the_unit_files(quorate: Quorate, role: str) -> None:
 def test_stopping_an_agents_service_ends_no_member(quorate: Quorate) -> None:
     unit = quorate("service", "install", "agent", "--print").out
     assert "KillMode=process\n" in unit and "SendSIGKILL=no\n" in unit
+
+
+def test_an_agents_service_comes_with_a_helper_that_holds_three_capabilities(quorate: Quorate) -> None:
+    quorate("service", "install", "agent", "--dir", quorate.home)
+    agent = (quorate.home / "quorate-agent.service").read_text()
+    helper = (quorate.home / "quorate-helper.service").read_text()
+    assert "Wants=network-online.target quorate-helper.service" in agent
+    assert "CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_ADMIN CAP_SYS_PTRACE\n" in helper
 
 
 def test_the_masters_service_is_shut_in(quorate: Quorate) -> None:

@@ -145,3 +145,20 @@ def test_the_helper_has_no_other_capabilities_than_those_for_networks(running: R
 def test_a_helper_that_is_not_there_is_told_with_the_next_command(tmp_path: Path) -> None:
     with pytest.raises(HelperError, match="start it as root"):
         Helper(tmp_path / "none").drift()
+
+
+def test_two_helpers_do_not_work_on_one_machine(lab: Lab, running: Running, tmp_path: Path) -> None:
+    with namespaces.entered(lab.hosts[0].namespace):
+        second = subprocess.run(
+            [sys.executable, "-m", "quorate.agent.helper", "--socket", tmp_path / "other.sock", "--user", "0"],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+    assert second.returncode == 1
+    assert "another agent makes the private networks of this machine" in second.stderr
+    assert running.helper.drift() == ()
+
+
+def test_a_machine_says_whether_it_can_have_private_networks_and_is_left_as_it_was(lab: Lab, running: Running) -> None:
+    assert running.helper.unable() == ""
+    assert lab.hosts[0].links() == {"lo", "u0"}
+    assert not (lab.hosts[0].network.place.folder / "trial").exists()

@@ -113,7 +113,9 @@ class AgentConfig(_Section):
         True, description="Whether members may have private networks here; that needs root, nftables and VXLAN."
     )
     helper: Path = Field(Path(SOCKET), description="Socket of the root helper; without one, a root agent has its own.")
-    drift_check_s: float = Field(30.0, gt=0, description="How often rules are compared with what was loaded, in seconds.")
+    drift_check_s: float = Field(
+        30.0, gt=0, description="How often rules are compared with what was loaded, in seconds."
+    )
     dns: tuple[str, ...] = Field((), description="DNS servers for private networks; by default the machine's own.")
     proxy: ProxySettings | None = Field(None, description="HTTP proxy of members and image pulls on this machine.")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from quorate.agent.helperprocess import Taken, claim
 from quorate.agent.helperprotocol import (
     Admit,
     Admitted,
@@ -93,9 +94,15 @@ def main() -> int:
         drop_privileges()
         serve(socket.socket(fileno=options.listener), options.user, Network(Place(options.folder)), sys.stdin.fileno())
         return 0
-    with _listening(options.socket, options.user) as listener:
+    try:
+        lock = claim()
+    except (Taken, OSError) as error:
+        print(f"quorate-helper: {error}", file=sys.stderr)
+        return 1
+    with _listening(options.socket, options.user) as listener, os.fdopen(lock):
         drop_privileges()
         print(f"quorate-helper: listening at {options.socket} for UID {options.user}", file=sys.stderr, flush=True)
+        _tell_systemd()
         serve(listener, options.user, Network(Place(options.folder)))
     return 0
 
@@ -206,6 +213,15 @@ def _listening(path: Path, user: int) -> Iterator[socket.socket]:
         finally:
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def _tell_systemd() -> None:
+    """That it listens, where systemd waits for word (sd_notify(3))."""
+    address = os.environ.pop("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.connect("\0" + address[1:] if address.startswith("@") else address)
+            told.sendall(b"READY=1")
 
 
 def _named(action: Action) -> str:

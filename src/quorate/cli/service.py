@@ -26,6 +26,8 @@ class Role(StrEnum):
 
     MASTER = "master"
     AGENT = "agent"
+    #: Of an agent's machine: makes its members' private networks, and is installed with the agent.
+    HELPER = "helper"
 
 
 _MASTER = """\
@@ -80,8 +82,8 @@ WantedBy=multi-user.target
 _AGENT = """\
 [Unit]
 Description=Quorate agent
-After=network-online.target
-Wants=network-online.target
+After=network-online.target quorate-helper.service
+Wants=network-online.target quorate-helper.service
 
 [Service]
 Type=exec
@@ -113,14 +115,43 @@ WantedBy=multi-user.target
 """
 
 
+_HELPER = """\
+[Unit]
+Description=Quorate helper, which makes the private networks of this machine's members
+Before=quorate-agent.service
+
+[Service]
+# The agent starts once it listens, else it would start a helper of its own.
+Type=notify
+ExecStart={command}.agent.helper --user 0
+Restart=always
+RestartSec=1
+
+# Namespaces are mounts, and the agent has to see them: so nothing here that would give this service mounts of its own.
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_ADMIN CAP_SYS_PTRACE
+NoNewPrivileges=yes
+RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET
+RestrictNamespaces=net
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_UNITS = {Role.MASTER: _MASTER, Role.AGENT: _AGENT, Role.HELPER: _HELPER}
+
+
 def unit(role: Role, config: Path | None) -> str:
     """The text of the unit file; it starts this very installation of Quorate."""
     command = f"{_quoted(sys.executable)} -m quorate"
     # A virtual environment below a home could not be read with ProtectHome=yes.
     protect_home = "read-only" if _below_home(Path(sys.executable)) else "yes"
     option = f" --config {_quoted(str(config))}" if config else ""
-    template = _MASTER if role is Role.MASTER else _AGENT
-    return template.format(command=command, config=option, protect_home=protect_home)
+    return _UNITS[role].format(command=command, config=option, protect_home=protect_home)
 
 
 @app.callback()
@@ -129,7 +160,7 @@ def _group() -> None: ...
 
 @app.command()
 def install(
-    role: Annotated[Role, typer.Argument(help="master or agent.")],
+    role: Annotated[Role, typer.Argument(help="master, agent, or an agent's helper alone.")],
     config: Annotated[Path | None, typer.Option(help="Its settings; else /etc/quorate/…", metavar="FILE")] = None,
     folder: Annotated[Path, typer.Option("--dir", help="Where unit files lie.")] = UNITS,
     print_only: Annotated[bool, typer.Option("--print", help="Print the unit file and write nothing.")] = False,
@@ -138,19 +169,14 @@ def install(
     """Write the unit file of a master or an agent."""
     if config and not config.is_file():
         usage(f"there is no file {config}")
-    text = unit(role, config.resolve() if config else None)
+    # Files can be kept apart on a disk, and not in what is printed.
+    roles = [Role.HELPER, Role.AGENT] if role is Role.AGENT and not print_only else [role]
+    texts = {f"quorate-{each}.service": unit(each, config.resolve() if config else None) for each in roles}
     if print_only:
-        print(text, end="")
+        print(texts[f"quorate-{role}.service"], end="")
         return
-    name = f"quorate-{role}.service"
-    path = folder / name
-    try:
-        draft = folder / f".{name}.{os.getpid()}"
-        draft.write_text(text)
-        draft.replace(path)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}", hint=f"sudo {_again(role)}") from None
-    print(f"wrote {path}")
+    for name, text in texts.items():
+        _write(folder / name, text, role)
     if role is Role.MASTER and _below_home(Path(sys.prefix)):
         note(f"its user must be able to read {sys.prefix}, which lies in a home: better installed below /opt")
     if folder != UNITS:
@@ -159,9 +185,19 @@ def install(
         raise CommandError("there is no systemctl here, so systemd does not know of the unit yet")
     _systemctl("daemon-reload")
     if now:
-        _systemctl("enable", "--now", name)
+        _systemctl("enable", "--now", *texts)
     else:
-        note(f"systemctl enable --now {name} starts it")
+        note(f"systemctl enable --now {' '.join(texts)} starts it")
+
+
+def _write(path: Path, text: str, role: Role) -> None:
+    try:
+        draft = path.parent / f".{path.name}.{os.getpid()}"
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", hint=f"sudo {_again(role)}") from None
+    print(f"wrote {path}")
 
 
 def _systemctl(*arguments: str) -> None:
