@@ -1,6 +1,7 @@
 """The root helper that an agent starts for itself: a child, started again when it dies, that ends with its agent."""
 
 import fcntl
+import json
 import logging
 import os
 import socket
@@ -9,10 +10,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from quorate.agent.helperclient import Helper
+from quorate.agent.processes import Process, process
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +26,8 @@ _BACKLOG: Final = 64
 _PAUSE_S, _LONGEST_PAUSE_S, _GOOD_S = 0.05, 5.0, 10.0
 #: Locks of network namespaces: the host's part of private networks has one owner in each.
 _LOCKS: Final = Path("/run/quorate")
-#: The helper of an agent that has just ended finishes what it does, which takes a moment.
-_LOCK_WAIT_S: Final = 2.0
+#: The helper of an agent that has just ended finishes what it does, if only its own start on a loaded machine.
+_LOCK_WAIT_S: Final = 30.0
 
 
 class Taken(Exception):
@@ -110,7 +113,10 @@ class HelperProcess:
 
 
 def claim() -> int:
-    """The lock on the private networks of this network namespace, held while the descriptor is open. Raises Taken."""
+    """The lock on the private networks of this network namespace, held while the descriptor is open. Raises Taken.
+
+    Where who took it is gone, its helper still has to end; where he lives, nobody waits.
+    """
     _LOCKS.mkdir(mode=0o755, parents=True, exist_ok=True)
     namespace = Path("/proc/self/ns/net").stat().st_ino
     lock = os.open(_LOCKS / f"network-{namespace}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -118,9 +124,23 @@ def claim() -> int:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            holder = _holder(lock)
+            if (holder is not None and holder.alive) or time.monotonic() > deadline:
                 os.close(lock)
                 raise Taken("another agent makes the private networks of this machine") from None
             time.sleep(0.02)
+        else:
+            own = process(os.getpid())
+            assert own is not None
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, json.dumps(asdict(own)).encode(), 0)
+            return lock
+
+
+def _holder(lock: int) -> Process | None:
+    """Who wrote himself into the lock last."""
+    try:
+        return Process(**json.loads(os.pread(lock, 4096, 0)))
+    except (ValueError, TypeError):
+        return None
