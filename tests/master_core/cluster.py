@@ -41,7 +41,10 @@ def fresh_entropy() -> bytes:
 class Agent:
     """An agent as its master sees it: what was sent to it, and what the test lets it say."""
 
-    def __init__(self, cluster: "Cluster", name: str, slots: int, host: str = "") -> None:
+    def __init__(
+        self, cluster: "Cluster", name: str, slots: int, host: str = "", says: dict[str, Any] | None = None
+    ) -> None:
+        self.says_always = says or {}
         self.cluster = cluster
         self.name = AgentId(name)
         self.slots = slots
@@ -58,13 +61,14 @@ class Agent:
         """Says hello on a new link, with what it has."""
         self.link, self.closed, self.inbox = next(_links), None, []
         self.cluster.agents_by_link[self.link] = self
+        changed = {**self.says_always, **changed}
         hello = Hello(
             protocol=protocol,
             version="test",
             agent=changed.pop("agent", self.name),
             boot=self.boot,
             host=self.host,
-            address=f"10.0.0.{self.name}",
+            address=changed.pop("address", f"10.0.0.{self.name}"),
             slots=tuple(SlotInfo(i) for i in range(self.slots)),
             instance=self.instance,
             members=members,
@@ -201,11 +205,11 @@ class Cluster:
             self.apply(ev.Ticked)
             self.turn()
 
-    def agent(self, name: str, slots: int = 1, pool: str = "default", host: str = "") -> Agent:
-        """An agent that joined and is connected."""
+    def agent(self, name: str, slots: int = 1, pool: str = "default", host: str = "", **says: Any) -> Agent:
+        """An agent that joined and is connected; `says` is what else it says in every hello."""
         self.token(f"join-{pool}", pool)
         self.apply(ev.AgentJoined, agent=AgentId(name), token_hash=f"join-{pool}", key_hash=f"key-{name}")
-        return Agent(self, name, slots, host).connect()
+        return Agent(self, name, slots, host, says).connect()
 
     def token(self, name: str, pool: str = "default", **fields: Any) -> None:
         """A join token whose hash is its name."""

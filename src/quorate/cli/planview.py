@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 
 from quorate.cli.output import bold, dim, table
 from quorate.model.duration import format_duration
@@ -16,13 +17,16 @@ def show_plan(spec: JobSpec, plan: PlanView, context: str) -> None:
     print(f"context: {context}")
     limits = {"max_runtime": spec.max_runtime, "start_timeout": spec.start_timeout, "grace": spec.grace}
     said = ", ".join(f"{name} {format_duration(value)}" for name, value in limits.items() if value is not None)
-    print(f"restarts {spec.restarts}, priority {spec.priority}, {said}\n")
+    print(f"restarts {spec.restarts}, priority {spec.priority}, {said}")
+    for line in (*_images(spec), *_network(plan)):
+        print(line)
+    print()
     if plan.members:
         rows = [
             (
                 member.name,
                 str(member.rank),
-                member.agent,
+                f"{member.agent} ({member.underlay})" if member.underlay else member.agent,
                 member.address,
                 ",".join(map(str, member.slots)) or "-",
                 ", ".join(f"{purpose} {port}" for purpose, port in member.ports.items()) or "-",
@@ -51,6 +55,34 @@ def show_plan(spec: JobSpec, plan: PlanView, context: str) -> None:
         elif command != plan.commands[0]:
             print(f"  {dim(f'{name}:')} {_difference(plan.commands[0], command)}")
     print(dim("\nnothing was started"))
+
+
+def _images(spec: JobSpec) -> Iterator[str]:
+    """Which role runs what; nothing where all members are processes."""
+    if not spec.images:
+        return
+    roles = dict.fromkeys(role for role, _ in spec.members())
+    images = {role: spec.roles[role].image if role in spec.roles else None for role in roles}
+    shown = {role: str(image or spec.image or "no image") for role, image in images.items()}
+    if len(set(shown.values())) == 1:
+        yield f"image: {next(iter(shown.values()))}"
+    else:
+        yield "images: " + ", ".join(f"{role} {image}" for role, image in shown.items())
+
+
+def _network(plan: PlanView) -> Iterator[str]:
+    """How members would be joined, why, and what the network would be."""
+    network = plan.network
+    if network is None:
+        mode, _, because = plan.joined.partition(": ")
+        if mode:
+            yield f"network: that of the {mode}s, for {because}"
+        return
+    yield f"network: {network.mode}, for {network.because}"
+    yield (
+        f"         {network.subnet}, gateway {network.gateway}, VNI {network.vni}, MTU {network.mtu}; among members "
+        f"{network.members}, {network.enforcement}; egress {network.egress}"
+    )
 
 
 def _difference(first: tuple[str, ...], other: tuple[str, ...]) -> str:

@@ -58,7 +58,9 @@ def _automatic(agents: Sequence[AgentSide], fabric: str | None) -> Joining:
     cause = _obstacle(mode, agents)
     if cause:
         return Joining(NetworkMode.HOST, cause)
-    return Joining(mode, "all members are on one agent" if mode is NetworkMode.BRIDGE else "its agents are several")
+    return Joining(
+        mode, "all members are on one agent" if mode is NetworkMode.BRIDGE else "members are on several agents"
+    )
 
 
 def _obstacle(mode: NetworkMode, agents: Sequence[AgentSide]) -> str:
