@@ -189,11 +189,11 @@ FLEET = [agent("a"), agent("b")]
             {"nodes": 3, "slots": 2, "sizes": (2, 2, 1), "placement": "single"},
             "pool default has 2 agents of 4 slots; the job needs 2 members of 2 slots and 1 of 1 on one agent",
         ),
-        (FLEET, {"labels": dict([ability("images")])}, "no agent of pool default runs images"),
+        (FLEET, {"labels": dict([ability("images")])}, "no agent of pool default can run images"),
         (
             [agent("a", labels={"gpu": "h100"}), agent("b", labels=dict([ability("images")]))],
             {"labels": {"gpu": "h100", **dict([ability("images")])}},
-            "no agent of pool default with label gpu=h100 runs images",
+            "no agent of pool default with label gpu=h100 can run images",
         ),
     ],
 )

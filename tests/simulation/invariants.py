@@ -1,11 +1,13 @@
 """What must hold after every step, checked where it can break: at each start of a process and at each commit."""
 
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from quorate.master.core import Batch
 from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, Put
 from quorate.master.state import State
 from quorate.model.ids import allocation_id, member_id, split_member
+from quorate.model.messages import AllocationSpec
 from quorate.model.state import JobState
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 SLOT_TWICE = "no slot given twice"
 PORT_TWICE = "no port given twice"
+NETWORK_TWICE = "no network given twice"
+NETWORK_KEPT = "a network is held for members that may exist, and for nobody else"
 GANG_SPLIT = "no gang split"
 STARTED_TWICE = "no member started twice"
 RAN_TWICE = "a job without restarts runs once"
@@ -24,6 +28,13 @@ NOT_COMMITTED = "nothing is started that is not committed"
 CANCEL_IGNORED = "a cancelled job is not placed again"
 NOT_SETTLED = "everything settles after healing"
 DESIRED_WRONG = "the state agrees with itself"
+
+
+def _share_a_network(one: AllocationSpec, other: AllocationSpec) -> bool:
+    if one.network is None or other.network is None:
+        return False
+    overlap = IPv4Network(one.network.subnet).overlaps(IPv4Network(other.network.subnet))
+    return one.network.vni == other.network.vni or overlap
 
 
 class Broken(AssertionError):
@@ -77,9 +88,11 @@ class Invariants:
                 if other is process or not other.alive:
                     continue
                 theirs = other.spec.members[split_member(other.member)[1]]  # type: ignore[arg-type]
-                same_host = machine.host == elsewhere.host
+                same_host = machine.host == elsewhere.host and spec.network is None and other.spec.network is None
                 if same_host and (ports := set(planned.ports.values()) & set(theirs.ports.values())):
                     raise Broken(PORT_TWICE, f"ports {ports} of {machine.host}: {member} and {other.member}")
+                if other.spec.allocation != spec.allocation and _share_a_network(spec, other.spec):
+                    raise Broken(NETWORK_TWICE, f"{spec.network}: {member}, {other.member} on {elsewhere.name}")
                 if other.spec.job == spec.job and other.spec.allocation != spec.allocation and not elsewhere.excused:
                     raise Broken(
                         TWO_GANGS, f"{member} starts on {machine.name}, {other.member} lives on {elsewhere.name}"
@@ -158,6 +171,12 @@ class Invariants:
         used = {(agent, slot): m for agent, slots in state.slots_used.items() for slot, m in slots.items()}
         if used != held:
             raise Broken(DESIRED_WRONG, f"slots used {used}, records say {held}")
+        holders = {member.allocation for member in state.members.values() if not member.released}
+        networks = {key: found for key in holders if (found := state.allocations[key].network) is not None}
+        vnis = {network.vni: key for key, network in networks.items()}
+        addresses = sum(IPv4Network(network.subnet).num_addresses for network in networks.values())
+        if vnis != state.networks.vnis or len(vnis) != len(networks) or addresses != len(state.networks.subnets):
+            raise Broken(NETWORK_KEPT, f"{state.networks.vnis} and {len(state.networks.subnets)}, records say {vnis}")
         pending = {job.id for job in state.jobs.values() if job.state is JobState.PENDING}
         if pending != state.queue.keys():
             raise Broken(DESIRED_WRONG, f"queue {state.queue.keys()}, records say {pending}")

@@ -27,7 +27,7 @@ from quorate.agent.events import (
     Ticked,
 )
 from quorate.agent.journal import Lease, Memory, MemoryJournal
-from quorate.model.messages import AllocationSpec, ExitStatus, MasterMessage, SlotInfo
+from quorate.model.messages import AllocationSpec, ExitStatus, Feature, MasterMessage, SlotInfo
 
 from .invariants import Invariants
 from .wire import Quality, Wire
@@ -93,6 +93,9 @@ class Machine:
     """One machine. What happens to it is decided by the story; how it reacts is the shipped agent's."""
 
     def __init__(self, world: World, invariants: Invariants, name: str, slots: int, host: str = "") -> None:
+        #: Whether it gives members networks of their own, and its address where the others reach it.
+        self.sandbox = False
+        self.address = f"10.0.0.{ord(name[0])}"
         self.world = world
         self.name = name
         self.slots = slots
@@ -138,7 +141,9 @@ class Machine:
             version="sim",
             boot=boot,
             host=self.host,
-            address=f"10.0.0.{self.name}",
+            address=self.address,
+            features=(Feature.SANDBOX,) if self.sandbox else (),
+            mtu=1500,
             slots=tuple(SlotInfo(i) for i in range(self.slots)),
             instance=f"{boot}-{self._instances}",
         )

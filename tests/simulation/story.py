@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network
 
 from quorate.master import effects as fx
 from quorate.master import events as ev
 from quorate.master.records import TokenKind, TokenRecord
-from quorate.master.settings import Settings
+from quorate.master.settings import PoolNetwork, Settings
 from quorate.model.ids import AgentId, JobId
 from quorate.model.job import JobSpec
 from quorate.model.state import JobState
@@ -30,6 +31,8 @@ SETTINGS = Settings(
     loss_pause_limit_s=150.0,
     stop_limit_s=90.0,
     pools={"default": PoolPolicy(reserve_after_s=30.0)},
+    # So few that jobs wait for each other's.
+    network=PoolNetwork(overlays=(IPv4Network("10.200.0.0/25"),), vnis=(1, 8)),
 )
 STOP_AFTER = 45.0
 GRACE = 5.0
@@ -117,9 +120,11 @@ class Story:
         )
         failures = world.random.choice((0.0, 0.05, 0.3))
         mean_run_s = world.random.choice((5.0, 30.0, 30.0, 150.0))
+        sandboxes = world.chance(0.7)
         shared = "one-host" if world.chance(0.2) else ""
         for name in "abcd"[: world.random.randint(2, 4)]:
             machine = Machine(world, self.invariants, name, world.random.randint(1, 3), shared)
+            machine.sandbox = sandboxes
             machine.quality, machine.failure_rate, machine.mean_run_s = quality, failures, mean_run_s
             self.invariants.machines.append(machine)
 
@@ -243,14 +248,17 @@ class Story:
     def _order(self) -> None:
         random = self.world.random
         nodes = random.randint(1, len(self.invariants.machines))
+        largest = max(machine.slots for machine in self.invariants.machines)
+        unequal = nodes > 1 and self.world.chance(0.2)
         spec = JobSpec(
             name="sim",
             entrypoint=("true",),
             resources={  # type: ignore[arg-type]
                 "nodes": nodes,
                 "slots": random.choice((0, 1, 1, 1)),
-                "min_nodes": random.choice((None, None, None, 1)),
+                "min_nodes": None if unequal else random.choice((None, None, None, 1)),
             },
+            roles={"worker": {"replicas": nodes - 1}, "main": {"slots": largest}} if unequal else {},  # type: ignore[dict-item]
             launcher=random.choice(("none", "torch")),  # type: ignore[arg-type]
             priority=random.choice((50, 50, 80)),
             restarts=random.choice((0, 1, 3)),

@@ -8,11 +8,11 @@ import pytest
 
 from quorate.agent import core as agent_core
 from quorate.agent import journal
-from quorate.master import core, state, store, transitions
+from quorate.master import core, networks, state, store, transitions
 from quorate.master.events import JobCancelRequested
 from quorate.master.settings import Settings
 from quorate.master.state import StateError
-from quorate.master.transitions import endings, leases, links, placing, reports, submitting
+from quorate.master.transitions import endings, joining, leases, links, placing, reports, submitting
 
 from . import invariants as inv
 from . import masters
@@ -52,8 +52,9 @@ def _a_stop_gives_the_slots_away(observe: Any) -> Any:
 
 def _a_member_is_left_out(planned: Any) -> Any:
     def wrong(*values: Any) -> Any:
-        members = planned(*values)
-        return members[:-1] if isinstance(members, tuple) and len(members) > 2 else members
+        gang = planned(*values)
+        whole = not isinstance(gang, placing.Gang) or len(gang.members) <= 2
+        return gang if whole else gang._replace(members=gang.members[:-1])
 
     return wrong
 
@@ -114,6 +115,25 @@ def _a_slot_stays_taken(free: Any) -> Any:
     return wrong
 
 
+def _a_network_goes_with_its_first_member(release: Any) -> Any:
+    def wrong(networks_: Any, allocation: Any) -> None:
+        first = allocation.network is not None and allocation.network.vni in networks_.vnis
+        count = networks_._unreleased[allocation.id]
+        networks_._unreleased[allocation.id] = 1
+        if first:
+            release(networks_, allocation)
+        networks_._unreleased[allocation.id] = count - 1
+
+    return wrong
+
+
+def _a_network_is_never_given_back(release: Any) -> Any:
+    def wrong(networks_: Any, allocation: Any) -> None:
+        release(networks_, msgspec.structs.replace(allocation, network=None))
+
+    return wrong
+
+
 def _only_new_members_are_told(resend: Any) -> Any:
     def wrong(draft: Any, agent: str) -> None:
         if any(member.state == "assigned" and not member.stop for member in draft.state.held_by(agent)):
@@ -146,7 +166,7 @@ BUGS: dict[str, tuple[str | None, Theme | None, Plant]] = {
     "a gang is placed without its last member": (
         inv.GANG_SPLIT,
         None,
-        _replace(placing, "planned_members", _a_member_is_left_out),
+        _replace(placing, "plan_gang", _a_member_is_left_out),
     ),
     "an allocation is committed with one member only": (
         inv.GANG_SPLIT,
@@ -223,6 +243,25 @@ BUGS: dict[str, tuple[str | None, Theme | None, Plant]] = {
         inv.DESIRED_WRONG,
         None,
         _replace(state.State, "_free", _a_slot_stays_taken),
+    ),
+    "a network is given back when the first of its members is gone": (
+        inv.NETWORK_TWICE,
+        None,
+        _replace(networks.Networks, "release", _a_network_goes_with_its_first_member),
+    ),
+    "a network is never given back": (
+        inv.NETWORK_KEPT,
+        None,
+        _replace(networks.Networks, "release", _a_network_is_never_given_back),
+    ),
+    "a subnet is leased as if none were held": (
+        inv.DESIRED_WRONG,
+        None,
+        _replace(
+            joining,
+            "subnet_for",
+            lambda find: lambda members, ranges, taken, underlay: find(members, ranges, type(taken)(), underlay),
+        ),
     ),
     "two masters write to one store": (
         None,

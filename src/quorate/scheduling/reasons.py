@@ -15,8 +15,8 @@ from quorate.scheduling.gang import fits_empty, fits_now, room_for, usable
 from quorate.scheduling.line import Walk, in_order
 from quorate.scheduling.types import AgentView, Labels, Request, View, feature_of
 
-#: What an agent does that has the ability.
-_CAN = {"images": "runs images", "sandbox": "makes private networks", "roles": "knows roles and limits of members"}
+#: What an agent can do that has the ability.
+_CAN = {"images": "run images", "sandbox": "make private networks", "roles": "heed roles and limits of members"}
 #: So many names are a help; more are a list that nobody reads.
 NAMES = 3
 
@@ -86,34 +86,38 @@ def never_fits(request: Request, agents: Iterable[AgentView], pools: Iterable[st
     room = room_for(found, request)
     if room >= request.least:
         return None
-    if request.labels:
-        where += _having(request.labels)
+    where += _labels(request.labels)
+    able = _able(request.labels)
     members = ("at least " if request.least < request.nodes else "") + _count(request.least, "member")
     largest = _count(max(agent.total for agent in matching), "slot")
     if not found:
-        return f"the largest agent of {where} has {largest}; the job needs {request.slots} for each member"
+        return f"the largest agent of {where}{able} has {largest}; the job needs {request.slots} for each member"
     together = msgspec.structs.replace(request, colocate=True)
     if room_for(found, together) >= request.least:
         taken = (
-            "placement single asks for one agent" if request.placement is Placement.SINGLE else _fleet(matching, where)
+            "placement single asks for one agent"
+            if request.placement is Placement.SINGLE
+            else _fleet(matching, where) + able
         )
         return (
             f"{taken}; the job needs {members}, and on GPUs each has an agent of its own unless it says colocate: true"
         )
     if request.placement is Placement.SINGLE:
         slots = _count(request.least * request.slots, "slot")
-        return f"the largest agent of {where} has {largest}; the job needs {slots} on one agent (placement single)"
+        return (
+            f"the largest agent of {where}{able} has {largest}; the job needs {slots} on one agent (placement single)"
+        )
     of_slots = "" if request.slots == 1 else f" of {request.slots} slots"
-    return f"{_fleet(matching, where)}; the job needs {members}{of_slots}"
+    return f"{_fleet(matching, where)}{able}; the job needs {members}{of_slots}"
 
 
 def _unequal_never_fits(request: Request, matching: Sequence[AgentView], where: str) -> str:
-    where += _having(request.labels)
+    fleet = _fleet(matching, where + _labels(request.labels)) + _able(request.labels)
     on_one = " on one agent" if request.placement is Placement.SINGLE else ""
     apart = "" if request.colocate or not any(agent.gpu for agent in matching) else (
         ", and on GPUs each has an agent of its own unless it says colocate: true"
     )  # fmt: skip
-    return f"{_fleet(matching, where)}; the job needs {_unequal(request)}{on_one}{apart}"
+    return f"{fleet}; the job needs {_unequal(request)}{on_one}{apart}"
 
 
 def _unequal(request: Request) -> str:
@@ -128,7 +132,7 @@ def _unequal(request: Request) -> str:
 
 def _need(request: Request, matching: Sequence[AgentView]) -> str:
     least, slots = request.least, request.slots
-    where = f"in pool {request.pool}{_having(request.labels)}"
+    where = f"in pool {request.pool}{_labels(request.labels)}{_able(request.labels)}"
     if request.sizes:
         on_one = "1 agent with room for" if request.placement is Placement.SINGLE else "room for"
         return f"{on_one} {_unequal(request)} {where}"
@@ -225,7 +229,7 @@ def _no_such_labels(labels: Labels, agents: Sequence[AgentView], where: str) -> 
     for label in sorted(labels):
         feature = feature_of(label)
         if feature is not None and not any(label in agent.labels for agent in agents):
-            return f"no agent of {where} {_CAN.get(feature, feature)}"
+            return f"no agent of {where} can {_CAN.get(feature, feature)}"
     for key, value in sorted(labels):
         values = {text for agent in agents for other, text in agent.labels if other == key}
         if not values:
@@ -233,10 +237,9 @@ def _no_such_labels(labels: Labels, agents: Sequence[AgentView], where: str) -> 
             return f"no agent of {where} has a label {key}{_did_you_mean(key, keys)}"
         if value not in values:
             return f"no agent of {where} has label {key}={value}{_did_you_mean(value, values)}"
-    abilities = frozenset(label for label in labels if feature_of(label) is not None)
-    if abilities:
-        return f"no agent of {where}{_having(labels - abilities)} {_having(abilities).removeprefix(' that ')}"
-    return f"no agent of {where} has{_having(labels).removeprefix(' with')} together"
+    if able := _able(labels):
+        return f"no agent of {where}{_labels(labels)} {able.removeprefix(' that ')}"
+    return f"no agent of {where} has{_labels(labels).removeprefix(' with')} together"
 
 
 def _did_you_mean(text: str, known: Iterable[str]) -> str:
@@ -253,12 +256,18 @@ def _fleet(agents: Sequence[AgentView], where: str) -> str:
     return f"{where} has {_count(len(agents), 'agent')} of {slots}"
 
 
-def _having(labels: Labels) -> str:
-    """What the agents are that have them: ` with label a=b that runs images`; empty without any."""
+def _labels(labels: Labels) -> str:
+    """` with label a=b`; empty without any that people wrote."""
     written = [f"{key}={value}" for key, value in sorted(labels) if feature_of((key, value)) is None]
+    if not written:
+        return ""
+    return (" with label " if len(written) == 1 else " with labels ") + _list(written)
+
+
+def _able(labels: Labels) -> str:
+    """` that can run images`; empty without abilities."""
     abilities = [_CAN.get(name, name) for label in sorted(labels) if (name := feature_of(label)) is not None]
-    text = (" with label " if len(written) == 1 else " with labels ") + _list(written) if written else ""
-    return text + (f" that {_list(abilities)}" if abilities else "")
+    return f" that can {_list(abilities)}" if abilities else ""
 
 
 def _names(noun: str, names: Sequence[str]) -> str:
