@@ -46,9 +46,10 @@ from quorate.agent.probing import Probing
 from quorate.agent.proxy import Proxy
 from quorate.agent.shim import boottime
 from quorate.agent.shipments import OutOfStep, Shipments
+from quorate.agent.streams import Streams
 from quorate.agent.users import UserPool
 from quorate.agent.zygote import Zygote
-from quorate.model.asks import NETWORK
+from quorate.model.asks import NETWORK, STREAM
 from quorate.model.messages import AgentMessage, Ask, LogAck, LogRefuse
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,8 @@ class Service:
         Probing(identity.agent, identity.address, config.leasable, endpoint.url, self.answers)
         if self._networks is not None:
             self.answers.register(NETWORK, self._networks.answer)
+        self._streams = Streams(endpoint, self._members.folder)
+        self.answers.register(STREAM, self._streams.answer)
         self._events: deque[Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None

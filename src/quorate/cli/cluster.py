@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quorate.cli import complete, joboptions
+from quorate.cli import clusterexec, complete, joboptions
 from quorate.cli.app import new_group
 from quorate.cli.exits import Exit
 from quorate.cli.output import Json, ago, bold, coloured, note, print_json, table
@@ -146,6 +146,9 @@ def show(cluster: Id, as_json: Json = False, master: Master = None, token: Token
         print_json(job)
     else:
         show_members(job)
+
+
+app.command("exec", epilog=clusterexec.EPILOG)(clusterexec.execute)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quorate.cli import complete
+from quorate.cli import clusterexec, complete
 from quorate.cli.app import new_group
 from quorate.cli.exits import Exit
 from quorate.cli.output import Json, ago, bold, coloured, dim, note, print_json, span, table
@@ -114,6 +114,9 @@ def network(job: Id, as_json: Json = False, master: Master = None, token: Token 
     from quorate.cli.jobnetwork import show_network
 
     show_network(job, as_json=as_json, master=master, token=token)
+
+
+app.command("exec", epilog=clusterexec.EPILOG)(clusterexec.execute)
 
 
 @app.command()

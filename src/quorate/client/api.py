@@ -313,14 +313,15 @@ class Client:
             self._http = httpx.Client(
                 base_url=self.settings.master,
                 headers=headers,
-                verify=self._tls(),
+                verify=self.tls(),
                 timeout=httpx.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT),
                 # A proxy in the environment is for the Internet; a master is named by the user.
                 trust_env=False,
             )
         return self._http
 
-    def _tls(self) -> ssl.SSLContext:
+    def tls(self) -> ssl.SSLContext:
+        """How the master's certificate is judged; for plain HTTP one that would let nobody in."""
         if not self.settings.master.startswith("https"):
             # Reading the system's authorities takes 20 ms that plain HTTP has no use for.
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -198,7 +198,7 @@ class Links:
         """Accepts the link of an agent that may open one, else answers why not."""
         await receive()
         if self._stopping:
-            await _deny(send, _problem(503, "STOPPING", "the master stops"), retry_after=1)
+            await deny(send, _problem(503, "STOPPING", "the master stops"), retry_after=1)
             return None
         headers = dict(scope["headers"])
         agent = agent_of(self._writer.core.state, bearer(headers.get(b"authorization", b"").decode("latin-1")))
@@ -211,13 +211,13 @@ class Links:
                 "this key is not known, or was revoked",
                 "join again with a token: quorate token create, then quorate agent --token TOKEN",
             )
-            await _deny(send, problem, retry_after=round(wait + 0.5) or None)
+            await deny(send, problem, retry_after=round(wait + 0.5) or None)
             return None
         if admit:
             wait_s = self._admission.wait(now())
             if wait_s is None:
                 after = self._admission.retry_after(random.random())  # noqa: S311, spreads load, guards nothing
-                await _deny(send, _problem(503, "BUSY", "too many agents come at once"), retry_after=after)
+                await deny(send, _problem(503, "BUSY", "too many agents come at once"), retry_after=after)
                 return None
             await asyncio.sleep(wait_s)
         await send({"type": "websocket.accept"})
@@ -337,7 +337,8 @@ def _problem(status: int, code: str, detail: str, hint: str = "") -> Problem:
     return Problem(title=detail, status=status, code=code, detail=detail, hint=hint)
 
 
-async def _deny(send: Send, problem: Problem, retry_after: int | None = None) -> None:
+async def deny(send: Send, problem: Problem, retry_after: int | None = None) -> None:
+    """Answers a WebSocket that was not accepted."""
     headers = [(b"content-type", b"application/problem+json")]
     if retry_after:
         headers.append((b"retry-after", str(retry_after).encode()))

@@ -144,6 +144,7 @@ async def _run(
         config.ready_file.unlink(missing_ok=True)
         services.notices.stop()
         services.links.close_all()
+        services.streams.close_all()
         await asyncio.gather(*(server.stop() for server in servers))
     finally:
         await services.cancel_background()

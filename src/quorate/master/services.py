@@ -18,6 +18,7 @@ from quorate.master.notices import JobOrder, Notices
 from quorate.master.reach import Reach
 from quorate.master.secrets import Sealer
 from quorate.master.state import State
+from quorate.master.streams import Streams
 from quorate.master.writer import Writer
 from quorate.model.messages import Finding
 
@@ -48,6 +49,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.order = JobOrder(self.state)
+        self.streams = Streams(lambda: self.state, self.links.asks)
         self.reach = Reach(self.links, self.writer, self.config.settings.check_agents_s)
 
     @property

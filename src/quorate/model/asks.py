@@ -129,3 +129,19 @@ class Counters(_Body, frozen=True):
     flows: tuple[FlowCount, ...] = ()
     refused: tuple[Refusal, ...] = ()
     spoofed: int = 0
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+#: Dials back and joins the new connection to a member's door; answered by null once it is open.
+STREAM: Final = "stream"
+#: Where the agent dials, and the header with the ticket: never in an address, which others may log.
+STREAM_PATH: Final = "/agent/v1/streams"
+TICKET_HEADER: Final = "Quorate-Ticket"
+
+
+class Stream(_Body, frozen=True):
+    """Somebody wants to enter the member. The ticket is for one connection, within seconds."""
+
+    member: str
+    ticket: str

@@ -3,19 +3,22 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from quorate import __version__
+from quorate.master import streams
 from quorate.master.api import agents, agentside, contexts, jobs, logs, master, net, problems, tokens
 from quorate.master.api.bodies import complete
 from quorate.master.api.calls import Master, Operator, User
 from quorate.master.api.limits import BodyLimit
-from quorate.master.link import CONTROL_PATH, LOGS_PATH
-from quorate.master.services import Services
+from quorate.master.link import CONTROL_PATH, LOGS_PATH, deny
+from quorate.master.services import Services, wall
+from quorate.master.writer import now
+from quorate.model.asks import STREAM_PATH
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +85,11 @@ def make_app(services: Services) -> Asgi:
     app.include_router(agentside.router, prefix="/agent/v1")
     app.include_router(_open)
     app.state.document = cache(lambda: complete(app.openapi()))
-    links = {CONTROL_PATH: services.links.control, LOGS_PATH: services.links.logs}
+    links: dict[str, Asgi] = {
+        CONTROL_PATH: services.links.control,
+        LOGS_PATH: services.links.logs,
+        STREAM_PATH: partial(_dialled, services),
+    }
     http = BodyLimit(app)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,6 +97,8 @@ def make_app(services: Services) -> Asgi:
             link = links.get(scope["path"])
             if link is not None:
                 await _guarded(link, scope, receive, send)
+            elif streams.PATH.fullmatch(scope["path"]):
+                await _guarded(partial(_enter, services), scope, receive, send)
             else:
                 await send({"type": "websocket.close", "code": 1008})
             return
@@ -116,6 +125,22 @@ def _logged(app: Asgi) -> Asgi:
             log.info("%s %s %s %.1f ms", scope.get("method", "WS"), scope.get("path"), status or 101, took_ms)
 
     return serve
+
+
+async def _enter(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
+    await services.writer.settled()
+    problem = await services.streams.enter(scope, receive, send, wall())
+    if problem is not None:
+        client = scope.get("client")
+        if problem.status == 401:
+            services.failures.failed(client[0] if client else "", now())
+        await deny(send, problem)
+
+
+async def _dialled(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
+    problem = await services.streams.dialled(scope, receive, send)
+    if problem is not None:
+        await deny(send, problem)
 
 
 async def _guarded(link: Asgi, scope: Scope, receive: Receive, send: Send) -> None:
