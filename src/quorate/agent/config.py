@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
+from quorate.agent.runtime.policy import Allow
 from quorate.agent.sandbox.place import SOCKET
 from quorate.model.job import MAX_SLOTS, LabelText, Name
 from quorate.model.ports import PortRange
@@ -82,6 +83,15 @@ class ProxySettings(_Section):
         return value
 
 
+class RuntimeSettings(_Section):
+    """What runs members with an image."""
+
+    socket: str = Field("", description="Of Docker Engine or Podman; by default the first usual place that answers.")
+    docker_config: Path | None = Field(
+        None, description="Docker's config.json with credentials for registries; by default the agent's own user's."
+    )
+
+
 class AgentConfig(_Section):
     """All of `agent.yaml`; every key is a flag or a variable `QUORATE_…` as well."""
 
@@ -117,6 +127,8 @@ class AgentConfig(_Section):
         30.0, gt=0, description="How often rules are compared with what was loaded, in seconds."
     )
     dns: tuple[str, ...] = Field((), description="DNS servers for private networks; by default the machine's own.")
+    runtime: RuntimeSettings = Field(RuntimeSettings(), description="The engine for members with an image.")
+    allow: Allow = Field(Allow(), description="What jobs may ask of this machine; the master cannot override it.")
     proxy: ProxySettings | None = Field(None, description="HTTP proxy of members and image pulls on this machine.")
 
     @field_validator("master")

@@ -19,6 +19,7 @@ from quorate.agent.events import (
     GiveUp,
     LinkDown,
     LinkUp,
+    Progressed,
     Received,
     Recovered,
     Running,
@@ -232,6 +233,8 @@ class Core:
                 self._link = None
             case Received(message):
                 yield from self._receive(message, now)
+            case Progressed(member, sentence):
+                self._progressed(member, sentence)
             case Running(member, since):
                 self._ran(member, since)
             case Ended(member, exit_status, reason, code, echo, log_bytes):
@@ -272,13 +275,19 @@ class Core:
                 yield Sweep(m.member)
         yield from self._stop_where_cut_off(now)
 
+    def _progressed(self, member: str, sentence: str) -> None:
+        m = self._members.get(member)
+        if m is not None and m.state is MemberState.STARTING:
+            m.reason = sentence
+            self._reporting.changed(member)
+
     def _ran(self, member: str, since: float) -> None:
         m = self._members.get(member)
         if m is None or m.state.final:
             return
         m.since = since
         if m.state is MemberState.STARTING:
-            m.state = MemberState.RUNNING
+            m.state, m.reason = MemberState.RUNNING, ""
             self._reporting.changed(member)
 
     def _end(

@@ -97,8 +97,15 @@ def end(state_dir: Path, timeout_s: float = 60.0) -> bool:
         if shim is not None:
             shim.kill(signal.SIGKILL)
         sweep(folder.name)
+    _sweep_containers(state_dir)
     _sweep_networks(state_dir)
     return True
+
+
+def _sweep_containers(state_dir: Path) -> None:
+    from quorate.agent.runtime.containers import sweep_folder
+
+    sweep_folder(state_dir)
 
 
 def _sweep_networks(state_dir: Path) -> None:
@@ -145,9 +152,11 @@ def _run(
     from quorate.agent.devices import find_slots, mtu_of
     from quorate.agent.link import Endpoint
     from quorate.agent.privilege import SANDBOX
+    from quorate.agent.runtime.containers import IMAGES, seek
     from quorate.agent.service import Service, host_id
     from quorate.agent.supplies import HttpSupplies
 
+    containers = seek(config, membership.agent)
     boot = boot_id()
     address = config.advertise_address or _address_towards(config.master)
     identity = Identity(
@@ -160,7 +169,7 @@ def _run(
         instance=secrets.token_hex(8),
         labels=dict(config.labels),
         lease_ports=config.leasable,
-        features=(SANDBOX,) if privilege is not None else (),
+        features=(*((SANDBOX,) if privilege is not None else ()), *((IMAGES,) if containers is not None else ())),
         mtu=mtu_of(address),
     )
     endpoint = Endpoint(membership.master, membership.key, membership.context())
@@ -168,7 +177,7 @@ def _run(
 
     async def main() -> int:
         supplies = HttpSupplies(endpoint, config.state_dir / "contexts")
-        return await Service(config, identity, endpoint, supplies, zygote, users, privilege).run()
+        return await Service(config, identity, endpoint, supplies, zygote, users, privilege, containers).run()
 
     return asyncio.run(main())
 

@@ -52,6 +52,11 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
+def held_gpus(slots: tuple[SlotInfo, ...], held: tuple[int, ...]) -> tuple[str, ...]:
+    """UUIDs of the GPUs among the slots that a member holds."""
+    return tuple(slot.device for slot in slots if slot.kind == GPU and slot.index in held and slot.device)
+
+
 def visible_devices(slots: tuple[SlotInfo, ...], held: tuple[int, ...]) -> dict[str, str]:
     """The variable that shows a member its own GPUs and no others; none where the machine has no GPU."""
     if not any(slot.kind == GPU for slot in slots):

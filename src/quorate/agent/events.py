@@ -37,6 +37,14 @@ class Received:
 
 
 @dataclass(frozen=True)
+class Progressed:
+    """The member has not begun, and this is what it waits for: a sentence."""
+
+    member: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Running:
     """The member's command runs, since `since` (seconds of CLOCK_BOOTTIME)."""
 
@@ -116,6 +124,7 @@ Event = (
     | LinkUp
     | LinkDown
     | Received
+    | Progressed
     | Running
     | Ended
     | Failed

@@ -15,17 +15,22 @@ from typing import Protocol
 
 from quorate.agent import hostports, leasefile, processes, shim
 from quorate.agent.command import User
-from quorate.agent.events import Ended, Event, Failed, Recovered, Running, SupervisorLost, Swept
+from quorate.agent.events import Ended, Event, Failed, Progressed, Recovered, Running, SupervisorLost, Swept
 from quorate.agent.networks import NetworkError, Networks, sandbox_files
-from quorate.agent.orders import SYSTEM_FILES, Machine, OrderError, Places, compose
+from quorate.agent.orders import SYSTEM_FILES, InImage, Machine, OrderError, Places, compose, role_of
 from quorate.agent.outcome import Outcome, read_outcome
 from quorate.agent.reconcile import allocation_of
 from quorate.agent.resolver import RESOLV_CONF
+from quorate.agent.runtime import containers as found_containers
+from quorate.agent.runtime.body import Granted
+from quorate.agent.runtime.containers import ContainerError, Containers
+from quorate.agent.runtime.credentials import SECRET
 from quorate.agent.shimlink import Object, ShimLink
+from quorate.agent.shimlog import ShimLog
 from quorate.agent.users import NoUserLeft, UserPool
 from quorate.agent.zygote import Zygote
 from quorate.model.ids import MemberId, split_member
-from quorate.model.messages import AllocationSpec, ExitStatus, Finding
+from quorate.model.messages import AllocationSpec, ExitStatus, Finding, RoleSpec
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,8 @@ _HELLO_S = 5.0
 _CLEAN_LOOKS, _LOOK_S, _LONGEST_LOOK_S = 2, 0.03, 2.0
 #: A spare shim is forked when no member has been started for so long: not while others are on their way.
 _SPARE_AFTER_S = 0.05
+#: How far an image is is told at this pace.
+_PROGRESS_S = 1.0
 
 
 class PrepareError(Exception):
@@ -88,8 +95,10 @@ class Members:
         grew: Callable[[str, int], int],
         findings_changed: Callable[[tuple[Finding, ...]], None],
         networks: Networks | None = None,
+        containers: Containers | None = None,
     ) -> None:
-        """`networks`: none where this agent can make no private ones."""
+        """`networks`, `containers`: none where this agent can make none."""
+        self._containers = containers
         self._networks = networks
         self._folder = folder
         self._zygote = zygote
@@ -123,7 +132,7 @@ class Members:
             held.preparing = None
             held.order = order
             await self._fork(member, held, order)
-        except PrepareError as error:
+        except (PrepareError, ContainerError) as error:
             self._fail(member, str(error), error.code)
         except NoUserLeft as error:
             self._fail(member, str(error), "USERS-EXHAUSTED")
@@ -163,44 +172,114 @@ class Members:
         began = shim.boottime()
         folder = self.folder(member)
         folder.mkdir(mode=0o711)
+        role, planned = role_of(spec, member), spec.members[split_member(MemberId(member))[1]]
         user = self._users.user(spec.allocation, spec.owner) if self._users else None
-        work = folder / "work"
-        work.mkdir(mode=0o700)
         if user is not None:
             (folder / "uid").write_text(str(user.uid))
-            os.chown(work, user.uid, user.gid)
-        rank = split_member(MemberId(member))[1]
-        planned = next(m for m in spec.members if m.rank == rank)
+        containers = self._containers_for(role)
+        # Before anything is fetched: what is not allowed need not come.
+        granted = containers.grant(role, user) if containers else None
+        runs_as = granted.user if granted and os.geteuid() == 0 else user
+        work = folder / "work"
+        work.mkdir(mode=0o700)
+        if runs_as is not None:
+            os.chown(work, runs_as.uid, runs_as.gid)
         if spec.network is None and planned.ports and (sentence := hostports.taken(planned.ports)):
             raise PrepareError("PORT-TAKEN", sentence)
         if spec.context:
-            await self._supplies.context(spec.context, work, user)
+            await self._supplies.context(spec.context, work, runs_as)
         secrets: dict[str, str] = {}
         if spec.secrets:
             secrets = await self._supplies.secrets(spec.allocation)
             self._make_secrets_folder()
         lease = str(self._folder.parent / leasefile.NAME)
         places = Places(str(folder), str(work), str(self._secrets / member), lease)
-        if spec.network is not None:
-            netns, hosts, resolv = await self._make_sandbox(member, spec, folder)
-            places = replace(places, netns=str(netns), hosts=str(hosts), resolv=str(resolv))
+        within = None
+        if containers is not None and granted is not None:
+            places, within = await self._make_container(member, spec, role, containers, granted, places, secrets)
+        elif spec.network is not None:
+            places = await self._make_sandbox(member, spec, places)
         machine = self._machine
         if spec.network is not None and spec.ssh:
             self._make_secrets_folder()
             places = replace(places, ssh=str(self._secrets / f"{member}.ssh"))
             files = {name: _text(Path(path)) for name, path in SYSTEM_FILES.items()}
             machine = replace(machine, passwd=files["passwd"], ssh_config=files["ssh_config"])
-        return compose(member, spec, machine, places, user, secrets, shim.boottime() - began)
+        return compose(member, spec, machine, places, user, secrets, shim.boottime() - began, within)
 
-    async def _make_sandbox(self, member: str, spec: AllocationSpec, folder: Path) -> tuple[Path, Path, Path]:
-        """Its namespace, and the files with what it sees of names."""
+    def _containers_for(self, role: RoleSpec) -> Containers | None:
+        if not role.image:
+            return None
+        if self._containers is None:
+            raise PrepareError("ENGINE-UNREACHABLE", "this agent has found no engine for images; its log says where")
+        self._containers.allowed(role)
+        return self._containers
+
+    async def _make_container(
+        self,
+        member: str,
+        spec: AllocationSpec,
+        role: RoleSpec,
+        containers: Containers,
+        granted: Granted,
+        places: Places,
+        secrets: dict[str, str],
+    ) -> tuple[Places, InImage]:
+        """All that the container needs: its image, and the namespace in which it will be."""
+        image = await containers.image(role, secrets.pop(SECRET, ""), self._progress(member))
+        network, planned = "host", spec.members[split_member(MemberId(member))[1]]
+        if spec.network is not None:
+            held = await containers.pause(member, planned.name, Path(places.folder))
+            places = await self._make_sandbox(member, spec, places, held.pid)
+            network = f"container:{held.container}"
+        else:
+            containers.host_network()
+        setting = containers.setting(
+            member,
+            work=places.work,
+            network=network,
+            secrets=places.secrets if secrets else "",
+            hosts_file=places.hosts,
+            resolv_file=places.resolv,
+            context=bool(spec.context),
+        )
+        return places, InImage(image, granted, setting)
+
+    def _progress(self, member: str) -> Callable[[str], None]:
+        """Tells the master, and the member's log, how far an image is; not each percent, for each costs a commit."""
+        last = 0.0
+
+        def tell(sentence: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now < last + _PROGRESS_S or member not in self._members:
+                return
+            last = now
+            self._say(member, sentence)
+            self._tell(Progressed(member, sentence))
+
+        return tell
+
+    def _say(self, member: str, sentence: str) -> None:
+        """Into the member's log, which nobody else writes to before there is a shim."""
+        with suppress(OSError):
+            early = ShimLog(str(self.folder(member) / shim.LOG))
+            early.say(sentence)
+            early.close()
+            self._grew(member, early.size)
+
+    async def _make_sandbox(
+        self, member: str, spec: AllocationSpec, places: Places, container: int | None = None
+    ) -> Places:
+        """With its namespace, and the files with what it sees of names."""
         if self._networks is None:
             raise PrepareError("SANDBOX-FAILED", "this agent can make no private network; its log says why")
         try:
-            hosts, resolv = sandbox_files(spec, folder, _text(RESOLV_CONF))
-            return await self._networks.make(member, spec), hosts, resolv
+            hosts, resolv = sandbox_files(spec, Path(places.folder), _text(RESOLV_CONF))
+            netns = await self._networks.make(member, spec, container)
         except NetworkError as error:
             raise PrepareError("SANDBOX-FAILED", f"its private network could not be made: {error}") from error
+        return replace(places, netns=str(netns), hosts=str(hosts), resolv=str(resolv))
 
     def _make_secrets_folder(self) -> None:
         if not self._secrets.parent.is_dir():
@@ -300,6 +379,8 @@ class Members:
 
     async def _sweep(self, member: str) -> None:
         await asyncio.to_thread(sweep, member)
+        if self._containers is not None:
+            await self._containers.ended(member)
         self._members.pop(member, None)
         for folder in (self._secrets / member, self._secrets / f"{member}.ssh"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -310,6 +391,8 @@ class Members:
         self._members.pop(member, None)
         if self._networks is not None:
             self._networks.release(member)
+        if self._containers is not None and found_containers.is_held(self.folder(member)):
+            self._spawn(self._containers.forget(member))
         self._spawn(asyncio.to_thread(_remove, self.folder(member)))
         allocation = allocation_of(member)
         if self._users is not None and all(allocation_of(other) != allocation for other in others):
@@ -322,6 +405,11 @@ class Members:
 
     # --- after a restart of the agent --------------------------------------------------------------------------
 
+    def pauses(self, live: Iterable[str]) -> dict[str, int]:
+        """Of those members whose namespace is a pause container's: the process that holds it."""
+        found = {member: found_containers.pause_pid(self.folder(member)) for member in live}
+        return {member: pid for member, pid in found.items() if pid is not None}
+
     async def recover(self, live: Sequence[str], ended: Iterable[str]) -> Recovered:
         """Looks for members whose end the journal does not know; removes the folders of those that it does not know."""
         known = {*live, *ended}
@@ -329,6 +417,8 @@ class Members:
             with suppress(OSError, ValueError):
                 if self._users is not None:
                     self._users.restore(allocation_of(member), int((self.folder(member) / "uid").read_text()))
+        if self._containers is not None:
+            await self._containers.sweep(known)
         for folder in self._folder.iterdir():
             if folder.name not in known:
                 self._spawn(asyncio.to_thread(_remove, folder))

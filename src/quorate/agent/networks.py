@@ -68,11 +68,14 @@ class Networks:
 
     # --- what is wanted ----------------------------------------------------------------------------------------
 
-    def recover(self, living: Mapping[str, AllocationSpec]) -> None:
-        """Begins the work: those who live already keep their networks, and everything else goes."""
+    def recover(self, living: Mapping[str, AllocationSpec], containers: Mapping[str, int]) -> None:
+        """Begins the work: those who live already keep their networks, and everything else goes.
+
+        `containers`: of members with an image, the process that holds their namespace.
+        """
         for member, spec in living.items():
             try:
-                self.hold(member, spec)
+                self.hold(member, spec, containers.get(member))
             except NetworkError as error:
                 log.error("member %s: %s", member, error)
         self._changed.set()

@@ -4,12 +4,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from quorate.agent import devices, planning, proxy
 from quorate.agent.command import User
 from quorate.agent.door import Offer
 from quorate.agent.proxy import Proxy
+from quorate.agent.runtime import body
 from quorate.agent.shim import Order
 from quorate.launch import bootstrap, launchers
+from quorate.launch import environment as variables
 from quorate.launch.config import Configuration, ConfigurationError, Network, Preflight, Timeouts, check
 from quorate.launch.config import Member as LaunchMember
 from quorate.model.ids import MemberId, split_member
@@ -74,6 +78,22 @@ class Places:
     ssh: str = ""
 
 
+@dataclass(frozen=True)
+class InImage:
+    """What a member with an image has instead of the machine's own: see runtime/body.py."""
+
+    image: body.Image
+    granted: body.Granted
+    setting: body.Setting
+
+
+def role_of(spec: AllocationSpec, member: str) -> RoleSpec:
+    """What the member runs. An allocation without roles is of equal processes."""
+    planned = spec.members[split_member(MemberId(member))[1]]
+    role = spec.roles.get(planned.role, RoleSpec(entrypoint=spec.entrypoint))
+    return msgspec.structs.replace(role, environment={**spec.environment, **role.environment})
+
+
 def compose(
     member: str,
     spec: AllocationSpec,
@@ -82,31 +102,46 @@ def compose(
     user: User | None,
     secrets: Mapping[str, str],
     spent_s: float = 0.0,
+    within: InImage | None = None,
 ) -> Order:
     """The order for a member's shim, of whose start_timeout `spent_s` seconds are gone. Raises OrderError."""
     machine = _with_proxy(machine, spec)
+    role = role_of(spec, member)
+    # What an image has set counts as the user's: nothing that is derived overrides it.
+    given = {**(within.image.environment if within else {}), **role.environment}
     try:
         configuration = _configuration(member, spec, spec.start_timeout_s - spent_s, machine.platform)
-        role = spec.roles.get(configuration.own.role, RoleSpec())
-        environment = {**spec.environment, **role.environment}
-        entrypoint = role.entrypoint or spec.entrypoint or _WAIT
-        launch = launchers.derive(spec.launcher, configuration, entrypoint, environment)
-        launch = bootstrap.before(launch, configuration, environment, role.bootstrap)
+        launch = _launch(spec, role, configuration, given, within)
     except (ConfigurationError, PortsPastTheEnd, launchers.LauncherError) as error:
         raise OrderError(str(error)) from error
     held = configuration.own.slots
+    shown = devices.visible_devices(machine.slots, held)
+    offer = _ssh(spec, configuration, machine, places, user, within)
+    if within is not None:
+        environment = body.environment(
+            {**shown, **launch.environment}, machine.environment, machine.inherited, bool(secrets)
+        )
+        over = {**offer.over, offer.folder: body.SSH} if offer.folder else {}
+        setting = replace(within.setting, gpus=devices.held_gpus(machine.slots, held), over=over)
+        container = body.container(
+            member, role, within.image, launch.argv, within.granted, setting, tuple(role.environment)
+        )
+        reader = within.granted.user.uid, within.granted.user.gid
+    else:
+        environment = {
+            **_of_machine(machine, places, user),
+            **shown,
+            **({SECRETS_VARIABLE: places.secrets} if secrets else {}),
+            **launch.environment,
+        }
+        container, reader = None, None
     return Order(
         member=member,
         folder=places.folder,
         argv=launch.argv,
-        user_environment=environment,
-        environment={
-            **_of_machine(machine, places, user),
-            **devices.visible_devices(machine.slots, held),
-            **({SECRETS_VARIABLE: places.secrets} if secrets else {}),
-            **launch.environment,
-        },
-        work=places.work,
+        user_environment=dict(role.environment),
+        environment=environment,
+        work=role.workdir or places.work,
         grace_s=spec.grace_s,
         uid=user.uid if user else None,
         gid=user.gid if user else None,
@@ -119,15 +154,27 @@ def compose(
         hosts_file=places.hosts,
         resolv_file=places.resolv,
         hostname=configuration.own.name if places.netns else "",
-        ssh=_ssh(spec, configuration, machine, places, user),
+        ssh=offer,
+        reader=reader,
+        container=container,
     )
 
 
 def _ssh(
-    spec: AllocationSpec, configuration: Configuration, machine: Machine, places: Places, user: User | None
+    spec: AllocationSpec,
+    configuration: Configuration,
+    machine: Machine,
+    places: Places,
+    user: User | None,
+    within: InImage | None,
 ) -> Offer:
     """How the member is reached; in a private network also from the other members, and they from it."""
-    offer = Offer(spec.nonce, configuration.rank, places.work)
+    work, folder = places.work, places.ssh
+    if within is not None:
+        # As the member sees them: its image's own files, and ours where its container has them.
+        machine = replace(machine, passwd=within.image.passwd, ssh_config=within.image.ssh_config)
+        work, folder, user = body.WORK, body.SSH, within.granted.user
+    offer = Offer(spec.nonce, configuration.rank, work)
     if not spec.ssh or not places.netns:
         return offer
     # Imported here: it takes a sixteenth of a second, and most agents' members share their hosts' network.
@@ -135,12 +182,12 @@ def _ssh(
 
     port = catalogue.port("ssh")
     members = [sshkeys.Named(member.name, member.address) for member in configuration.members]
-    files = sshkeys.client_files(spec.nonce, members, places.ssh, port)
+    files = sshkeys.client_files(spec.nonce, members, folder, port)
     # What stands first counts; the machine's own settings are for every other host.
     system = {"ssh_config": f"{files.pop(sshkeys.CONFIG)}\nHost *\n{machine.ssh_config}"}
     if user is not None and f":{user.uid}:" not in machine.passwd:
         # OpenSSH does nothing for somebody who has no name.
-        entry = f"quorate:x:{user.uid}:{user.gid}:member of an allocation:{places.work}:/bin/sh\n"
+        entry = f"quorate:x:{user.uid}:{user.gid}:member of an allocation:{work}:/bin/sh\n"
         system["passwd"] = f"{machine.passwd.rstrip()}\n{entry}"
     return replace(
         offer,
@@ -161,6 +208,28 @@ def _with_proxy(machine: Machine, spec: AllocationSpec) -> Machine:
     except PortsPastTheEnd as error:
         raise OrderError(str(error)) from error
     return replace(machine, environment={**given, **machine.environment})
+
+
+def _launch(
+    spec: AllocationSpec,
+    role: RoleSpec,
+    configuration: Configuration,
+    given: Mapping[str, str],
+    within: InImage | None,
+) -> launchers.Launch:
+    """Raises ConfigurationError or LauncherError."""
+    script = within is not None and within.image.bootstrap
+    # What the image runs by itself is left to the engine, unless a script has to come before it.
+    command = role.entrypoint or (within.image.command if within is not None and (script or role.bootstrap) else ())
+    if command:
+        launch = launchers.derive(spec.launcher, configuration, command, given)
+    elif within is not None:
+        launch = launchers.Launch((), variables.derive(configuration, given, spec.launcher))
+        if script or role.bootstrap:
+            launch = replace(launch, argv=(body.WAITER,))
+    else:
+        launch = launchers.Launch(_WAIT, variables.derive(configuration, given, spec.launcher))
+    return bootstrap.before(launch, configuration, given, role.bootstrap, script)
 
 
 def _of_machine(machine: Machine, places: Places, user: User | None) -> dict[str, str]:

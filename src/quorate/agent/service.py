@@ -44,6 +44,7 @@ from quorate.agent.platform import at_hand
 from quorate.agent.privilege import Privilege
 from quorate.agent.probing import Probing
 from quorate.agent.proxy import Proxy
+from quorate.agent.runtime.containers import Containers
 from quorate.agent.shim import boottime
 from quorate.agent.shipments import OutOfStep, Shipments
 from quorate.agent.streams import Streams
@@ -78,8 +79,12 @@ class Service:
         zygote: Callable[[], Zygote],
         users: UserPool | None,
         privilege: Privilege | None = None,
+        containers: Containers | None = None,
     ) -> None:
-        """`privilege`: the helper that makes private networks; none where this agent can have none."""
+        """`privilege`: the helper that makes private networks; none where this agent can have none.
+
+        `containers`: what runs members with an image; none where this machine has no engine.
+        """
         self._endpoint = endpoint
         self._membership = config.state_dir / MEMBERSHIP
         self._core = Core(identity, FileJournal(config.state_dir))
@@ -104,6 +109,7 @@ class Service:
             self._log_grew,
             lambda findings: self.tell(FindingsChanged(findings)),
             self._networks,
+            containers,
         )
         #: What the master may ask; whoever can answer something registers it here.
         self.answers = Answers()
@@ -135,7 +141,7 @@ class Service:
         known = (*self._core.live, *self._core.ended)
         acknowledged = {member: self._shipments.follow(member, self._members.folder(member)) for member in known}
         if self._networks is not None:
-            self._networks.recover(self._core.networked)
+            self._networks.recover(self._core.networked, self._members.pauses(self._core.live))
         self.tell(await self._members.recover(self._core.live, self._core.ended))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))

@@ -82,6 +82,8 @@ class Order:
     hostname: str = ""
     #: How the member is reached by SSH; None: not at all.
     ssh: Offer | None = None
+    #: Who reads the secrets, where that is another user than the companion's.
+    reader: tuple[int, int] | None = None
     #: For a member with an image: what its engine is told; then `argv` and `work` mean nothing.
     container: dict[str, Any] | None = None
 
@@ -92,7 +94,8 @@ class Order:
     def from_json(cls, data: bytes) -> "Order":
         fields = json.loads(data)
         ssh = Offer(**fields["ssh"]) if fields["ssh"] else None
-        return cls(**{**fields, "argv": tuple(fields["argv"]), "ssh": ssh})
+        reader = tuple(fields["reader"]) if fields.get("reader") else None
+        return cls(**{**fields, "argv": tuple(fields["argv"]), "ssh": ssh, "reader": reader})
 
 
 def boottime() -> float:
@@ -197,11 +200,16 @@ class Shim:
         self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
         self._log = ShimLog(LOG, order.secrets.values())
         self._runner = self._make_runner()
-        self._door = Door(self._selector, order.member, order.ssh, self._user) if order.ssh else None
+        self._door = Door(self._selector, order.member, order.ssh, self._visitor) if order.ssh else None
         self._add_agent(agent)
 
     def _make_runner(self) -> Runner:
         order = self._order
+        if order.container is not None:
+            # Imported here: what talks to an engine would be a burden for the shims of processes.
+            from quorate.agent.runtime.container import ContainerRunner
+
+            return ContainerRunner(order.container)
         more = tuple(order.ssh.over.items()) if order.ssh else ()
         surroundings = replace(self._surroundings, more=more)
         return ProcessRunner(order.member, order.argv, order.work, self._user, surroundings, self._beside)
@@ -241,21 +249,26 @@ class Shim:
         if not order.secrets:
             return
         _remove(order.secrets_folder)
+        own = (-1, -1) if order.uid is None else (order.uid, order.gid if order.gid is not None else -1)
+        reader = order.reader or own
         os.makedirs(order.secrets_folder, 0o700)  # noqa: PTH103
         for name, value in order.secrets.items():
             path = f"{order.secrets_folder}/{name}"
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(fd, "w") as file:  # noqa: PTH123 (a descriptor)
                 file.write(value)
-            if order.uid is not None:
-                os.chown(path, order.uid, order.gid if order.gid is not None else -1)
-        if order.uid is not None:
-            os.chown(order.secrets_folder, order.uid, order.gid if order.gid is not None else -1)
+            os.chown(path, *reader)
+        os.chown(order.secrets_folder, *reader)
 
     @property
     def _user(self) -> command.User | None:
         order = self._order
         return command.User(order.uid, order.gid) if order.uid is not None and order.gid is not None else None
+
+    @property
+    def _visitor(self) -> command.User | None:
+        """Whom those who come into the member are there: the same as its command."""
+        return command.User(*self._order.reader) if self._order.reader is not None else self._user
 
     @property
     def _surroundings(self) -> Surroundings:

@@ -73,6 +73,10 @@ class ShimLog:
         self.blocked = 0
         return True
 
+    def close(self) -> None:
+        """Nobody writes to it any more."""
+        os.close(self._fd)
+
     def give_up(self) -> int:
         """Drops what is pending, so that the member can end on a full disk; returns how many bytes were lost."""
         lost = self.pending

@@ -13,11 +13,15 @@ DEADLINE_CODE = 124
 #: What a machine lacks or loses: another placement may do better, and it says nothing about the job.
 _PLATFORM_FINDINGS = frozenset(
     {
-        "COMPANION-FAILED", "COMPANION-LOST", "CONTEXT-UNREACHABLE", "DISK-FULL", "MEMBER-LOST", "MEMBER-MISPLACED",
+        "COMPANION-FAILED", "COMPANION-LOST", "CONTAINER-LOST", "CONTEXT-UNREACHABLE", "DISK-FULL", "ENGINE-FAILED",
+        "ENGINE-UNREACHABLE", "IMAGE-PULL-FAILED", "MEMBER-LOST", "MEMBER-MISPLACED",
         "MEMBERS-MISSING", "PORT-TAKEN", "SANDBOX-FAILED", "SECRETS-NO-MEMORY", "SECRETS-UNREACHABLE",
         "USERS-EXHAUSTED",
     }
 )  # fmt: skip
+
+#: What a machine did to a member because of the member itself: its job's own failure, like any other.
+_OWN_FINDINGS = frozenset({"MEMORY-EXCEEDED"})
 
 _PERHAPS_UNSTARTED = frozenset({MemberState.ASSIGNED, MemberState.STARTING, MemberState.STOPPING})
 _FINAL_MEMBER = tuple(state for state in MemberState if state.final)
@@ -44,7 +48,7 @@ def ending_of(member: MemberRecord) -> Ending:
         said = f"{who} did not run" if member.code not in _PLATFORM_FINDINGS else f"{who} failed"
         if member.code in _PLATFORM_FINDINGS:
             kind = EndingKind.PLATFORM
-    elif member.reason and not member.echo:
+    elif member.reason and not member.echo and member.code not in _OWN_FINDINGS:
         # Its agent ended it on its own account, as when it was cut off: not the job's fault.
         kind, said = EndingKind.PLATFORM, f"{who} was ended"
     elif member.signal is not None:

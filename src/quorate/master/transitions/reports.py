@@ -47,7 +47,10 @@ def observe(draft: Draft, agent: str, statuses: Iterable[MemberStatus], *, all_o
             if record.state.final:
                 continue
             ended.setdefault(record.job, []).append(after)
-        elif not record.state.final and _ORDER[state] > _ORDER[record.state]:
+        elif not record.state.final and (
+            _ORDER[state] > _ORDER[record.state]
+            or (state is record.state is MemberState.STARTING and status.reason[:_LONGEST_REASON] != record.reason)
+        ):
             draft.change(record, state=state, reason=status.reason[:_LONGEST_REASON])
         _note_run(draft, record, status)
     if tuple(strays) != draft.live(agent).strays:

@@ -1,0 +1,305 @@
+"""The containers of one agent: its engine, images, pause containers, and what nobody wants any more.
+
+Blocking calls go to threads. Everything of ours carries labels, and the engine's state is looked at, never remembered.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from quorate.agent.command import User
+from quorate.agent.config import AgentConfig
+from quorate.agent.processes import Process, process
+from quorate.agent.runtime import body, credentials, mounts, pause, policy, pull, waiter
+from quorate.agent.runtime.engine import Engine, EngineError, Json, find
+from quorate.agent.runtime.references import Reference
+from quorate.model.image import Pull
+from quorate.model.messages import RoleSpec
+
+log = logging.getLogger(__name__)
+
+#: Hello.features: this agent runs members in containers.
+IMAGES: Final = "images"
+#: In the agent's state folder: which engine its containers are in, for whoever clears up after it.
+ENGINE_FILE: Final = "engine"
+_WAITER, _PAUSE_FILE = "wait", "pause.json"
+#: An engine that is away when something has to be removed is asked again after this.
+_AGAIN_S = 5.0
+
+
+class ContainerError(Exception):
+    """A member's container cannot be had; code of the finding and a sentence."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass
+class Containers:
+    """Made once the engine is known; see `seek`."""
+
+    engine: Engine
+    folder: Path
+    labels: Mapping[str, str]
+    policy: policy.Policy
+    #: Docker's configuration file, with credentials for registries.
+    config: Path | None
+    #: Whether the engine has an init for containers.
+    init: bool = True
+    _pulling: dict[str, "_Pull"] = field(default_factory=dict)
+    #: By an image's id, what was found in it.
+    _files: dict[str, dict[str, str | None]] = field(default_factory=dict)
+
+    # --- images ------------------------------------------------------------------------------------------------
+
+    async def image(self, role: RoleSpec, secret: str, tell: Callable[[str], None]) -> body.Image:
+        """The role's image, pulled where it has to be; `tell` hears sentences meanwhile. Raises ContainerError."""
+        reference = self.allowed(role)
+        try:
+            found = await asyncio.to_thread(pull.present, self.engine, role.image)
+            if found is None and role.pull == Pull.NEVER:
+                raise ContainerError(
+                    "IMAGE-NOT-FOUND", f"{reference} is not on this machine, and pull: never forbids to ask for it"
+                )
+            if found is None or role.pull == Pull.ALWAYS:
+                await self._pull(reference, secret, tell)
+                found = await asyncio.to_thread(self.engine.image, role.image)
+            identity = found["Id"]
+            if identity not in self._files:
+                self._files[identity] = await asyncio.to_thread(
+                    self.engine.files, identity, body.LOOKED_AT, self.labels
+                )
+            return body.Image.read(found, self._files[identity])
+        except (pull.PullError, EngineError) as error:
+            raise ContainerError(error.code, str(error)) from error
+        except credentials.CredentialsError as error:
+            raise ContainerError("IMAGE-PULL-DENIED", f"{reference} could not be asked for: {error}") from error
+
+    def allowed(self, role: RoleSpec) -> Reference:
+        """The role's image. Raises ContainerError where the operator's file does not let it in."""
+        try:
+            return self.policy.image(role.image)
+        except policy.Forbidden as error:
+            raise ContainerError("POLICY-FORBIDS", str(error)) from error
+
+    def grant(self, role: RoleSpec, user: User | None) -> body.Granted:
+        """What of the role's wishes the operator's file allows. Raises ContainerError for the first it does not."""
+        try:
+            return body.Granted(
+                self.policy.user(role.run_as, user),
+                self.policy.mounts(role.mounts),
+                self.policy.devices(role.devices),
+                self.policy.capabilities(role.capabilities),
+            )
+        except policy.Forbidden as error:
+            raise ContainerError("POLICY-FORBIDS", str(error)) from error
+
+    async def _pull(self, reference: Reference, secret: str, tell: Callable[[str], None]) -> None:
+        # Members of one allocation come together and need one pull; another job's secret must not open this one's.
+        key = f"{reference} {secret}"
+        running = self._pulling.get(key)
+        if running is None:
+            running = self._pulling[key] = _Pull(reference)
+            running.task = asyncio.create_task(self._run_pull(key, running, secret))
+        running.listeners.append(tell)
+        tell(running.sentence)
+        try:
+            await asyncio.shield(running.task)
+        finally:
+            running.listeners.remove(tell)
+
+    async def _run_pull(self, key: str, running: "_Pull", secret: str) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(percent: int) -> None:
+            loop.call_soon_threadsafe(running.progressed, percent)
+
+        def work() -> None:
+            known = credentials.credentials(running.reference, self.config, secret)
+            pull.pull(self.engine, running.reference, known, tell)
+
+        try:
+            await asyncio.to_thread(work)
+        finally:
+            del self._pulling[key]
+
+    # --- pause containers --------------------------------------------------------------------------------------
+
+    async def pause(self, member: str, hostname: str, folder: Path) -> pause.Pause:
+        """The member's, which runs. Raises ContainerError."""
+        try:
+            made = await asyncio.to_thread(pause.ensure, self.engine, member, hostname, self.labels)
+        except (EngineError, waiter.NoWaiter) as error:
+            code = error.code if isinstance(error, EngineError) else "ENGINE-FAILED"
+            raise ContainerError(code, f"its network could not be held: {error}") from error
+        if (identity := process(made.pid)) is not None:
+            (folder / _PAUSE_FILE).write_text(json.dumps(asdict(identity)))
+        return made
+
+    # --- what is left ------------------------------------------------------------------------------------------
+
+    async def ended(self, member: str) -> None:
+        """Nothing of the member's own container is left when this returns; an engine that is away is waited for."""
+        await self._surely(lambda: self.engine.remove(body.name_of(member)), member)
+
+    async def forget(self, member: str) -> None:
+        """The same of its pause container."""
+
+        def work() -> None:
+            self.engine.remove(body.name_of(member))
+            pause.remove(self.engine, member)
+
+        await self._surely(work, member)
+
+    async def sweep(self, wanted: Collection[str]) -> None:
+        """Removes all of ours that belongs to no member of `wanted`; nothing else is touched."""
+
+        def work() -> None:
+            for name in sweep(self.engine, {body.LABEL_FOLDER: str(self.folder)}, wanted):
+                log.warning("container %s belonged to no member and is removed", name)
+            if os.geteuid() == 0:
+                mounts.forget(self.engine.path, lambda name: name.removeprefix(body.NAME) in wanted)
+
+        try:
+            await asyncio.to_thread(work)
+        except (EngineError, mounts.MountError) as error:
+            log.warning("containers could not be looked at: %s", error)
+
+    async def _surely(self, work: Callable[[], None], member: str) -> None:
+        said = False
+        while True:
+            try:
+                await asyncio.to_thread(work)
+                return
+            except EngineError as error:
+                if not said:
+                    log.warning(
+                        "a container of member %s could not be removed, and it is tried again: %s", member, error
+                    )
+                    said = True
+                await asyncio.sleep(_AGAIN_S)
+
+    # --- what an order needs --------------------------------------------------------------------------------------
+
+    def host_network(self) -> None:
+        """Raises ContainerError where the operator keeps members with an image out of this machine's network."""
+        try:
+            self.policy.host_network()
+        except policy.Forbidden as error:
+            raise ContainerError("POLICY-FORBIDS", str(error)) from error
+
+    def setting(
+        self, member: str, *, work: str, network: str, secrets: str, hosts_file: str, resolv_file: str, context: bool
+    ) -> body.Setting:
+        """Raises ContainerError."""
+        return body.Setting(
+            engine=self.engine.path,
+            api=self.engine.api,
+            labels={**self.labels, body.LABEL_MEMBER: member},
+            work=work,
+            waiter=self.waiter(),
+            network=network,
+            secrets=secrets,
+            hosts_file=hosts_file,
+            resolv_file=resolv_file,
+            init=self.init,
+            context=context,
+        )
+
+    def waiter(self) -> str:
+        """The file of the program that waits, for an image with nothing to run. Raises ContainerError."""
+        path = self.folder / _WAITER
+        try:
+            content = waiter.program(platform.machine())
+        except waiter.NoWaiter as error:
+            raise ContainerError("ENGINE-FAILED", str(error)) from error
+        if not path.exists() or path.read_bytes() != content:
+            new = path.with_suffix(".new")
+            new.write_bytes(content)
+            new.chmod(0o755)
+            new.rename(path)
+        return str(path)
+
+
+@dataclass
+class _Pull:
+    reference: Reference
+    task: "asyncio.Task[None]" = field(init=False)
+    listeners: list[Callable[[str], None]] = field(default_factory=list)
+    percent: int = 0
+
+    @property
+    def sentence(self) -> str:
+        return f"pulling {self.reference}: {self.percent} %"
+
+    def progressed(self, percent: int) -> None:
+        self.percent = percent
+        for tell in self.listeners:
+            tell(self.sentence)
+
+
+def seek(config: AgentConfig, agent: str) -> Containers | None:
+    """The engine of this machine; None, with a line in the log, where there is none. Blocks."""
+    folder, wanted = config.state_dir.resolve(), config.runtime.socket
+    try:
+        engine = find(wanted)
+        said = engine.info()
+    except EngineError as error:
+        log.log(logging.WARNING if wanted else logging.INFO, "members can have no image: %s", error)
+        return None
+    log.info("members with an image run in containers of %s at %s", engine.name, engine.path)
+    (folder / ENGINE_FILE).write_text(engine.path)
+    labels = {body.LABEL_CLUSTER: config.master, body.LABEL_AGENT: agent, body.LABEL_FOLDER: str(folder)}
+    home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    allowed = policy.Policy(config.allow)
+    return Containers(engine, folder, labels, allowed, config.runtime.docker_config or home, _has_init(said))
+
+
+def _has_init(said: Json) -> bool:
+    # Docker names its init whether it is there or not, and only the commit tells.
+    return bool(said.get("InitBinary")) and (said.get("InitCommit") or {}).get("ID") != "N/A"
+
+
+def sweep(engine: Engine, ours: Mapping[str, str], wanted: Collection[str]) -> tuple[str, ...]:
+    """Removes whatever carries the labels `ours` and belongs to no member of `wanted`; returns the names of those.
+
+    Blocks. Raises EngineError.
+    """
+    # A member's container before the pause container whose namespace it is in.
+    found = sorted(engine.containers(ours), key=lambda one: one["Labels"].get(body.LABEL_KIND) == pause.KIND)
+    gone = [one for one in found if one["Labels"].get(body.LABEL_MEMBER) not in wanted]
+    for one in gone:
+        engine.remove(one["Id"])
+    return tuple(one["Names"][0].lstrip("/") for one in gone if one.get("Names"))
+
+
+def sweep_folder(folder: Path) -> None:
+    """Removes all containers of an agent that is gone for good. Blocks; what cannot be removed is told in the log."""
+    with suppress(FileNotFoundError):
+        path = (folder / ENGINE_FILE).read_text()
+        try:
+            sweep(Engine.at(path), {body.LABEL_FOLDER: str(folder.resolve())}, ())
+        except EngineError as error:
+            log.warning("containers may be left: %s", error)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether the member of this folder has, or had, a pause container."""
+    return (folder / _PAUSE_FILE).exists()
+
+
+def pause_pid(folder: Path) -> int | None:
+    """The process that holds the network of the member of this folder; None where there is none (any more)."""
+    try:
+        kept = Process(**json.loads((folder / _PAUSE_FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return kept.pid if kept.alive else None
