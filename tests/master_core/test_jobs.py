@@ -8,7 +8,7 @@ from quorate.master.settings import Settings
 from quorate.master.standing import waits_for
 from quorate.model.state import JobState, MemberState
 
-from .cluster import Cluster, exited, killed, running, starting, status
+from .cluster import Agent, Cluster, exited, killed, running, starting, status
 
 
 @pytest.fixture
@@ -407,3 +407,43 @@ def test_a_job_that_restarts_over_and_over_remembers_its_newest_attempts() -> No
     assert [allocation.attempt for allocation in cluster.state.attempts_of(cluster.job(job))] == [6, 7, 8]
     assert {member.allocation for member in cluster.state.members.values()} == {f"{job}-{n}" for n in (6, 7, 8)}
     assert set(cluster.state.tallies) == {f"{job}-{n}" for n in (6, 7, 8)}
+
+
+# --- clusters that wait for their user -------------------------------------------------------------------------------
+
+
+def idle_cluster(cluster: Cluster) -> tuple[str, Agent]:
+    agent = cluster.agent("a", features=("roles",))
+    job = cluster.submit(kind="cluster", idle_timeout="5m")
+    cluster.run_all(job)
+    return job, agent
+
+
+def test_a_cluster_that_nobody_uses_is_stopped_and_says_why(cluster: Cluster) -> None:
+    job, agent = idle_cluster(cluster)
+    cluster.wait(290, agent)
+    assert cluster.job(job).state is JobState.RUNNING
+    cluster.wait(20, agent)
+    assert cluster.job(job).state is JobState.STOPPING
+    assert "nobody has used it for 5m" in cluster.job(job).reason
+
+
+def test_a_cluster_that_is_used_goes_on(cluster: Cluster) -> None:
+    job, agent = idle_cluster(cluster)
+    for _ in range(3):
+        cluster.wait(200, agent)
+        cluster.apply(ev.JobUsed, job=job)
+    assert cluster.job(job).state is JobState.RUNNING
+    cluster.wait(310, agent)
+    assert cluster.job(job).state is JobState.STOPPING
+
+
+def test_a_new_master_gives_a_cluster_its_whole_time(cluster: Cluster) -> None:
+    job, agent = idle_cluster(cluster)
+    cluster.wait(290, agent)
+    cluster.restart()
+    agent.connect(running(f"{job}-1.0.1"))
+    cluster.wait(290, agent)
+    assert cluster.job(job).state is JobState.RUNNING
+    cluster.wait(20, agent)
+    assert cluster.job(job).state is JobState.STOPPING

@@ -114,7 +114,7 @@ def test_only_a_job_of_equal_processes_is_plain() -> None:
         ("image: a\nlauncher: torch\n", "job.yaml:2:11: launcher: torch needs an entrypoint to wrap"),
         ("entrypoint: a\nidle_timeout: 5m\n", "job.yaml:2:15: idle_timeout: only a job of kind cluster"),
         ("entrypoint: a\nnetwork: {mode: hots}\n", "job.yaml:2:17: network.mode: 'hots' is not one of"),
-        ("entrypoint: a\nnetwork: {mode: host, members: open}\n", "network: with mode host"),
+        ("entrypoint: a\nnetwork: {mode: host, members: planned}\n", "network: with mode host"),
         ("entrypoint: a\nnetwork: {window: 80-90}\n", "job.yaml:2:19: network.window: 80-90 is no window"),
         ("entrypoint: a\nnetwork: {egress: {to: none, hosts: [a.org]}}\n", "to: none leaves no host to name"),
         ("entrypoint: a\nnetwork: {egress: {hosts: ['*.org']}}\n", "network.egress.hosts: '*.org' is no name"),

@@ -173,6 +173,12 @@ class AgentsProbed(Event, frozen=True, kw_only=True):
 # --- time ------------------------------------------------------------------------------------------------------------
 
 
+class JobUsed(Event, frozen=True, kw_only=True):
+    """Somebody uses a cluster that would be stopped if nobody did. Writes nothing durable."""
+
+    job: JobId
+
+
 class Ticked(Event, frozen=True, kw_only=True):
     """Time passed: deadlines that are due fire. Due at `Core.wake_at`, and harmless at any other time."""
 

@@ -28,6 +28,7 @@ from quorate.master.events import (
 )
 from quorate.master.logs import MAX_CHUNK_BYTES, LogStore
 from quorate.master.outgoing import GOING_AWAY, POLICY, Outgoing, Receive, Scope, Send, run_until_either_ends
+from quorate.master.usage import Usage
 from quorate.master.writer import Writer, now
 from quorate.model.ids import AgentId
 from quorate.model.messages import (
@@ -105,6 +106,7 @@ class Links:
         self._admission = Admission()
         self._unsynced = Unsynced()
         self._stopping = False
+        self.usage = Usage(lambda: writer.core.state, writer.feed_soon)
         self.asks = Asks(self._of_agent, lambda agent: agent in writer.core.state.agents)
 
     # --- what the core wants ---------------------------------------------------------------------------------
@@ -257,6 +259,7 @@ class Links:
                 out.put(LogRefuse(message.member, -1, "this member is not this agent's, or its job was forgotten"))
                 continue
             done = self._logs.append(record.id, message.offset, message.data)
+            self.usage.seen(record.job)
             acks.expect(record.id, len(message.data), done)
             while acks.must_wait and not out.closing:
                 await acks.progress()

@@ -145,6 +145,8 @@ class State:
         self.watched: dict[str, float] = {}
         #: When the newest allocation of a job began to run, on this process's clock: what max_runtime is measured from.
         self.run_from: dict[str, float] = {}
+        #: When a running allocation with an idle_timeout was used last, on this process's clock.
+        self.used_at: dict[str, float] = {}
         #: The newest generation that was sealed.
         self.generation = 0
 

@@ -22,6 +22,7 @@ from quorate.master.events import (
     Event,
     JobCancelRequested,
     JobSubmitted,
+    JobUsed,
     Opened,
     PlannedStop,
     ScheduleDue,
@@ -29,12 +30,13 @@ from quorate.master.events import (
     TokenRevoked,
 )
 from quorate.master.state import State
-from quorate.master.transitions import access, agents, links, maintenance, placing, submitting, timers
+from quorate.master.transitions import access, agents, idling, links, maintenance, placing, submitting, timers
 from quorate.master.transitions.draft import Draft
 
 _HANDLERS: dict[type[Event], Callable[[Draft, Any], Answer | None]] = {
     JobSubmitted: submitting.submit,
     JobCancelRequested: submitting.cancel,
+    JobUsed: idling.used,
     AgentDrainRequested: agents.drain,
     AgentResumed: agents.resume,
     AgentRevoked: agents.revoke,

@@ -9,6 +9,7 @@ from quorate.model.state import JobState, MemberState
 
 PLATFORM_CODE = 125
 DEADLINE_CODE = 124
+CANCELLED_CODE = 130
 
 #: What a machine lacks or loses: another placement may do better, and it says nothing about the job.
 _PLATFORM_FINDINGS = frozenset(
@@ -198,11 +199,21 @@ def _run(draft: Draft, job: JobRecord, allocation: AllocationRecord) -> None:
     draft.state.run_from[allocation.id] = draft.now
     if spec.max_runtime is not None:
         draft.state.due(draft.now + spec.max_runtime, "runtime", allocation.id)
+    watch_idleness(draft, allocation)
+
+
+def watch_idleness(draft: Draft, allocation: AllocationRecord) -> None:
+    """All its members run: from now on a cluster may be idle."""
+    limit = draft.state.specs[allocation.job].spec.idle_timeout
+    if limit is not None:
+        draft.state.used_at[allocation.id] = draft.now
+        draft.state.due(draft.now + limit, "idle", allocation.id)
 
 
 def _conclude(draft: Draft, job: JobRecord, allocation: AllocationRecord) -> None:
     """All members are final."""
     draft.state.run_from.pop(allocation.id, None)
+    draft.state.used_at.pop(allocation.id, None)
     ending = job.ending
     if ending is None:
         since = job.running or job.placed

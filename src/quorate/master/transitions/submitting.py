@@ -12,7 +12,6 @@ from quorate.model.state import JobState
 from quorate.network.flows import NetworkMode
 from quorate.scheduling.reasons import never_fits
 
-CANCELLED_CODE = 130
 #: Shapes whose answer is kept: users choose labels as they like.
 _SHAPES = 1000
 
@@ -98,7 +97,7 @@ def cancel(draft: Draft, event: JobCancelRequested) -> Answer:
         return Refused(404, "JOB-UNKNOWN", f"there is no job {event.job}", "quorate job list")
     if job.state.final:
         return Done()
-    ending = Ending(kind=EndingKind.CANCELLED, reason=f"cancelled by {event.by}", exit_code=CANCELLED_CODE)
+    ending = Ending(kind=EndingKind.CANCELLED, reason=f"cancelled by {event.by}", exit_code=endings.CANCELLED_CODE)
     if job.state is JobState.PENDING:
         endings.finish(draft, job, ending)
     else:

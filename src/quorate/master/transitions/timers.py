@@ -2,7 +2,7 @@
 
 from quorate.master.events import DeadlineCame, Opened
 from quorate.master.records import Ending, EndingKind
-from quorate.master.transitions import endings, links, maintenance, retention, silence
+from quorate.master.transitions import endings, idling, links, maintenance, retention, silence
 from quorate.master.transitions.draft import Draft
 from quorate.model.duration import format_duration
 from quorate.model.state import JobState, MemberState
@@ -27,6 +27,7 @@ def opened(draft: Draft, event: Opened) -> None:
                 state.run_from[allocation.id] = draft.now
                 if spec.max_runtime is not None:
                     state.due(draft.now + spec.max_runtime, "runtime", allocation.id)
+                endings.watch_idleness(draft, allocation)
             case _:
                 state.due(draft.now + spec.grace + state.settings.margin_s, "stopping", allocation.id)
                 state.due(draft.now + spec.grace + state.settings.stop_limit_s, "stopping", allocation.id)
@@ -43,6 +44,8 @@ def fire(draft: Draft, event: DeadlineCame) -> None:
             _not_started(draft, event.key)
         case "runtime":
             _ran_out(draft, event.key)
+        case "idle":
+            idling.look(draft, event.key)
         case "stopping":
             allocation = draft.state.allocations.get(event.key)
             if allocation is not None:
