@@ -49,7 +49,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.order = JobOrder(self.state)
-        self.streams = Streams(lambda: self.state, self.links.asks)
+        self.streams = Streams(lambda: self.state, self.links.asks, self.links.usage.seen)
         self.reach = Reach(self.links, self.writer, self.config.settings.check_agents_s)
 
     @property

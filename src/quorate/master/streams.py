@@ -59,7 +59,9 @@ class _End:
 class Streams:
     """All streams that are open or on their way. Lives on the event loop."""
 
-    def __init__(self, state: Callable[[], State], asks: Asks) -> None:
+    def __init__(self, state: Callable[[], State], asks: Asks, used: Callable[[str], None]) -> None:
+        #: Told of a job for each message of its streams.
+        self._used = used
         self._state = state
         self._asks = asks
         self._tickets: dict[str, _Ticket] = {}
@@ -123,7 +125,7 @@ class Streams:
                 await self._asks.ask(member.agent, STREAM, msgspec.json.encode(Stream(member.id, ticket)), _DIAL_S)
                 far = await held.far
             await near.send({"type": "websocket.accept"})
-            await self._pump(near, far)
+            await self._pump(near, far, lambda: self._used(member.job))
         except AskError as error:
             return Problem(title=str(error), status=error.why.status, code=error.why.code, detail=str(error))
         except TimeoutError:
@@ -134,11 +136,11 @@ class Streams:
             held.over.set()
         return None
 
-    async def _pump(self, near: _End, far: _End) -> None:
+    async def _pump(self, near: _End, far: _End, used: Callable[[], None]) -> None:
         """Until one end is at its end, or the master stops; then both are."""
         work = [
-            asyncio.create_task(_copy(near, far)),
-            asyncio.create_task(_copy(far, near)),
+            asyncio.create_task(_copy(near, far, used)),
+            asyncio.create_task(_copy(far, near, used)),
             asyncio.create_task(self._stop()),
         ]
         try:
@@ -189,8 +191,9 @@ def _running(state: State, job: JobRecord, wanted: str) -> MemberRecord:
     return found
 
 
-async def _copy(source: _End, sink: _End) -> None:
+async def _copy(source: _End, sink: _End, used: Callable[[], None]) -> None:
     """What comes is sent on, and nothing more is taken before the other side has taken that."""
     while (event := await source.receive())["type"] == "websocket.receive":
+        used()
         if data := event.get("bytes"):
             await sink.send({"type": "websocket.send", "bytes": data})
