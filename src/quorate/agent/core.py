@@ -187,6 +187,11 @@ class Core:
         return tuple(m.member for m in self._members.values() if not m.state.final)
 
     @property
+    def allocated(self) -> dict[str, AllocationSpec]:
+        """Members that have not ended, with their allocations."""
+        return {m.member: m.spec for m in self._members.values() if m.spec and not m.state.final}
+
+    @property
     def networked(self) -> dict[str, AllocationSpec]:
         """Members that have not ended and live in a private network, with their allocations."""
         return {m.member: m.spec for m in self._members.values() if m.spec and m.spec.network and not m.state.final}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from quorate.agent import devices, planning, proxy
+from quorate.agent import devices, flightrecorder, planning, proxy
 from quorate.agent.command import User
 from quorate.agent.door import Offer
 from quorate.agent.proxy import Proxy
@@ -114,6 +114,10 @@ def compose(
         launch = _launch(spec, role, configuration, given, within)
     except (ConfigurationError, PortsPastTheEnd, launchers.LauncherError) as error:
         raise OrderError(str(error)) from error
+    if "TORCH_FR_BUFFER_SIZE" in launch.environment:
+        # The launcher has switched PyTorch's flight recorder on; it knows no folder.
+        recorder = flightrecorder.variables(body.WORK if within else places.work)
+        launch = replace(launch, environment={**launch.environment, **recorder})
     held = configuration.own.slots
     shown = devices.visible_devices(machine.slots, held)
     offer = _ssh(spec, configuration, machine, places, user, within)

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from quorate.agent.answers import Answers
 from quorate.agent.config import AgentConfig
 from quorate.agent.core import Core, Identity
+from quorate.agent.devices import GPU
 from quorate.agent.events import (
     Action,
     CloseLink,
@@ -34,6 +35,7 @@ from quorate.agent.events import (
     Sweep,
     Ticked,
 )
+from quorate.agent.inspecting import Inspecting
 from quorate.agent.journal import FileJournal
 from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, Refused, keep
 from quorate.agent.members import Members, Supplies
@@ -43,6 +45,7 @@ from quorate.agent.orders import Machine
 from quorate.agent.platform import at_hand
 from quorate.agent.privilege import Privilege
 from quorate.agent.probing import Probing
+from quorate.agent.progress import Progress
 from quorate.agent.proxy import Proxy
 from quorate.agent.runtime.containers import Containers
 from quorate.agent.shim import boottime
@@ -114,6 +117,9 @@ class Service:
         #: What the master may ask; whoever can answer something registers it here.
         self.answers = Answers()
         Probing(identity.agent, identity.address, config.leasable, endpoint.url, self.answers)
+        Inspecting(lambda: self._core.allocated, self._members.folder, self.answers)
+        spins = any(slot.kind == GPU for slot in identity.slots)
+        Progress(lambda: self._core.live, self._members.folder, self.answers, spins=spins)
         if self._networks is not None:
             self.answers.register(NETWORK, self._networks.answer)
         self._streams = Streams(endpoint, self._members.folder)

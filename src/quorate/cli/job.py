@@ -109,6 +109,24 @@ def logs(
 
 
 @app.command()
+def diagnose(
+    job: Id,
+    kept: Annotated[bool, typer.Option("--kept", help="Show the newest one that was made; look at nothing.")] = False,
+    as_json: Json = False,
+    master: Master = None,
+    token: Token = None,
+) -> None:
+    """Say why a job that runs does not go on.
+
+    Looks at its members' sockets, processes, Python stacks and collectives, and tries their connections again.
+    """
+    from quorate.cli.jobdiagnosis import show_diagnosis
+
+    if show_diagnosis(job, kept=kept, as_json=as_json, master=master, token=token):
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
 def network(job: Id, as_json: Json = False, master: Master = None, token: Token = None) -> None:
     """Show what passed between a job's members, flow by flow, and what was refused."""
     from quorate.cli.jobnetwork import show_network
@@ -229,6 +247,7 @@ def _show(job: JobDetail) -> None:
         "exit code": "" if job.exit_code is None else str(job.exit_code),
         "attempt": f"{job.attempt}, {job.restarts_left} restarts left" if job.attempt else "",
         "secrets": ", ".join(job.secrets),
+        "diagnosis": f"{job.diagnosis} (quorate job diagnose {job.id} --kept)" if job.diagnosis else "",
     }
     print()
     for name, value in facts.items():

@@ -23,6 +23,7 @@ from quorate.model.problem import Problem
 from quorate.model.views import (
     AgentPage,
     AgentView,
+    DiagnosisView,
     JobDetail,
     JobNetworkView,
     JobPage,
@@ -139,6 +140,14 @@ class Client:
         ended = lambda: self.job(job).state.final  # noqa: E731
         breaks = streams.Breaks(told, patient=patient)
         return streams.log_lines(self._lines, segment(job), {k: v for k, v in query.items() if v}, ended, breaks)
+
+    def diagnose(self, job: str) -> DiagnosisView:
+        """Why a job that runs does not go on; takes some seconds."""
+        return self._ask(DiagnosisView, "POST", f"/api/v1/jobs/{segment(job)}/diagnose", timeout=STREAM_TIMEOUT)
+
+    def diagnosis(self, job: str) -> DiagnosisView:
+        """The newest diagnosis that was made of the job; raises ApiError where there is none."""
+        return self._ask(DiagnosisView, "GET", f"/api/v1/jobs/{segment(job)}/diagnosis")
 
     def network(self, job: str) -> JobNetworkView:
         """What passed between the members of a job, and what was refused."""

@@ -181,6 +181,9 @@ class Connection(Attempt):
             return
         self._answered()
         self._connected = True
+        if self._target.quiet:
+            self._finish(Outcome.OPEN, "somebody takes the connection")
+            return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reactor.watch(sock, READ, lambda _: self._spoken(sock))
         self._say(sock, probewords.question(self._challenge))

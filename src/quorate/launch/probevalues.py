@@ -51,6 +51,8 @@ class Target:
     packet_bytes: int = 0
     #: Of a connection: whether packets as large as the path's MTU are to pass as well, there and back.
     full: bool = False
+    #: Of a connection: that somebody takes it is enough. It is closed without a word, so any listener may be tried.
+    quiet: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -156,6 +156,7 @@ def _settings(cluster: ClusterFile, names: tuple[str, ...]) -> Settings:
         unreachable_s=timers.unreachable,
         replace_after_s=timers.replace_after,
         check_agents_s=timers.check_agents,
+        stalled_s=timers.stalled,
         keep_jobs=cluster.jobs.keep_count,
         keep_jobs_s=cluster.jobs.keep,
         pools={pool.name: PoolPolicy(reserve_after_s=pool.reserve_after) for pool in cluster.pools},

@@ -132,6 +132,7 @@ async def _run(
             services.links.close_silent(),
             services.lag.measure(),
             services.reach.run(),
+            services.diagnoses.watch(),
             _keep_house(services, context),
         ):
             services.background(work)

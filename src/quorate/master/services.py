@@ -10,6 +10,7 @@ from typing import Any
 from quorate.master.auth import Failures
 from quorate.master.config import Config
 from quorate.master.contexts import ContextStore
+from quorate.master.diagnoses import Diagnoses
 from quorate.master.effects import CloseLink, Effect, JobChanged, JobForgotten, SendTo, StopReady
 from quorate.master.lag import LoopLag
 from quorate.master.link import Links
@@ -50,7 +51,10 @@ class Services:
     def __post_init__(self) -> None:
         self.order = JobOrder(self.state)
         self.streams = Streams(lambda: self.state, self.links.asks, self.links.usage.seen)
-        self.reach = Reach(self.links, self.writer, self.config.settings.check_agents_s)
+        settings = self.config.settings
+        self.reach = Reach(self.links, self.writer, settings.check_agents_s)
+        folder = self.config.state_directory / "diagnoses"
+        self.diagnoses = Diagnoses(folder, self.links, self.writer, settings.stalled_s)
 
     @property
     def state(self) -> State:
@@ -71,6 +75,7 @@ class Services:
                 self.order.forget(job)
                 self.notices.changed(job)
                 self.background(self.logs.forget(job))
+                self.diagnoses.forget(job)
             case StopReady():
                 if self.stop_ready is not None and not self.stop_ready.done():
                     self.stop_ready.set_result(effect)

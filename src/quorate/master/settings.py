@@ -64,6 +64,8 @@ class Settings:
     #: How often every agent tries a few others, so that the scheduler keeps gangs off those that do not reach each
     #: other; 0 for never.
     check_agents_s: float = 60.0
+    #: A job none of whose members has made progress for so long is diagnosed once by itself; 0 for never.
+    stalled_s: float = 600.0
     #: Final jobs beyond either are forgotten, oldest first.
     keep_jobs: int = 10_000
     keep_jobs_s: float = 30 * 86_400.0

@@ -145,3 +145,103 @@ class Stream(_Body, frozen=True):
 
     member: str
     ticket: str
+
+
+# --- what a member is doing --------------------------------------------------------------------------------------
+
+#: Asks for all that can be seen of an allocation's members from outside; answered by Seen.
+INSPECT: Final = "inspect"
+#: Tries connections from where a member is; answered by Probed.
+REACH: Final = "reach"
+#: Asks since when members have done nothing that shows; answered by Idle.
+PROGRESS: Final = "progress"
+
+
+class SocketSeen(_Body, frozen=True):
+    """A socket of one of the member's processes, as the kernel lists it."""
+
+    transport: str
+    #: As in tcp(7): LISTEN, ESTABLISHED, SYN-SENT…
+    state: str
+    local: str
+    local_port: int
+    remote: str = ""
+    remote_port: int = 0
+    #: Bytes that the peer has not acknowledged, and bytes that the process has not read.
+    unsent: int = 0
+    unread: int = 0
+    #: How often what is under way has been sent again.
+    retransmits: int = 0
+    pid: int = 0
+    #: The planned flow that it belongs to; empty for none.
+    flow: str = ""
+    #: The member at the other end, by its name.
+    peer: str = ""
+
+
+class ProcessSeen(_Body, frozen=True):
+    """One process of a member. Its arguments and its environment are not told: they may hold secrets."""
+
+    pid: int
+    name: str
+    #: R, S, D, T or Z, as in proc(5).
+    state: str
+    #: Of one core, over the second in which it was looked at.
+    cpu: float
+    #: The kernel's function in which it waits, where that may be seen.
+    waits_in: str = ""
+    #: Its global rank in the job's process group, where its launcher has set one.
+    rank: int | None = None
+    #: Frames of its main thread, the innermost first, as `all_reduce (torch/distributed/distributed_c10d.py:3011)`.
+    stack: tuple[str, ...] = ()
+    #: The innermost frame that is in no library: `train.py:33`.
+    at: str = ""
+
+
+class Collective(_Body, frozen=True):
+    """What PyTorch's flight recorder last had of one rank in one process group."""
+
+    rank: int
+    group: str
+    sequence: int
+    operation: str
+    #: `scheduled`, `started` or `completed`.
+    state: str
+
+
+class MemberSeen(_Body, frozen=True):
+    """A member from outside."""
+
+    member: str
+    rank: int
+    #: The device that routes to the other members, and its MTU.
+    device: str = ""
+    mtu: int = 0
+    #: Of the variables by which frameworks choose a device, those that are set.
+    devices_set: dict[str, str] = {}
+    #: Seconds since its last output; None where it has written nothing yet.
+    quiet_s: float | None = None
+    processes: tuple[ProcessSeen, ...] = ()
+    sockets: tuple[SocketSeen, ...] = ()
+    collectives: tuple[Collective, ...] = ()
+    #: What could not be seen, and what would make it visible.
+    notes: tuple[str, ...] = ()
+
+
+class Seen(_Body, frozen=True):
+    """The allocation's members on one agent."""
+
+    members: tuple[MemberSeen, ...]
+
+
+class Reach(_Body, frozen=True):
+    """Connections to be tried and closed at once, from the network of a member."""
+
+    member: str
+    places: tuple[tuple[str, int], ...]
+
+
+class Idle(_Body, frozen=True):
+    """By member that runs: seconds since it last wrote, computed or sent anything."""
+
+    members: dict[str, float]

@@ -282,6 +282,8 @@ class TimersSection(_Section):
     replace_after: Annotated[Duration, Field(ge=1)] = 960.0
     #: Every agent tries a few others so often, so that no gang is placed on two that do not reach each other; 0: never.
     check_agents: Duration = 60.0
+    #: A job whose members all show no sign of progress for so long is diagnosed once by itself; 0: never.
+    stalled: Duration = 600.0
 
 
 class UsersSection(_Section):

@@ -104,6 +104,8 @@ class JobDetail(JobView):
 
     attempts: tuple[AttemptView, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
+    #: The newest diagnosis that was made of it, in a sentence; `GET /jobs/{id}/diagnosis` has the whole.
+    diagnosis: str = ""
 
 
 class SlotView(_View):
@@ -285,6 +287,89 @@ class JobNetworkView(_View):
     spoofed: int = 0
     #: Agents that could not be asked, each with why.
     missing: tuple[str, ...] = ()
+
+
+class SocketView(_View):
+    """A socket of a member, and what the plan says of it."""
+
+    transport: str
+    state: str
+    local: str
+    local_port: int
+    remote: str = ""
+    remote_port: int = 0
+    unsent: int = 0
+    unread: int = 0
+    retransmits: int = 0
+    pid: int = 0
+    flow: str = Field("", description="The planned flow; empty for what is not in the plan.")
+    peer: str = Field("", description="The member at the other end.")
+
+
+class ProcessView(_View):
+    """A process of a member; neither its arguments nor its environment are told."""
+
+    pid: int
+    name: str
+    state: str
+    cpu: float
+    waits_in: str = ""
+    rank: int | None = None
+    stack: tuple[str, ...] = Field((), description="Frames of the main thread, the innermost first.")
+    at: str = Field("", description="The innermost frame that is in no library.")
+
+
+class CollectiveView(_View):
+    """The newest collective of a rank in a process group, by PyTorch's flight recorder."""
+
+    rank: int
+    group: str
+    sequence: int
+    operation: str
+    state: str
+
+
+class MemberDiagnosisView(_View):
+    """A member as its agent saw it from outside."""
+
+    name: str
+    rank: int
+    agent: str
+    address: str
+    missing: str = Field("", description="Why nothing is known of it.")
+    device: str = ""
+    mtu: int = 0
+    devices_set: dict[str, str] = Field(default_factory=dict)
+    quiet: float | None = Field(None, description="Seconds since its last output.")
+    processes: tuple[ProcessView, ...] = ()
+    sockets: tuple[SocketView, ...] = ()
+    collectives: tuple[CollectiveView, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class TriedView(_View):
+    """A connection that was tried from where one member is to a listener of another."""
+
+    source: str
+    destination: str
+    port: int
+    flow: str = ""
+    outcome: str
+    evidence: str = ""
+    rtt: float | None = None
+
+
+class DiagnosisView(_View):
+    """Why a job hangs, as far as it could be seen, and all that was seen."""
+
+    job: str
+    attempt: int
+    at: datetime
+    automatic: bool = Field(False, description="Nobody asked: all members had stopped making progress.")
+    cause: str
+    findings: tuple[FindingView, ...] = ()
+    members: tuple[MemberDiagnosisView, ...] = ()
+    tried: tuple[TriedView, ...] = ()
 
 
 class Page(_View):

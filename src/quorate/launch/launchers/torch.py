@@ -30,6 +30,8 @@ except ChildFailedError as error:
 except SignalException as error:
     sys.exit(128 + error.sigval)
 """
+#: Collectives that each rank remembers.
+FLIGHT_RECORDER_ENTRIES = "2000"
 _PYTHON = re.compile(r"python(\d+(\.\d+)*)?t?")
 #: torchrun starts its workers unbuffered by itself, so this option of Python is kept without any effort.
 _HARMLESS = frozenset({"-u"})
@@ -45,7 +47,11 @@ def derive(configuration: Configuration, entrypoint: Tuple[str, ...], environmen
     added = {
         # Without it, a restart under c10d reads the addresses of the attempt before: pytorch/pytorch#135712. Static
         # rendezvous does not need it, but a script that starts an elastic agent of its own does.
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        # The flight recorder: without it nobody can say which rank missed which collective. An entry takes a few
+        # hundred bytes; where dumps go is for the agent to say. By its older name (TORCH_NCCL_TRACE_BUFFER_SIZE) it
+        # would be found by older versions too, but newer ones warn about that in the output of every rank.
+        "TORCH_FR_BUFFER_SIZE": FLIGHT_RECORDER_ENTRIES,
     }
     if processes > 1:
         # torchrun does the same, with a warning on every start.

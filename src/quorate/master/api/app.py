@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from quorate import __version__
 from quorate.master import streams
-from quorate.master.api import agents, agentside, contexts, jobs, logs, master, net, problems, tokens
+from quorate.master.api import agents, agentside, contexts, diagnosis, jobs, logs, master, net, problems, tokens
 from quorate.master.api.bodies import complete
 from quorate.master.api.calls import Master, Operator, User
 from quorate.master.api.limits import BodyLimit
@@ -80,7 +80,7 @@ def make_app(services: Services) -> Asgi:
     )
     app.state.services = services
     problems.install(app)
-    for module in (jobs, logs, contexts, agents, tokens, master, net):
+    for module in (jobs, logs, contexts, agents, tokens, master, net, diagnosis):
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(agentside.router, prefix="/agent/v1")
     app.include_router(_open)

@@ -192,7 +192,10 @@ async def show(master: Master, caller: User, job: Id) -> Response:
     """A job with all that happened to it; the last lines of its members for those who may read its logs."""
     record = known_job(master, job)
     view = await waiting.job_detail(master.state, record, now())
-    return answer(view if _is_theirs(caller, record) else render.without_output(view))
+    if not _is_theirs(caller, record):
+        return answer(render.without_output(view))
+    diagnosis = master.diagnoses.newest(record.id)
+    return answer(view.model_copy(update={"diagnosis": diagnosis.cause}) if diagnosis else view)
 
 
 @router.post("/jobs/{id}/cancel", **shows(JobView))

@@ -1,0 +1,275 @@
+"""Why a job hangs: from what its agents saw of every member to the most likely cause, in a sentence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from quorate.model.asks import MemberSeen, ProcessSeen
+from quorate.model.ports import PortRange
+from quorate.network import catalogue
+from quorate.network.findings import Finding, settle
+from quorate.network.reach import CODES, Outcome
+from quorate.network.remedies import Platform, opening
+
+#: Of one core: a process that uses more is at work.
+BUSY: Final = 0.5
+#: So often sent again, over some seconds, is no chance.
+_RETRANSMITS: Final = 3
+#: Where PyTorch's collectives are, and what of it is no operation in which ranks wait for each other.
+_COLLECTIVES: Final = "torch/distributed/distributed_c10d.py"
+_NO_COLLECTIVE: Final = frozenset({"wrapper", "_new_process_group_helper", "new_group"})
+#: Others in which a rank waits for the rest, by the name of the function and the beginning of its file.
+_ALSO_WAIT: Final = {
+    ("backward", "torch/"): "backward",
+    ("_engine_run_backward", "torch/"): "backward",
+    ("_create_c10d_store", "torch/"): "the rendezvous",
+    ("_sync_module_states", "torch/"): "the first broadcast of DistributedDataParallel",
+    ("_verify_param_shape_across_processes", "torch/"): "DistributedDataParallel's check of all models",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A member of the job, and what was seen of it; None where its agent could not say, for the reason in `missing`."""
+
+    name: str
+    rank: int
+    agent: str
+    address: str
+    seen: MemberSeen | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A connection that was tried from one member to a listener of another."""
+
+    source: str
+    destination: str
+    port: int
+    flow: str
+    outcome: str
+    evidence: str
+    #: Whether the source has a connection of its own under way there.
+    wanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The most likely cause, as a sentence without a full stop, and what was found on the way."""
+
+    cause: str
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rank:
+    """One process of the job's group: where it is."""
+
+    rank: int
+    member: str
+    process: ProcessSeen
+
+    @property
+    def waits_in(self) -> str:
+        """The operation in which it waits for others; empty where it is in none."""
+        return operation(self.process.stack)
+
+    @property
+    def who(self) -> str:
+        return f"rank {self.rank} ({self.member})"
+
+    @property
+    def where(self) -> str:
+        return f" at {self.process.at}" if self.process.at else ""
+
+
+def conclude(subjects: Sequence[Subject], tried: Sequence[Tried], platform: Platform = Platform.NFTABLES) -> Diagnosis:
+    """Return the cause that explains most: what is surely broken first, what is only slow last."""
+    by_name = {subject.name: subject for subject in subjects}
+    findings: list[Finding] = []
+    causes: list[str] = []
+    for step in (_blocked, _lost):
+        for cause, finding in step(by_name, tried, platform):
+            causes.append(cause)
+            findings.append(finding)
+    ranks = [_Rank(p.rank, s.name, p) for s in subjects if s.seen for p in s.seen.processes if p.rank is not None]
+    for cause, finding in _collectives(sorted(ranks, key=lambda one: one.rank), subjects):
+        causes.append(cause)
+        findings.append(finding)
+    causes += _others(ranks, subjects)
+    away = [f"nothing is known of {subject.name}: {subject.missing}" for subject in subjects if subject.missing]
+    cause = causes[0] if causes else away[0] if away else "no cause could be seen from outside; the facts are above"
+    return Diagnosis(cause, settle(findings))
+
+
+def operation(stack: Sequence[str]) -> str:
+    """The collective that the user's code called, from the frames of a rank, the innermost first; empty for none."""
+    called = ""
+    for frame in stack:
+        name, _, place = frame.partition(" (")
+        if place.startswith(_COLLECTIVES) and name not in _NO_COLLECTIVE and not name.startswith("_"):
+            # An outer one is what was called; inside, it is put together from simpler ones.
+            called = name
+        elif not called:
+            called = next(
+                (what for (func, file), what in _ALSO_WAIT.items() if name == func and place.startswith(file)), ""
+            )
+    return called
+
+
+# --- the network -------------------------------------------------------------------------------------------------
+
+_Found = Iterator[tuple[str, Finding]]
+_Step = Callable[[dict[str, Subject], Sequence[Tried], Platform], _Found]
+
+
+def _blocked(subjects: dict[str, Subject], tried: Sequence[Tried], platform: Platform) -> _Found:
+    """Connections that do not come about although somebody listens, those that are being waited for first."""
+    bad = [one for one in tried if one.outcome not in (Outcome.OPEN, Outcome.UNDETERMINED)]
+    groups: dict[tuple[str, str, str], list[Tried]] = defaultdict(list)
+    for one in sorted(bad, key=lambda one: (one.source == one.destination, not one.wanted, not one.flow)):
+        # What nobody wants and nobody planned may well be closed.
+        if one.wanted or one.flow:
+            groups[one.source, one.destination, one.outcome].append(one)
+    for (source, destination, outcome), ones in groups.items():
+        first = ones[0]
+        there = subjects[destination]
+        purpose = catalogue.FLOWS[first.flow].purpose if first.flow in catalogue.FLOWS else ""
+        named = f"{first.flow}, {purpose}" if purpose else first.flow or "a port that is not in the plan"
+        ports = ", ".join(sorted({str(one.port) for one in ones}, key=int)[:4]) + (", …" if len(ones) > 4 else "")
+        what = {
+            Outcome.REFUSED: "is refused, although it listens there: a firewall rejects it",
+            Outcome.FILTERED: "gets no answer: a firewall drops it",
+            Outcome.UNROUTABLE: "finds no way there",
+        }.get(Outcome(outcome), f"ends otherwise than it should ({first.evidence})")
+        if first.wanted:
+            cause = f"{source} cannot connect to {destination} ({there.address}) on tcp {ports} ({named}): it {what}"
+        else:
+            cause = f"a connection from {source} to {destination} ({there.address}) on tcp {ports} ({named}) {what}"
+        here = subjects[source]
+        remedy = ""
+        if Outcome(outcome) in (Outcome.REFUSED, Outcome.FILTERED):
+            flow = first.flow or "declared"
+            v6 = ":" in there.address
+            remedy = opening(platform, flow, "tcp", PortRange.of(first.port), here.address, there.address, v6=v6)
+        code = CODES[Outcome(outcome)]
+        subject = f"{source} -> {destination}: {first.flow or first.port}"
+        yield cause, Finding(code, subject, f"{cause} (tried again: {outcome})", source, destination, remedy)
+
+
+def _lost(subjects: dict[str, Subject], _tried: Sequence[Tried], _platform: Platform) -> _Found:
+    """Connections that were open once, on which nothing is acknowledged any more."""
+    for subject in subjects.values():
+        for one in subject.seen.sockets if subject.seen else ():
+            if one.state == "ESTABLISHED" and one.retransmits >= _RETRANSMITS and one.peer:
+                cause = (
+                    f"what {subject.name} sends to {one.peer} on tcp {one.remote_port} is not acknowledged: "
+                    f"{one.unsent} bytes wait, sent again {one.retransmits} times; packets are lost on the way"
+                )
+                yield cause, Finding("NET-LOSS", f"{subject.name} -> {one.peer}", cause, subject.name, one.peer)
+                break
+
+
+# --- collectives -------------------------------------------------------------------------------------------------
+
+
+def _collectives(ranks: Sequence[_Rank], subjects: Sequence[Subject]) -> _Found:
+    yield from _recorded(subjects)
+    waiting = [one for one in ranks if one.waits_in]
+    elsewhere = [one for one in ranks if not one.waits_in and one.process.stack]
+    if not waiting:
+        return
+    by_place: dict[tuple[str, str], list[_Rank]] = defaultdict(list)
+    for one in waiting:
+        by_place[one.waits_in, one.process.at].append(one)
+    first = waiting[0]
+    if elsewhere:
+        other = elsewhere[0]
+        doing = "computes" if other.process.cpu >= BUSY else "waits"
+        inner = other.process.stack[0].partition(" (")[0]
+        inside = "" if inner.startswith("<") else f", in {inner}"
+        cause = (
+            f"{first.who} waits in {first.waits_in}{first.where} for {other.who}, which has not joined it: "
+            f"that one {doing} elsewhere{other.where and ','}{other.where}{inside}"
+        )
+        yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, first.member, other.member)
+    elif len(by_place) > 1:
+        (what, _), (that, _) = list(by_place)[:2]
+        other = by_place[list(by_place)[1]][0]
+        if what != that or first.process.at != other.process.at:
+            cause = (
+                f"ranks wait in different places: {first.who} in {first.waits_in}{first.where}, "
+                f"{other.who} in {other.waits_in}{other.where}"
+            )
+            yield cause, Finding("COLLECTIVE-MIXED", "collective", cause, first.member, other.member)
+    else:
+        seen = {one.rank for one in ranks}
+        gone = [s for s in subjects if s.seen is not None and not any(p.rank is not None for p in s.seen.processes)]
+        if gone and seen:
+            cause = f"{first.who} waits in {first.waits_in}{first.where}, and {gone[0].name} has no rank that runs"
+            yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, first.member, gone[0].name)
+
+
+def _recorded(subjects: Sequence[Subject]) -> _Found:
+    """By the flight recorder: who is behind, or in another operation, in one process group."""
+    groups: dict[str, dict[int, tuple[str, int, str, str]]] = defaultdict(dict)
+    for subject in subjects:
+        for one in subject.seen.collectives if subject.seen else ():
+            groups[one.group][one.rank] = (one.operation, one.sequence, one.state, subject.name)
+    for group, by_rank in groups.items():
+        newest = max(sequence for _, sequence, _, _ in by_rank.values())
+        ahead = {rank: one for rank, one in by_rank.items() if one[1] == newest}
+        behind = {rank: one for rank, one in by_rank.items() if one[1] < newest}
+        rank, (what, _, _, member) = min(ahead.items())
+        if behind:
+            late, (last, number, _, other) = min(behind.items())
+            cause = (
+                f"rank {late} ({other}) has not joined {what} number {newest} of group {group}, in which rank {rank} "
+                f"({member}) waits: its last one is {last} number {number}"
+            )
+            yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, member, other)
+        elif len({one[0] for one in ahead.values()}) > 1:
+            other_rank, (other_what, _, _, other) = next(each for each in sorted(ahead.items()) if each[1][0] != what)
+            cause = (
+                f"ranks are in different collectives as number {newest} of group {group}: rank {rank} ({member}) in "
+                f"{what}, rank {other_rank} ({other}) in {other_what}"
+            )
+            yield cause, Finding("COLLECTIVE-MIXED", "collective", cause, member, other)
+
+
+# --- the rest ----------------------------------------------------------------------------------------------------
+
+
+def _others(ranks: Sequence[_Rank], subjects: Sequence[Subject]) -> Iterator[str]:
+    for subject in subjects:
+        for process in subject.seen.processes if subject.seen else ():
+            if process.state == "D":
+                where = f" in {process.waits_in}" if process.waits_in else ""
+                yield f"{process.name} of {subject.name} hangs in the kernel{where}: a disk or driver does not answer"
+            if process.state == "T":
+                yield f"{process.name} of {subject.name} was stopped (SIGSTOP), or a debugger holds it"
+    waiting = [one for one in ranks if one.waits_in]
+    if waiting and len({(one.waits_in, one.process.at) for one in waiting}) == 1 and len(waiting) == len(ranks):
+        one = waiting[0]
+        yield (
+            f"all {len(ranks)} ranks wait in {one.waits_in}{one.where}, every connection is open, and none of them "
+            "computes: the operation itself does not end"
+        )
+    busy = [
+        (subject.name, process)
+        for subject in subjects
+        for process in (subject.seen.processes if subject.seen else ())
+        if process.cpu >= BUSY
+    ]
+    if busy:
+        name, process = busy[0]
+        at = f" at {process.at}" if process.at else ""
+        yield f"{name} computes ({process.name}, {100 * process.cpu:.0f} % of a core{at}): it is slow rather than stuck"
+    idle = [process for subject in subjects if subject.seen for process in subject.seen.processes]
+    if idle and not busy:
+        place = next((f", the first at {process.at}" for process in idle if process.at), "")
+        yield f"every member waits, and none of them in a collective{place}"

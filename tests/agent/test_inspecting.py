@@ -1,0 +1,131 @@
+"""What is seen of processes from outside: sockets, dumps of the flight recorder, signs of life; and what is not."""
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from quorate.agent import flightrecorder, sockets
+from quorate.agent.progress import Sign, is_progress
+from quorate.model.asks import Collective
+
+
+def test_listeners_and_connections_of_a_process_are_listed_with_both_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            client.send(b"unread")
+            accepted.recv(1, socket.MSG_PEEK)
+            found = sockets.of_processes([os.getpid()])
+            own, far = server.getsockname()[1], client.getsockname()[1]
+            assert [e for e in found if e.state == "LISTEN" and e.local_port == own and e.local == "127.0.0.1"]
+            (there,) = [e for e in found if e.local_port == own and e.remote_port == far]
+            assert (there.state, there.unread, there.pid) == ("ESTABLISHED", 6, os.getpid())
+
+
+def test_a_mapped_address_is_shown_as_the_one_that_it_is() -> None:
+    with (
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server,
+        socket.create_connection(("127.0.0.1", server.getsockname()[1])) as client,
+    ):
+        far = client.getsockname()[1]
+        accepted, _ = server.accept()
+        with accepted:
+            (there,) = [e for e in sockets.of_processes([os.getpid()]) if e.remote_port == far]
+            assert (there.local, there.remote) == ("127.0.0.1", "127.0.0.1")
+
+
+RECORDED = """
+import sys
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=0, world_size=1)
+dist.all_reduce(torch.ones(2))
+dist.broadcast(torch.ones(2), 0)
+dump = torch._C._distributed_c10d._dump_fr_trace()
+open(f"{sys.argv[1]}/.quorate-flight-0", "wb").write(dump)
+"""
+
+
+@pytest.mark.torch
+def test_a_dump_of_pytorch_is_read(tmp_path: Path) -> None:
+    environment = {**os.environ, "TORCH_FR_BUFFER_SIZE": "100"}
+    subprocess.run([sys.executable, "-c", RECORDED, str(tmp_path)], env=environment, check=True, timeout=60)
+    (newest,) = flightrecorder.read(tmp_path)
+    assert (newest.rank, newest.sequence, newest.operation) == (0, 2, "broadcast")
+
+
+def entry(**more: object) -> dict[str, object]:
+    known = {"process_group": ("0", "default_pg"), "collective_seq_id": 3, "profiling_name": "nccl:all_reduce"}
+    return {**known, "state": "started", "is_p2p": False, **more}
+
+
+def dump(folder: Path, rank: str, value: object) -> None:
+    (folder / f"{flightrecorder.DUMP}{rank}").write_bytes(pickle.dumps(value))
+
+
+def test_of_every_rank_and_group_the_newest_collective_is_told(tmp_path: Path) -> None:
+    dump(tmp_path, "1", {"entries": [entry(collective_seq_id=2), entry(), entry(process_group=("7", "tp"))]})
+    assert set(flightrecorder.read(tmp_path)) == {
+        Collective(1, "default_pg", 3, "all_reduce", "started"),
+        Collective(1, "tp", 3, "all_reduce", "started"),
+    }
+
+
+class Evil:
+    """A pickle that would run something."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch /tmp/quorate-was-here",)
+
+
+def test_a_dump_is_not_believed(tmp_path: Path) -> None:
+    dump(tmp_path, "0", {"entries": [Evil()]})
+    dump(tmp_path, "1", ["no", "dump"])
+    dump(tmp_path, "2", {"entries": [entry(collective_seq_id="many"), entry(process_group="x"), 7]})
+    (tmp_path / f"{flightrecorder.DUMP}3").write_bytes(b"\x80")
+    (tmp_path / f"{flightrecorder.DUMP}4").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / f"{flightrecorder.DUMP}5")
+    assert flightrecorder.read(tmp_path) == ()
+    assert not Path("/tmp/quorate-was-here").exists()
+
+
+def test_ranks_that_listen_on_their_pipe_are_asked_for_a_dump(tmp_path: Path) -> None:
+    pipe, folder = tmp_path / f"{flightrecorder.PIPE}0.pipe", tmp_path
+    os.mkfifo(pipe)
+    # What is no pipe, and a pipe on which nobody listens, keep nobody waiting.
+    (tmp_path / f"{flightrecorder.PIPE}1.pipe").write_text("")
+    os.mkfifo(tmp_path / f"{flightrecorder.PIPE}2.pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+
+    def answer() -> None:
+        os.read(reader, 1)
+        dump(folder, "0", {"entries": [entry()]})
+
+    # Opened for writing here as well, so that the reader waits instead of seeing the end.
+    keep = os.open(pipe, os.O_WRONLY)
+    rank = threading.Thread(target=answer)
+    rank.start()
+    try:
+        assert flightrecorder.ask_for_dumps(tmp_path) == 1
+        assert [one.sequence for one in flightrecorder.read(tmp_path)] == [3]
+    finally:
+        rank.join(20)
+        os.close(keep)
+        os.close(reader)
+
+
+def test_output_work_and_traffic_are_signs_of_progress_and_a_heartbeat_is_none() -> None:
+    before = Sign(output=100, cpu_s=5.0, sent=10_000)
+    assert not is_progress(before, Sign(100, 5.1, 12_000), 60.0)
+    assert is_progress(before, Sign(101, 5.0, 10_000), 60.0)
+    assert is_progress(before, Sign(100, 30.0, 10_000), 60.0)
+    assert is_progress(before, Sign(100, 5.0, 10_000_000), 60.0)
+    # NCCL's ranks keep a core busy while they wait.
+    assert not is_progress(before, Sign(100, 65.0, 10_000), 60.0, spins=True)

@@ -1,0 +1,118 @@
+"""From what was seen of members to the cause: what is broken before what is slow, and nothing that was not seen."""
+
+from quorate.model.asks import Collective, MemberSeen, ProcessSeen, SocketSeen
+from quorate.network.diagnosis import Diagnosis, Subject, Tried, conclude, operation
+
+C10D = "torch/distributed/distributed_c10d.py"
+
+
+def rank(number: int, *stack: str, at: str = "train.py:9", **more: object) -> ProcessSeen:
+    given = {"pid": 100 + number, "name": "python", "state": "S", "cpu": 0.0, **more}
+    return ProcessSeen(rank=number, stack=stack, at=at if stack else "", **given)
+
+
+def subject(number: int, *processes: ProcessSeen, **more: object) -> Subject:
+    name = "main1" if number == 0 else f"sub{number}"
+    seen = MemberSeen(member=f"jjjj-1.{number}.1", rank=number, processes=processes, **more)
+    return Subject(name, number, "ab"[number % 2], f"10.0.0.{number + 2}", seen)
+
+
+def all_reduce(number: int, at: str = "train.py:21") -> ProcessSeen:
+    return rank(number, f"all_reduce ({C10D}:3252)", "wrapper (torch/distributed/c10d_logger.py:83)", at=at)
+
+
+def codes(diagnosis: Diagnosis) -> list[str]:
+    return [finding.code for finding in diagnosis.findings]
+
+
+def tried(source: str, destination: str, outcome: str, **more: object) -> Tried:
+    return Tried(source, destination, 29400, "torch-rendezvous", outcome, "as it was seen", **more)
+
+
+def test_what_the_user_called_is_the_outermost_collective() -> None:
+    gathered = (f"all_gather ({C10D}:1)", f"all_gather_object ({C10D}:2)", "main (train.py:3)")
+    assert operation(gathered) == "all_gather_object"
+    assert (
+        operation((f"_new_process_group_helper ({C10D}:1)", f"init_process_group ({C10D}:2)")) == "init_process_group"
+    )
+    assert operation(("wait (threading.py:5)", "main (train.py:3)")) == ""
+    assert (
+        operation(("_engine_run_backward (torch/autograd/graph.py:1)", "backward (torch/_tensor.py:2)")) == "backward"
+    )
+
+
+def test_a_rank_that_does_not_join_is_named_with_both_places() -> None:
+    other = rank(1, "load (data.py:7)", at="data.py:7")
+    diagnosis = conclude([subject(0, all_reduce(0)), subject(1, other)], [])
+    assert codes(diagnosis) == ["COLLECTIVE-MISSED"]
+    assert "rank 0 (main1) waits in all_reduce at train.py:21 for rank 1 (sub1)" in diagnosis.cause
+    assert "waits elsewhere, at data.py:7, in load" in diagnosis.cause
+
+
+def test_ranks_in_different_collectives_are_a_mistake_of_the_program() -> None:
+    barrier = rank(1, f"barrier ({C10D}:5000)", at="train.py:40")
+    diagnosis = conclude([subject(0, all_reduce(0)), subject(1, barrier)], [])
+    assert codes(diagnosis) == ["COLLECTIVE-MIXED"]
+    assert "rank 1 (sub1) in barrier at train.py:40" in diagnosis.cause
+
+
+def test_a_connection_that_is_refused_or_dropped_is_the_cause_of_ranks_that_wait() -> None:
+    other = rank(1, "load (data.py:7)", at="data.py:7")
+    subjects = [subject(0, all_reduce(0)), subject(1, other)]
+    for outcome, code, words in (
+        ("refused", "NET-REFUSED", "a firewall rejects it"),
+        ("filtered", "NET-FILTERED", "a firewall drops it"),
+    ):
+        diagnosis = conclude(subjects, [tried("sub1", "main1", outcome)])
+        assert codes(diagnosis)[0] == code
+        assert words in diagnosis.cause
+        assert "sub1 to main1 (10.0.0.2) on tcp 29400 (torch-rendezvous" in diagnosis.cause
+        assert "ip saddr 10.0.0.3 tcp dport 29400" in diagnosis.findings[0].remedy
+
+
+def test_what_a_member_waits_for_comes_before_what_it_does_not_need() -> None:
+    subjects = [subject(number, rank(number)) for number in range(3)]
+    attempts = [tried("sub2", "main1", "filtered"), tried("sub1", "main1", "filtered", wanted=True)]
+    assert conclude(subjects, attempts).cause.startswith("sub1 cannot connect to main1")
+
+
+def test_a_listener_that_nobody_planned_and_nobody_wants_may_be_closed() -> None:
+    unplanned = Tried("sub1", "main1", 8080, "", "refused", "")
+    assert not conclude([subject(0, rank(0)), subject(1, rank(1))], [unplanned]).findings
+
+
+def test_an_open_connection_on_which_nothing_is_acknowledged_has_lost_packets() -> None:
+    stuck = SocketSeen(
+        "tcp", "ESTABLISHED", "10.0.0.2", 40000, "10.0.0.3", 40001, unsent=4096, retransmits=5, pid=1, peer="sub1"
+    )
+    diagnosis = conclude([subject(0, all_reduce(0), sockets=(stuck,)), subject(1, all_reduce(1))], [])
+    assert codes(diagnosis) == ["NET-LOSS"]
+    assert "4096 bytes wait, sent again 5 times" in diagnosis.cause
+
+
+def test_the_flight_recorder_tells_who_is_behind() -> None:
+    ahead = Collective(0, "default_pg", 12, "all_reduce", "started")
+    behind = Collective(1, "default_pg", 11, "broadcast", "completed")
+    diagnosis = conclude([subject(0, collectives=(ahead,)), subject(1, collectives=(behind,))], [])
+    assert codes(diagnosis) == ["COLLECTIVE-MISSED"]
+    assert "rank 1 (sub1) has not joined all_reduce number 12 of group default_pg" in diagnosis.cause
+    assert "its last one is broadcast number 11" in diagnosis.cause
+
+
+def test_who_computes_is_slow_and_not_stuck() -> None:
+    busy = rank(0, "step (model.py:5)", at="model.py:5", cpu=0.97)
+    diagnosis = conclude([subject(0, busy), subject(1, rank(1, "step (model.py:5)", cpu=0.9))], [])
+    assert not diagnosis.findings
+    assert diagnosis.cause.startswith("main1 computes (python, 97 % of a core at model.py:5)")
+
+
+def test_a_process_that_hangs_in_the_kernel_is_named() -> None:
+    diagnosis = conclude([subject(0, rank(0, state="D", waits_in="nfs_wait_on_request")), subject(1, rank(1))], [])
+    assert "hangs in the kernel in nfs_wait_on_request" in diagnosis.cause
+
+
+def test_what_nobody_could_see_is_said() -> None:
+    away = Subject("sub1", 1, "b", "10.0.0.3", None, "agent b is not connected")
+    diagnosis = conclude([Subject("main1", 0, "a", "10.0.0.2", None, "agent a is not connected"), away], [])
+    assert diagnosis.cause == "nothing is known of main1: agent a is not connected"
+    assert conclude([subject(0), subject(1)], []).cause.startswith("no cause could be seen")
