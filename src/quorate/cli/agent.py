@@ -160,6 +160,8 @@ def _show(agent: AgentView) -> None:
         "address": agent.address,
         "host": agent.host,
         "version": agent.version,
+        "can": ", ".join(sorted(agent.features)),
+        "MTU": str(agent.mtu or ""),
         "labels": ", ".join(f"{k}={v}" for k, v in agent.labels.items()),
         "heard": f"{span(agent.silent)} ago" if agent.silent is not None else "never",
     }

@@ -7,9 +7,10 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from quorate.cli.session import connect
-from quorate.model.clusterfile import ClusterFile, MasterSection, PoolSection, Where
+from quorate.model.clusterfile import ClusterFile, MasterSection, Mode, PoolSection, Where
+from quorate.model.messages import Feature
 from quorate.model.views import AgentView
-from quorate.network.settings import LIVE_MODES
+from quorate.network.joining import BESIDE_THE_KERNEL
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,7 +31,7 @@ class LiveLease:
 def live_cluster(file: ClusterFile, master: str | None, token: str | None) -> ClusterFile:
     """Return the cluster with the master and the agents that are there; what the file says about places stands.
 
-    Network modes are those that agents have today, whatever modes the file will allow jobs once they have more.
+    Network modes are those that the agents there are can have, of those that the file allows.
     """
     with connect(master, token) as client:
         url = client.settings.master
@@ -38,13 +39,9 @@ def live_cluster(file: ClusterFile, master: str | None, token: str | None) -> Cl
     by_pool: dict[str, list[AgentView]] = {}
     for agent in agents:
         by_pool.setdefault(agent.pool, []).append(agent)
-    pools = [
-        section.model_copy(update={"where": _of_agents(section.where, by_pool.pop(section.name, []))})
-        for section in file.pools
-        if section.name in by_pool or "pools" in file.model_fields_set
-    ]
-    pools += [PoolSection(name=name, where=_of_agents(Where(), found)) for name, found in sorted(by_pool.items())]
-    pools = [_joined_as_today(section) for section in pools or file.pools]
+    listed = [pool for pool in file.pools if pool.name in by_pool or "pools" in file.model_fields_set]
+    listed += [PoolSection(name=name) for name in sorted(by_pool.keys() - {pool.name for pool in listed})]
+    pools = [_as_it_is(file, pool, by_pool.get(pool.name, [])) for pool in listed or file.pools]
     return file.model_copy(update={"master": _of_url(file.master, url), "pools": tuple(pools)})
 
 
@@ -56,6 +53,7 @@ def live_leases(master: str | None, token: str | None) -> list[LiveLease]:
         LiveLease(member.agent, member.address, port, purpose, member.id)
         for job in jobs
         for member in job.members
+        if not member.underlay
         for purpose, port in member.ports.items()
     )
 
@@ -72,8 +70,19 @@ def _of_url(section: MasterSection, url: str) -> MasterSection:
     return section.model_copy(update={**unset, "where": where, "names": names})
 
 
-def _joined_as_today(section: PoolSection) -> PoolSection:
-    return section.model_copy(update={"network": section.network.model_copy(update={"modes": LIVE_MODES})})
+def _as_it_is(file: ClusterFile, section: PoolSection, agents: list[AgentView]) -> PoolSection:
+    modes = _modes_of(section, agents, file.settings(section).modes)
+    network = section.network.model_copy(update={"modes": modes})
+    return section.model_copy(update={"where": _of_agents(section.where, agents), "network": network})
+
+
+def _modes_of(section: PoolSection, agents: list[AgentView], allowed: tuple[Mode, ...] | None) -> tuple[Mode, ...]:
+    """Return how members may be joined: by what the agents can do, within what the file allows."""
+    able = [agent for agent in agents if Feature.SANDBOX in agent.features]
+    found: list[Mode] = ["bridge", "overlay"] if able else []
+    if len(able) < len(agents) or not agents or section.fabric in BESIDE_THE_KERNEL:
+        found.append("host")
+    return tuple(mode for mode in found if allowed is None or mode in allowed) or tuple(found)
 
 
 def _of_agents(where: Where, agents: list[AgentView]) -> Where:

@@ -138,6 +138,10 @@ class AgentView(_View):
     host: str
     version: str
     labels: dict[str, str] = Field(default_factory=dict)
+    #: What it can do for members: `sandbox`, `images`, `roles`.
+    features: tuple[str, ...] = ()
+    #: In bytes, of the device with its address; 0 where it is not known.
+    mtu: int = 0
     slots: tuple[SlotView, ...] = ()
     free: int = 0
     members: tuple[str, ...] = ()

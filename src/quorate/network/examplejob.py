@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network
 
 from quorate.model.clusterfile import ClusterFile, NetworkSettings
-from quorate.model.job import JobSpec, Placement
+from quorate.model.job import JobSpec
+from quorate.model.jobnetwork import NetworkWish
 from quorate.network.budget import Shape, check_window
 from quorate.network.findings import settle
 from quorate.network.flows import NetworkMode
-from quorate.network.jobplan import JobNetwork, MemberEnd, Surroundings, openness_of, plan_job
+from quorate.network.jobplan import JobNetwork, MemberEnd, Openness, Surroundings, openness_of, plan_job
+from quorate.network.overlays import address_of
 from quorate.network.plan import Plan, addresses
 from quorate.network.settings import DEFAULT_OVERLAYS, modes_of, window_of
 
@@ -20,10 +22,11 @@ def plan_of_spec(spec: JobSpec, cluster: ClusterFile) -> Plan:
 
     pools = {pool.name: pool for pool in cluster.pools}
     settings = cluster.settings(pools[spec.resources.pool]) if spec.resources.pool in pools else cluster.network
-    overlay = (settings.overlays or (ip_network(DEFAULT_OVERLAYS[0]),))[0]
+    overlays = [network for network in settings.overlays or () if isinstance(network, IPv4Network)]
+    overlay = (overlays or [IPv4Network(DEFAULT_OVERLAYS[0])])[0]
     members = tuple(
-        MemberEnd("main1" if rank == 0 else f"sub{rank}", rank, overlay[rank + 2], f"agent {rank + 1}")
-        for rank in range(spec.resources.nodes)
+        MemberEnd(f"{role}{index}", rank, address_of(overlay, rank), f"agent {rank + 1}")
+        for rank, (role, index) in enumerate(spec.members())
     )
     around = Surroundings(
         tuple(network for pool in cluster.pools for network in pool.where.addresses),
@@ -37,8 +40,8 @@ def plan_of_spec(spec: JobSpec, cluster: ClusterFile) -> Plan:
         launcher,
         mode_of(spec, settings),
         members,
-        window_of(settings),
-        openness_of(kind, launcher),
+        spec.network.window or window_of(settings),
+        Openness(spec.network.members) if spec.network.members else openness_of(kind, launcher),
         gpu=spec.resources.slots > 0,
         around=around,
     )
@@ -49,9 +52,11 @@ def plan_of_spec(spec: JobSpec, cluster: ClusterFile) -> Plan:
 
 
 def mode_of(spec: JobSpec, settings: NetworkSettings) -> NetworkMode:
-    """Return the mode that `auto` means: a bridge on one agent, an overlay across agents, else what the pool allows."""
+    """Return the mode that a job gets: its own, else a bridge on one agent or an overlay, else what the pool allows."""
+    if spec.network.mode is not NetworkWish.AUTO:
+        return NetworkMode(spec.network.mode.value)
     allowed = modes_of(settings)
-    spans_agents = spec.resources.nodes > 1 and spec.placement is not Placement.SINGLE
+    spans_agents = spec.resources.nodes > 1 and not spec.one_agent
     wanted = NetworkMode.OVERLAY if spans_agents else NetworkMode.BRIDGE
     if wanted in allowed:
         return wanted

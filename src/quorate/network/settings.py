@@ -9,9 +9,8 @@ from quorate.network.flows import NetworkMode, Role
 
 #: Modes and launchers of a pool that says nothing: so the frameworks' ports stay inside the allocations' networks.
 DEFAULT_MODES = ("bridge", "overlay")
-#: How members are joined on the agents that there are: none asks its helper for a network of their own yet.
-LIVE_MODES = ("host",)
-#: Features for which nothing listens yet: no port of theirs is in the plan of a live cluster.
+#: Features for which nothing listens on the machines' own addresses: no port of theirs is in the plan of a live
+#: cluster. Members' SSH is served in private networks alone.
 UNSERVED = frozenset({"apps", "ssh", "sdk"})
 DEFAULT_LAUNCHERS = ("torch",)
 DEFAULT_LARGEST_JOB = 64

@@ -195,6 +195,8 @@ def agent_view(state: State, agent: AgentRecord, now: float) -> AgentView:
         host=agent.host,
         version=agent.version,
         labels=agent.labels,
+        features=agent.features,
+        mtu=agent.mtu,
         slots=tuple(
             SlotView(
                 index=slot.index,
