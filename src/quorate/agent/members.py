@@ -22,7 +22,7 @@ from quorate.agent.outcome import Outcome, read_outcome
 from quorate.agent.reconcile import allocation_of
 from quorate.agent.resolver import RESOLV_CONF
 from quorate.agent.runtime import containers as found_containers
-from quorate.agent.runtime.body import Granted
+from quorate.agent.runtime.body import Granted, Image
 from quorate.agent.runtime.containers import ContainerError, Containers
 from quorate.agent.runtime.credentials import SECRET
 from quorate.agent.shimlink import Object, ShimLink
@@ -226,7 +226,7 @@ class Members:
         secrets: dict[str, str],
     ) -> tuple[Places, InImage]:
         """All that the container needs: its image, and the namespace in which it will be."""
-        image = await containers.image(role, secrets.pop(SECRET, ""), self._progress(member))
+        image = await self._image(member, role, secrets.pop(SECRET, ""), containers)
         network, planned = "host", spec.members[split_member(MemberId(member))[1]]
         if spec.network is not None:
             held = await containers.pause(member, planned.name, Path(places.folder))
@@ -245,20 +245,23 @@ class Members:
         )
         return places, InImage(image, granted, setting)
 
-    def _progress(self, member: str) -> Callable[[str], None]:
-        """Tells the master, and the member's log, how far an image is; not each percent, for each costs a commit."""
-        last = 0.0
+    async def _image(self, member: str, role: RoleSpec, secret: str, containers: Containers) -> Image:
+        """Tells the master, and the member's log, how far it is; not each percent, for each costs a commit."""
+        began = time.monotonic()
+        told = 0.0
 
         def tell(sentence: str) -> None:
-            nonlocal last
+            nonlocal told
             now = time.monotonic()
-            if now < last + _PROGRESS_S or member not in self._members:
-                return
-            last = now
-            self._say(member, sentence)
-            self._tell(Progressed(member, sentence))
+            if now >= told + _PROGRESS_S and member in self._members:
+                told = now
+                self._say(member, sentence)
+                self._tell(Progressed(member, sentence))
 
-        return tell
+        image = await containers.image(role, secret, tell)
+        if told:
+            self._say(member, f"pulled {role.image} in {time.monotonic() - began:.1f} s")
+        return image
 
     def _say(self, member: str, sentence: str) -> None:
         """Into the member's log, which nobody else writes to before there is a shim."""

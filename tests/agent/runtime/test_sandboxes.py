@@ -1,0 +1,94 @@
+"""Members with an image in private networks: pause containers, names, and what an agent's death changes."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.agent.conftest import until
+from tests.agent.runtime.conftest import Cluster, serving
+from tests.docker_engine import DockerEngine
+
+from quorate.model.state import JobState
+
+pytestmark = [pytest.mark.docker, pytest.mark.lab]
+
+
+@pytest.fixture(scope="module")
+def cluster(docker: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    # A machine has one agent that makes networks, so this one allows what any of these tests asks for.
+    allow = {"run_as": ["root"], "capabilities": ["CHOWN"]}
+    yield from serving(docker, tmp_path_factory.mktemp("cluster"), sandboxes=True, allow=allow)
+
+
+PAIR = {"network": {"mode": "bridge"}, "resources": {"nodes": 2}}
+
+
+def test_members_in_containers_have_names_and_addresses_of_their_own(cluster: Cluster) -> None:
+    script = "hostname; cat /etc/hosts; ls /sys/class/net; echo $QUORATE_ADDRESS $MASTER_ADDR"
+    job = cluster.submit(script, **PAIR)
+    view = cluster.ended(job)
+    assert view.state is JobState.COMPLETED, view.reason
+    said = cluster.output(job)
+    assert {"main1", "sub1", "eth0", "lo"} <= set(said)
+    assert any("main1" in line and "127." not in line for line in said)
+    until(lambda: not cluster.docker.names())
+
+
+def test_a_member_reaches_the_other_by_name(cluster: Cluster) -> None:
+    script = """
+    if [ $QUORATE_RANK = 0 ]; then
+        mkdir -p www && echo hello > www/index.html && timeout 20 busybox httpd -f -p 8000 -h www &
+        while [ ! -e /quorate/work/done ]; do
+            busybox nc -l -p 8001 > done && break
+        done
+    else
+        until wget -q -O - http://main1:8000/index.html; do sleep 0.1; done
+        until echo done | busybox nc main1 8001; do sleep 0.1; done
+    fi
+    """
+    job = cluster.submit(script, **PAIR)
+    view = cluster.ended(job)
+    assert view.state is JobState.COMPLETED, view.reason
+    assert "hello" in cluster.output(job)
+
+
+def test_a_private_network_outlives_its_agent(cluster: Cluster) -> None:
+    script = """
+    if [ $QUORATE_RANK = 0 ]; then
+        mkdir -p www && echo hello > www/index.html && exec busybox httpd -f -p 8000 -h www
+    else
+        i=0; while true; do wget -q -O - http://main1:8000/index.html && echo $i; i=$((i+1)); sleep 0.1; done
+    fi
+    """
+    job = cluster.submit(script, **PAIR)
+    cluster.until_running(job)
+    until(lambda: "hello" in cluster.output(job))
+    pauses = {name for name in cluster.docker.names() if "pause" in name}
+    assert len(pauses) == 2
+    before = {name: cluster.docker.engine.inspect(name)["State"]["Pid"] for name in pauses}
+    cluster.agent.kill()
+    cluster.agent.come_back(cluster.master.url)
+    count = cluster.output(job).count("hello")
+    until(lambda: cluster.output(job).count("hello") > count + 10)
+    assert {name: cluster.docker.engine.inspect(name)["State"]["Pid"] for name in pauses} == before
+    cluster.client.cancel(job)
+    assert cluster.ended(job).state is JobState.CANCELLED
+    until(lambda: not cluster.docker.names())
+
+
+def test_a_member_that_is_root_in_its_container_cannot_change_its_network(cluster: Cluster) -> None:
+    attempts = ("ip link set eth0 down", "ip route add 1.1.1.1 dev lo", "ip addr add 10.9.9.9 dev eth0")
+    script = "; ".join(("id -u", *(f"busybox {attempt} || echo refused" for attempt in attempts)))
+    job = cluster.submit(script, network={"mode": "bridge"}, run_as="root", capabilities=["CHOWN"])
+    view = cluster.ended(job)
+    assert view.state is JobState.COMPLETED, view.reason
+    assert [line for line in cluster.output(job) if "ip:" not in line] == ["0", "refused", "refused", "refused"]
+
+
+def test_a_member_that_uses_ssh_finds_its_client_ready_though_its_image_knows_nothing_of_it(cluster: Cluster) -> None:
+    job = cluster.submit("head -3 /etc/ssh/ssh_config; ls /quorate/ssh; id -un", **PAIR)
+    view = cluster.ended(job)
+    assert view.state is JobState.COMPLETED, view.reason
+    said = cluster.output(job)
+    assert len([line for line in said if line.startswith("Host main1")]) == 2
+    # OpenSSH does nothing for somebody without a name.
+    assert said.count("quorate") == 2
