@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("Jobs", "Submit a job and follow it."),
     "job": Entry("Jobs", "List, show, follow, wait for and cancel jobs."),
     "cluster": Entry("Jobs", "Start, list, show, enter and stop clusters."),
+    "image": Entry("Jobs", "Build and push images with this machine's own Docker or Podman."),
     "demo": Entry("Try it", "Train a real model on two agents on this machine, in under a minute."),
     "up": Entry("Try it", "Start a local cluster."),
     "down": Entry("Try it", "Stop the local cluster."),

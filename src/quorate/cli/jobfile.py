@@ -12,6 +12,7 @@ from quorate.cli.errors import CommandError
 from quorate.cli.exits import Exit
 from quorate.compat.determined import translate
 from quorate.model.job import MAX_SECRET_BYTES, JobSpec
+from quorate.model.membersettings import MemberSettings
 from quorate.model.yamlfile import Document, FileProblems, did_you_mean, parse_yaml, validate
 
 
@@ -21,6 +22,12 @@ class LoadedJob:
 
     spec: JobSpec
     context: Path | None
+
+    @property
+    def builds(self) -> bool:
+        """Whether an image of it is still to be built."""
+        settings: list[MemberSettings] = [self.spec, *self.spec.roles.values()]
+        return any(each.image is not None and each.image.build is not None for each in settings)
 
 
 def load(file: Path | None, flags: Mapping[str, Any], *, where: Path | None = None) -> LoadedJob:
@@ -35,6 +42,7 @@ def load(file: Path | None, flags: Mapping[str, Any], *, where: Path | None = No
         document = translate(document)
         flagged = _overlay(document, flags)
         _resolve_secrets(document, base)
+        _resolve_builds(document, base)
         spec = validate(document, JobSpec)
     except FileProblems as error:
         raise _as_command_error(error, file) from None
@@ -120,6 +128,30 @@ def _resolve_secrets(document: Document, base: Path) -> None:
             case _:
                 hint = "write {from_env: VARIABLE}, {file: path} or the value itself"
                 problems.append(document.problem(path, "is no way to give a secret", hint))
+    if problems:
+        raise FileProblems(problems)
+
+
+def _resolve_builds(document: Document, base: Path) -> None:
+    """Folders of images that are to be built, as absolute paths."""
+    if not isinstance(document.data, dict):
+        return
+    roles = document.data.get("roles")
+    places: list[tuple[tuple[str, ...], Any]] = [(("image", "build"), document.data.get("image"))]
+    if isinstance(roles, dict):
+        places += [
+            (("roles", name, "image", "build"), role.get("image"))
+            for name, role in roles.items()
+            if isinstance(role, dict)
+        ]
+    problems = []
+    for path, image in places:
+        if not isinstance(image, dict) or not isinstance(image.get("build"), str):
+            continue
+        folder = (base / Path(image["build"]).expanduser()).resolve()
+        if not folder.is_dir():
+            problems.append(document.problem(path, f"{folder} is no folder"))
+        image["build"] = str(folder)
     if problems:
         raise FileProblems(problems)
 

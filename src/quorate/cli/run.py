@@ -171,7 +171,7 @@ def submitted(client: Client, loaded: LoadedJob) -> JobView | Exit:
     from quorate.model.problem import QuorateError
 
     try:
-        return client.submit(_with_context(client, loaded))
+        return client.submit(_with_context(client, _with_images(loaded)))
     except QuorateError as error:
         # A job that is wrong is a usage error; that it could not be handed in is the platform's failure.
         code = show_problem(error)
@@ -198,6 +198,16 @@ def _submit(client: Client, loaded: LoadedJob, *, detach: bool, as_json: bool) -
     return follow.follow(client, job)
 
 
+def _with_images(loaded: LoadedJob) -> LoadedJob:
+    """The job with the images that it wants built, if there are any; the engine says meanwhile what it does."""
+    if not loaded.builds:
+        return loaded
+    from quorate.cli import image
+    from quorate.cli.jobfile import LoadedJob
+
+    return LoadedJob(image.built(loaded.spec), loaded.context)
+
+
 def _with_context(client: Client, loaded: LoadedJob) -> Any:
     """Sends the job's folder, if it has one, and returns the spec that names it."""
     if loaded.context is None:
@@ -219,6 +229,10 @@ def show_plan_of(client: Client, loaded: LoadedJob, as_json: bool) -> int:
     from quorate.cli.planview import show_plan
 
     spec = loaded.spec
+    if loaded.builds:
+        from quorate.cli import image
+
+        spec = image.named(spec)
     if loaded.context is not None:
         from quorate.client.context import packed
 
