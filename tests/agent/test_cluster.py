@@ -82,6 +82,28 @@ def test_a_failure_ends_the_others_at_once_and_is_the_reason(cluster: Cluster) -
     assert "sub1" in job.reason
 
 
+def test_a_bootstrap_script_runs_first_and_what_it_exports_is_kept(cluster: Cluster) -> None:
+    job = cluster.run(
+        "sh", "-c", "echo $NODE_RANK $MASTER_PORT $GREETING; echo $TF_CONFIG",
+        bootstrap="export MASTER_PORT=30000 GREETING=\"hello from $QUORATE_HOST\"; echo prepared",
+        resources={"nodes": 2},
+    )  # fmt: skip
+    assert job.state is JobState.COMPLETED, job.reason
+    lines = cluster.lines(job.id)
+    assert lines.count("prepared") == 2
+    assert {"0 30000 hello from main1", "1 30000 hello from sub1"} <= set(lines)
+    assert sum("127.0.0.11:30000" in line and "127.0.0.12:30001" in line for line in lines) == 2
+
+
+def test_a_bootstrap_script_that_fails_is_the_reason_and_nothing_else_runs(cluster: Cluster) -> None:
+    job = cluster.run("sh", "-c", "echo never", bootstrap="echo no such package; exit 3")
+    assert (job.state, job.exit_code) == (JobState.FAILED, 3)
+    assert job.reason.startswith("the bootstrap of member main1 on agent ")
+    assert "exited with 3 (BOOTSTRAP-FAILED)" in job.reason
+    assert "no such package" in cluster.client.job(job.id).members[0].tail
+    assert "never" not in cluster.lines(job.id)
+
+
 def test_a_cancelled_job_leaves_no_process(cluster: Cluster) -> None:
     job = cluster.run("sh", "-c", "setsid sleep 1000 & sleep 1000", wait=False, resources={"nodes": 2})
     cluster.until_state(job.id, JobState.RUNNING)

@@ -44,6 +44,8 @@ class Offer:
     files: dict[str, str] = field(default_factory=dict, repr=False)
     folder: str = ""
     over: dict[str, str] = field(default_factory=dict)
+    #: For a member with an image: the engine's socket, its API's version, and the container's name.
+    container: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,10 @@ def _ssh(
         machine = replace(machine, passwd=within.image.passwd, ssh_config=within.image.ssh_config)
         work, folder, user = body.WORK, body.SSH, within.granted.user
     offer = Offer(spec.nonce, configuration.rank, work)
+    if within is not None:
+        setting = within.setting
+        name = body.name_of(configuration.member_id)
+        offer = replace(offer, container=(setting.engine, setting.api, name))
     if not spec.ssh or not places.netns:
         return offer
     # Imported here: it takes a sixteenth of a second, and most agents' members share their hosts' network.

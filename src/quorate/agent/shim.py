@@ -529,7 +529,7 @@ class Shim:
             self._door.clear()
         end = self._end or End()
         reason, echo = self._stop or (end.reason, False)
-        finding = end.finding if self._stop is None else ""
+        finding = (end.finding or self._bootstrap_failure(end)) if self._stop is None else ""
         if self._failure is not None:
             finding, reason, echo = self._failure
         elif lost:
@@ -551,6 +551,14 @@ class Shim:
         write_outcome(EXIT, outcome, told=lambda: self._tell({"over": asdict(outcome)}))
         self._runner.remove()
         self._let_companion_end()
+
+    def _bootstrap_failure(self, end: End) -> str:
+        if not end.code:
+            return ""
+        # Imported here: most members end well.
+        from quorate.launch import bootstrap
+
+        return "BOOTSTRAP-FAILED" if bootstrap.has_failed(self._order.member, self._log.tail) else ""
 
     def _let_companion_end(self) -> None:
         """It may still have to tell the others; and it must not outlive us."""

@@ -73,6 +73,80 @@ class Child(Protocol):
         ...
 
 
+class Feed:
+    """Input on its way to a descriptor that takes it when it likes; the client waits while too much is held."""
+
+    def __init__(self, client: Client, close: Callable[[int], None] | None) -> None:
+        """`close`: does what tells the other side that there is no more, and closes for good; None: nothing does."""
+        self._client = client
+        self._close = close
+        self._loop = asyncio.get_running_loop()
+        self._to: int | None = None
+        self._held = bytearray()
+        self._over = False
+        #: The client was told to wait.
+        self._full = False
+
+    def attach(self, descriptor: int) -> None:
+        """Where it goes, from now on."""
+        self._to = descriptor
+        self._write()
+
+    def detach(self) -> None:
+        """Nobody takes any more; the descriptor is the caller's again."""
+        if self._to is not None:
+            self._loop.remove_writer(self._to)
+        self._to, self._over = None, True
+        self._held.clear()
+
+    @property
+    def attached(self) -> int | None:
+        """The descriptor, if there is one still."""
+        return self._to
+
+    def take(self, data: bytes) -> None:
+        """More."""
+        if not self._over:
+            self._held += data
+            self._write()
+
+    def end(self, last: bytes) -> None:
+        """There is no more after `last`."""
+        if not self._over:
+            self._held += last
+            self._over = self._close is not None
+            self._write()
+
+    def _write(self) -> None:
+        if self._to is None:
+            self._wait_if_full()
+            return
+        try:
+            while self._held:
+                del self._held[: os.write(self._to, self._held[:_READ_BYTES])]
+        except BlockingIOError:
+            self._loop.add_writer(self._to, self._write)
+            self._wait_if_full()
+            return
+        except OSError:
+            # Nobody reads it any more.
+            self._held.clear()
+            self._over = self._close is not None
+        self._loop.remove_writer(self._to)
+        if self._over and self._close is not None:
+            descriptor, self._to = self._to, None
+            self._close(descriptor)
+        if self._full:
+            self._full = False
+            # Last, since more comes in this very call, and its end.
+            self._client.input_wanted(True)
+
+    def _wait_if_full(self) -> None:
+        if len(self._held) > _HELD_BYTES and not self._full:
+            self._full = True
+            self._client.input_wanted(False)
+
+
 class ProcessChild:
     """A Child in a session and process group of its own. Made in the event loop; raises OSError if it cannot start."""
 
@@ -81,24 +155,21 @@ class ProcessChild:
     ) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
-        self._held = bytearray()
-        #: The client was told to wait.
-        self._full = False
-        self._input_over = False
+        self._input = Feed(client, None if terminal is not None else os.close)
         self._paused = False
         self._end: tuple[int | None, int | None] | None = None
         self._told = False
         self._terminal = terminal is not None
         if terminal is not None:
             master, slave = os.openpty()
-            self._input: int | None = master
+            given = master
             self._outputs = {master: False}
             ends: tuple[int, int, int] = (slave, slave, slave)
             _set_size(master, terminal)
         else:
-            self._input, out, err, ends = _pipes()
+            given, out, err, ends = _pipes()
             self._outputs = {out: False, err: True}
-        for descriptor in {self._input, *self._outputs}:
+        for descriptor in {given, *self._outputs}:
             os.set_blocking(descriptor, False)
         try:
             self._process = subprocess.Popen(
@@ -111,54 +182,23 @@ class ProcessChild:
                 preexec_fn=_take_terminal if terminal is not None else _default_signals,
             )
         except BaseException:
-            self._close()
+            for descriptor in {given, *self._outputs}:
+                os.close(descriptor)
             raise
         finally:
             for end in set(ends):
                 os.close(end)
+        self._input.attach(given)
         self._death = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._death, self._died)
         self._listen()
 
-    # --- input -------------------------------------------------------------------------------------------------
-
     def feed(self, data: bytes) -> None:
-        if self._input is None:
-            return
-        self._held += data
-        self._write()
+        self._input.take(data)
 
     def feed_eof(self) -> None:
-        self._input_over = True
-        if self._terminal and self._input is not None:
-            # A terminal has no end; the character that stands for it does what a person would do.
-            self._held += b"\x04"
-        self._write()
-
-    def _write(self) -> None:
-        if self._input is None:
-            return
-        try:
-            while self._held:
-                del self._held[: os.write(self._input, self._held[:_READ_BYTES])]
-        except BlockingIOError:
-            self._loop.add_writer(self._input, self._write)
-            if len(self._held) > _HELD_BYTES and not self._full:
-                self._full = True
-                self._client.input_wanted(False)
-            return
-        except OSError:
-            # Nobody reads it any more.
-            self._held.clear()
-            self._input_over = not self._terminal
-        self._loop.remove_writer(self._input)
-        if self._input_over and not self._terminal:
-            os.close(self._input)
-            self._input = None
-        if self._full:
-            self._full = False
-            # Last, since more comes in this very call, and its end.
-            self._client.input_wanted(True)
+        # A terminal has no end; the character that stands for it does what a person would do.
+        self._input.end(b"\x04" if self._terminal else b"")
 
     # --- output ------------------------------------------------------------------------------------------------
 
@@ -227,8 +267,8 @@ class ProcessChild:
         return not self._outputs
 
     def resize(self, terminal: Terminal) -> None:
-        if self._terminal and self._input is not None:
-            _set_size(self._input, terminal)
+        if self._terminal and self._input.attached is not None:
+            _set_size(self._input.attached, terminal)
 
     def signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
@@ -241,11 +281,12 @@ class ProcessChild:
         self._told = True
 
     def _close(self) -> None:
-        for descriptor in {*self._outputs, *(() if self._input is None else (self._input,))}:
+        given = self._input.attached
+        self._input.detach()
+        for descriptor in {*self._outputs, *(() if given is None else (given,))}:
             self._loop.remove_reader(descriptor)
-            self._loop.remove_writer(descriptor)
             os.close(descriptor)
-        self._outputs, self._input = {}, None
+        self._outputs = {}
 
 
 def _pipes() -> tuple[int, int, int, tuple[int, int, int]]:

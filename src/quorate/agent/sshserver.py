@@ -11,7 +11,9 @@ import importlib
 import os
 import signal
 import socket
+import struct
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,10 @@ import asyncssh
 
 from quorate.agent import command, sshkeys
 from quorate.agent.door import Service
-from quorate.agent.sshchild import Child, Client, ProcessChild, Terminal
+from quorate.agent.runtime.engine import Engine
+from quorate.agent.sshbroker import Broker
+from quorate.agent.sshchild import Child, Client, ProcessChild, Start, Terminal
+from quorate.agent.sshexec import Executions
 from quorate.agent.sshsession import Server
 
 #: With nobody there for so long, it ends; the next one who knocks has it started again.
@@ -30,9 +35,14 @@ _LOGIN_S = 20
 _KEEPALIVE_S = 30
 _BACKLOG = 64
 
-#: sched.h, sys/prctl.h.
+#: sched.h.
 _NAMESPACES = {"net": 0x40000000, "uts": 0x04000000, "mnt": 0x00020000}
-_PR_SET_PDEATHSIG = 1
+_CLONE_NEWPID = 0x20000000
+#: sys/prctl.h, capset(2).
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
 #: What Python and asyncssh load when they first need it, which would be where this interpreter's files cannot be read.
 _LOADED_LATE = ("concurrent.futures.thread", "encodings.idna", "encodings.latin_1", "grp", "pwd")
 
@@ -44,41 +54,101 @@ def main() -> int:
     allowed = asyncssh.import_authorized_keys(sshkeys.public_text(sshkeys.user_key(nonce)))
     for module in _LOADED_LATE:
         importlib.import_module(module)
+    if service.offer.container is not None:
+        return _with_broker(service, host, allowed)
     enter(service)
-    asyncio.run(_serve(service, host, allowed))
+    asyncio.run(_serve(service, host, allowed, lambda: _Members(service).start))
     return 0
+
+
+def _with_broker(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHAuthorizedKeys) -> int:
+    """The server is a child in the container's process namespace; this process stays outside, for the engine."""
+    assert service.offer.container is not None
+    engine, api, name = service.offer.container
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _enter_namespace(service.pid, "pid", _CLONE_NEWPID)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            ours.close()
+            enter(service)
+            asyncio.run(_serve(service, host, allowed, lambda: _Container(Executions(theirs)).start))
+            code = 0
+        except Exception:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    theirs.close()
+    for listener in filter(None, (service.port, service.folder)):
+        os.close(listener)
+    _die_with_parent()
+    user = command.User(service.uid, service.gid) if service.uid is not None and service.gid is not None else None
+    Broker(ours, Engine(engine, api), name, user).run()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
 
 
 def enter(service: Service) -> None:
     """Becomes part of the member, for good. Raises OSError where the member is gone."""
-    libc = ctypes.CDLL(None, use_errno=True)
     if service.group:
         Path(service.group, "cgroup.procs").write_text("0")
     # The mounts come last: behind them there may be no /proc.
     for kind, flag in _NAMESPACES.items():
-        path = Path(f"/proc/{service.pid}/ns/{kind}")
-        if path.samefile(f"/proc/self/ns/{kind}"):
-            continue
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if libc.setns(descriptor, flag):
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
-        finally:
-            os.close(descriptor)
+        _enter_namespace(service.pid, kind, flag)
+    if service.offer.container is not None:
+        _give_capabilities_up()
     if service.uid is not None and service.gid is not None:
         command.become(command.User(service.uid, service.gid))
-    # The shim ends it; should the shim be killed, the kernel does. To be said after every change of user (prctl(2)).
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if service.offer.container is not None:
+        # Root in a container has none of root's rights on the machine, and here nobody else would take them away.
+        _check(_libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
+    _die_with_parent()
+    # The member's own processes may be of the same user, and the nonce is none of their business.
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     os.umask(0o022)
     os.chdir(service.offer.work)
+    # asyncssh asks for it, and the user may have no entry to find it in.
+    os.environ["HOME"] = service.offer.work
 
 
-async def _serve(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHAuthorizedKeys) -> None:
+def _enter_namespace(pid: int, kind: str, flag: int) -> None:
+    path = Path(f"/proc/{pid}/ns/{kind}")
+    if path.samefile(f"/proc/self/ns/{kind}"):
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(descriptor, flag), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _give_capabilities_up() -> None:
+    """None of them comes back by running a program, not even one of root's."""
+    for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+        _check(_libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0), "prctl")
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+
+
+def _die_with_parent() -> None:
+    """The shim ends it, or the kernel, should the shim be killed. Said after every change of user (prctl(2))."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+async def _serve(
+    service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHAuthorizedKeys, starter: Callable[[], Start]
+) -> None:
     people = _People()
-    members = _Members(service)
+    start = starter()
 
     def server(trusted: bool) -> Callable[[], Server]:
-        return lambda: Server(members.start, people.count, trusted=trusted)
+        return lambda: Server(start, people.count, trusted=trusted)
 
     options: dict[str, Any] = {
         "server_host_keys": [host],
@@ -148,6 +218,17 @@ class _Members:
             entries = []
         found = dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
         return found or self._service.environment
+
+
+class _Container:
+    """Starts commands by way of the engine, which gives them the container's own variables."""
+
+    def __init__(self, executions: Executions) -> None:
+        self._executions = executions
+
+    def start(self, line: str | None, wanted: Mapping[str, str], terminal: Terminal | None, client: Client) -> Child:
+        argv = ["/bin/sh", "-c", line] if line is not None else [_shell(wanted)]
+        return self._executions.start(argv, wanted, terminal, client)
 
 
 def _shell(environment: Mapping[str, str]) -> str:

@@ -105,6 +105,8 @@ _CODES = (
     Code("POLICY-FORBIDS", _E, "The operator does not allow it",
          "`allow` in the agent's agent.yaml does not let a job have this here."),
     Code("MEMORY-EXCEEDED", _E, "Killed for memory", "The member used more memory than its limit."),
+    Code("BOOTSTRAP-FAILED", _E, "A bootstrap script failed",
+         "The image's or the job's own script failed before the member's command; its last lines say why."),
     # While a job runs.
     Code("COLLECTIVE-MISSED", _E, "A rank did not join a collective",
          "Some ranks wait in a collective operation that others never called, or have not reached.",

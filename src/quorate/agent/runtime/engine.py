@@ -156,6 +156,25 @@ class Engine:
         except OSError as error:
             raise self._unreachable(error) from error
 
+    def execution(self, container: str, body: Mapping[str, Any]) -> str:
+        """The id of a further command in a container, which does not run yet."""
+        return str(self._json("POST", f"/containers/{container}/exec", body)["Id"])
+
+    def execute(self, execution: str, terminal: bool) -> tuple[socket.socket, bytes]:
+        """Runs it; its input and output, and what has come of that already. Framed (stream.py) without a terminal."""
+        body = json.dumps({"Detach": False, "Tty": terminal}).encode()
+        fields = {"Content-Type": "application/json"}
+        return self._ask("POST", f"/exec/{execution}/start", body, fields).stream()
+
+    def resize(self, execution: str, columns: int, rows: int) -> None:
+        """The size of its terminal."""
+        self._do("POST", f"/exec/{execution}/resize?w={columns}&h={rows}")
+
+    def executed(self, execution: str) -> Json:
+        """Whether it runs, its pid on this machine, and its exit code."""
+        found: Json = self._json("GET", f"/exec/{execution}/json")
+        return found
+
     def inspect(self, container: str) -> Json:
         """All about a container. Raises NoSuchThing."""
         found: Json = self._json("GET", f"/containers/{container}/json")

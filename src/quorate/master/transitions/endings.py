@@ -55,7 +55,8 @@ def ending_of(member: MemberRecord) -> Ending:
     elif member.signal is not None:
         said, code = f"{who} was ended by {_signal_name(member.signal)}", 128 + member.signal
     else:
-        said, code = f"{who} exited with {member.exit_code}", member.exit_code or PLATFORM_CODE
+        began = f"the bootstrap of {who}" if member.code == "BOOTSTRAP-FAILED" else who
+        said, code = f"{began} exited with {member.exit_code}", member.exit_code or PLATFORM_CODE
     if member.reason:
         said += f": {member.reason}"
     if member.code:
