@@ -42,7 +42,7 @@ def test_one_flow_is_one_finding_with_its_ends_and_remedy() -> None:
     (finding,) = made.findings
     assert finding.subject == "gloo: a -> b"
     assert finding.remedy == "mend it"
-    assert verdict(made).startswith("1 of 6 ways between 3 hosts is not open: gloo does not pass from a to b")
+    assert verdict(made).startswith("1 of 6 ways between 3 hosts is not open: gloo: a -> b, a firewall drops the flow")
 
 
 def test_one_flow_to_one_host_from_several_is_one_finding() -> None:

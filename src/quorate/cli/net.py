@@ -143,6 +143,23 @@ def audit(
 
 @app.command()
 def check(
+    hosts: Annotated[
+        list[str] | None, typer.Argument(metavar="[HOST[=ADDRESS]]...", help="With --ssh: as SSH takes them.")
+    ] = None,
+    ssh: Annotated[bool, typer.Option("--ssh", help="No cluster: these hosts, over your own SSH.")] = False,
+    launcher: Annotated[
+        str | None, typer.Option("--launcher", help="With --ssh: whose flows; torch, where no port is named.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", min=2, help="With --ssh: as many hosts.")] = None,
+    port: Annotated[
+        list[str] | None, typer.Option("--port", metavar="PORT|A-B", help="With --ssh: a port to try; repeatable.")
+    ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="With --ssh: with NCCL.")] = False,
+    ours: Annotated[
+        bool, typer.Option("--quorate", help="With --ssh: also what Quorate needs between members.")
+    ] = False,
+    ssh_command: Annotated[str, typer.Option(metavar="COMMAND", help="SSH with options of its own.")] = "ssh",
+    python: Annotated[str, typer.Option(metavar="PATH", help="Python 3.8 or newer, on the hosts.")] = "python3",
     pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Only between the agents of this pool.")] = "",
     platform: Annotated[
         str, typer.Option("--for", metavar="PLATFORM", help="Whose commands mend it: nft, gcp, aws, oci, kubernetes.")
@@ -151,16 +168,33 @@ def check(
     master: Master = None,
     token: Token = None,
 ) -> None:
-    """Let the agents of a cluster try each other.
+    """Let the agents of a cluster try each other, or with --ssh any hosts.
 
-    Prints who reaches whom and how fast, and what mends what does not pass.
+    Prints who reaches whom and how fast, and what mends what does not pass. With --ssh nothing is installed on the
+    hosts, which need Python 3.8: `quorate net check --ssh gpu1 gpu2` tries the flows of a torch job between the two.
     """
     from quorate.cli import netinput, netmatrix
-    from quorate.cli.netcluster import check_cluster
     from quorate.network.findings import failing
 
-    found = check_cluster(master, token, pool, netinput.platform(platform))
-    netmatrix.show_check(found, as_json=as_json)
+    mending = netinput.platform(platform)
+    if ssh:
+        from quorate.cli.netcheckssh import Asked, check_hosts
+
+        given = tuple(hosts or ())
+        if nodes is not None and nodes != len(given):
+            netinput.refuse(f"--nodes {nodes} with {len(given)} hosts: name as many hosts as the job has nodes")
+        if launcher is not None:
+            netinput.shape(launcher, 2, 1, 1, gpu=False)
+        tried = tuple(netinput.port_range(text) for text in port or ())
+        asked = Asked(given, launcher, tried, gpu, ours, mending, ssh_command, python)
+        found, what = check_hosts(asked), asked.what
+    else:
+        if hosts or launcher or nodes or port:
+            netinput.refuse("hosts, launchers and ports are for --ssh", "quorate net check --ssh hostA hostB")
+        from quorate.cli.netcluster import check_cluster
+
+        found, what = check_cluster(master, token, pool, mending), ""
+    netmatrix.show_check(found, as_json=as_json, what=what)
     if failing(found.findings):
         raise typer.Exit(Exit.FAILED)
 

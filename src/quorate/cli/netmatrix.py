@@ -52,9 +52,9 @@ def verdict(check: NetCheck, what: str = "") -> str:
     if open_ways == len(ways) and not errors:
         return f"all {count} are open{flows}{slowest}" if len(ways) > 1 else f"the way is open{flows}{slowest}"
     if open_ways == len(ways):
-        return f"all {count} are open{flows}, but: {errors[0].evidence}"
+        return f"all {count} are open{flows}, but {errors[0].evidence}"
     begins = f"{len(ways) - open_ways} of {count} {'is' if len(ways) - open_ways == 1 else 'are'} not open{flows}"
-    return f"{begins}: {errors[0].evidence}" if errors else begins
+    return f"{begins}: {errors[0].subject}, {errors[0].title.lower()}" if errors else begins
 
 
 def matrix(check: NetCheck) -> list[str]:

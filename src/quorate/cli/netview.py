@@ -91,8 +91,8 @@ def show_findings(findings: Sequence[Finding]) -> None:
         print()
         print(_headline(finding))
         print(f"  {finding.evidence}")
-        if finding.remedy:
-            print(f"  {dim('mend:')} {finding.remedy}")
+        for number, line in enumerate(finding.remedy.splitlines()):
+            print(f"  {'     ' if number else dim('mend:')} {line}")
 
 
 def _headline(finding: Finding) -> str:

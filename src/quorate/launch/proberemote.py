@@ -16,6 +16,7 @@ import platform
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from quorate.launch import devices, probewords
@@ -69,6 +70,7 @@ def main() -> None:
             "time": time.time(),
             "python": platform.python_version(),
             "reached_at": _reached_at(),
+            "ephemeral": _ephemeral(),
         }
     )
     remote = _Remote()
@@ -80,6 +82,14 @@ def _reached_at() -> str:
     """The own address at which SSH was reached: behind NAT it is the one by which neighbours know this machine."""
     words: List[str] = os.environ.get("SSH_CONNECTION", "").split()
     return words[2].split("%")[0] if len(words) == 4 else ""
+
+
+def _ephemeral() -> List[int]:
+    """First and last of the ports that the kernel gives to whoever asks for any; Linux's default elsewhere."""
+    try:
+        return [int(word) for word in Path("/proc/sys/net/ipv4/ip_local_port_range").read_bytes().split()]
+    except (OSError, ValueError):
+        return [32768, 60999]
 
 
 def _say(message: Dict[str, Any]) -> None:

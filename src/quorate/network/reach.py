@@ -121,7 +121,8 @@ def findings_of(attempts: Sequence[Attempt]) -> tuple[Finding, ...]:
     ways: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         ways[attempt.way].append(attempt)
-    dead = {way for way, tried in ways.items() if not any(attempt.passed for attempt in tried)}
+    # Where one flow is all that was tried, it says more than its ends.
+    dead = {way for way, tried in ways.items() if len(tried) > 1 and not any(attempt.passed for attempt in tried)}
     found: list[Finding] = []
     for cut in list(_cut_off(ways, dead)):
         found.append(_of_dead_ways(cut, [attempt for way in cut for attempt in ways[way]]))
@@ -151,15 +152,14 @@ def _cut_off(ways: dict[tuple[str, str], list[Attempt]], dead: set[tuple[str, st
 def _of_dead_ways(ways: Sequence[tuple[str, str]], tried: Sequence[Attempt]) -> Finding:
     worst = min(tried, key=lambda attempt: _ORDER[attempt.outcome])
     sources, destinations = _names(way[0] for way in ways), _names(way[1] for way in ways)
-    what = "it does not pass" if len(tried) == 1 else f"none of {len(tried)} attempts passes"
     where = f"{worst.transport}/{worst.port} for {worst.flow}" + (f", {worst.purpose}" if worst.purpose else "")
     return Finding(
         CODES[worst.outcome],
         f"{sources} -> {destinations}",
-        f"{what} from {sources} to {destinations}: {worst.evidence} ({where})",
+        f"none of {len(tried)} attempts passes from {sources} to {destinations}: {worst.evidence} ({where})",
         sources,
         destinations,
-        worst.remedy,
+        _remedies(tried),
     )
 
 
@@ -174,8 +174,15 @@ def _of_flow(tried: Sequence[Attempt]) -> Finding:
         f"{first.evidence}",
         sources,
         first.destination,
-        first.remedy,
+        _remedies(tried),
     )
+
+
+def _remedies(tried: Iterable[Attempt]) -> str:
+    """A command a line, as many as people read."""
+    known = list(dict.fromkeys(attempt.remedy for attempt in tried if attempt.remedy and not attempt.passed))
+    more = [f"# and {len(known) - _NAMED} more like these"] if len(known) > _NAMED else []
+    return "\n".join([*known[:_NAMED], *more])
 
 
 def _names(names: Iterable[str]) -> str:
