@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _TRIES, _TRY_AGAIN_S = 4, 0.1
 #: What could not be made, or removed, is tried again after this.
 _REPAIR_S = 5.0
+#: An agent that ends waits for its helper no longer than this; the next one clears away what was left.
+_LAST_S = 10.0
 _HOST = "host"
 
 
@@ -89,7 +91,8 @@ class Networks:
         self._resolvers.close()
         self._held = {member: held for member, held in self._held.items() if member in living}
         with suppress(HelperError):
-            await asyncio.to_thread(self.helper.converge, self._desired()[0])
+            last = replace(self.helper, timeout_s=_LAST_S)
+            await asyncio.to_thread(last.converge, self._desired()[0])
 
     def hold(self, member: str, spec: AllocationSpec, container: int | None = None) -> Path:
         """The member has a sandbox from now on; returns the path of its namespace. Raises NetworkError."""

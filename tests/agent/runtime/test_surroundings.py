@@ -1,12 +1,16 @@
 """A process sees the network and the names that were made for it, and no other process does."""
 
 import os
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from quorate.agent import command
+from quorate.agent.runtime import surroundings
 from quorate.agent.runtime.surroundings import Surroundings
 
 pytestmark = pytest.mark.lab
@@ -32,7 +36,9 @@ def run(script: str, surroundings: Surroundings, folder: Path) -> str:
     return out.read_text()
 
 
-def test_a_member_is_in_the_network_namespace_that_was_made_for_it(tmp_path: Path) -> None:
+@contextmanager
+def namespace() -> Iterator[str]:
+    """The path of a network namespace with nothing in it but loopback."""
     holder = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert holder.stdin is not None
@@ -41,12 +47,16 @@ def test_a_member_is_in_the_network_namespace_that_was_made_for_it(tmp_path: Pat
         holder.stdin.write(b"there\n")
         holder.stdin.flush()
         assert holder.stdout.readline() == b"there\n"
-        inside = f"/proc/{holder.pid}/ns/net"
-        seen = run("readlink /proc/self/ns/net", Surroundings(netns=inside), tmp_path)
-        assert seen.strip() == str(Path(inside).readlink()) != str(Path("/proc/self/ns/net").readlink())
+        yield f"/proc/{holder.pid}/ns/net"
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_a_member_is_in_the_network_namespace_that_was_made_for_it(tmp_path: Path) -> None:
+    with namespace() as inside:
+        seen = run("readlink /proc/self/ns/net", Surroundings(netns=inside), tmp_path)
+        assert seen.strip() == str(Path(inside).readlink()) != str(Path("/proc/self/ns/net").readlink())
 
 
 def test_a_member_has_hosts_and_resolver_of_its_own_and_the_machine_keeps_its(tmp_path: Path) -> None:
@@ -57,6 +67,28 @@ def test_a_member_has_hosts_and_resolver_of_its_own_and_the_machine_keeps_its(tm
     seen = run("cat /etc/hosts /etc/resolv.conf", Surroundings("", str(hosts), str(resolver)), tmp_path)
     assert seen == hosts.read_text() + resolver.read_text()
     assert Path("/etc/hosts").read_bytes() == before
+
+
+def test_a_member_has_a_name_of_its_own_and_sees_the_devices_of_its_namespace_alone(tmp_path: Path) -> None:
+    before = socket.gethostname()
+    with namespace() as inside:
+        script = "hostname; ls /sys/class/net; ls -d /sys/fs/cgroup/*"
+        name, device, *groups = run(script, Surroundings(inside, hostname="sub1"), tmp_path).splitlines()
+    assert (name, device) == ("sub1", "lo")
+    assert groups == sorted(map(str, Path("/sys/fs/cgroup").iterdir()))
+    assert socket.gethostname() == before
+
+
+def test_who_answers_for_the_machine_is_not_asked_by_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, hosts = tmp_path / "cache", tmp_path / "hosts"
+    hosts.write_text("10.128.0.2 main1\n")
+    monkeypatch.setattr(surroundings, "_ANSWERING_FOR_THE_MACHINE", (str(path), str(tmp_path / "none")))
+    with socket.socket(socket.AF_UNIX) as cache:
+        cache.bind(str(path))
+        cache.listen()
+        asking = f"python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{path}\")' 2>&1 | tail -1"
+        assert "ConnectionRefused" in run(asking, Surroundings(hosts_file=str(hosts)), tmp_path)
+        assert run(asking, Surroundings(), tmp_path) == ""
 
 
 def test_a_namespace_that_is_gone_is_told_as_such(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ _MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
 _FOR_READING = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 
 _HOSTS, _RESOLV = "/etc/hosts", "/etc/resolv.conf"
+#: The C library asks these of the machine before it reads a file, and the machine knows none of the members' names.
+_ANSWERING_FOR_THE_MACHINE = ("/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,8 +54,13 @@ class Surroundings:
             # What the machine unmounts later goes here too, or a member would hold it; nothing goes the other way.
             _mount("none", "/", _MS_REC | _MS_SLAVE)
         for own, seen in over:
+            # A link that leads nowhere hides nothing that would have to be covered.
+            if not os.path.exists(seen):  # noqa: PTH110 (pathlib costs a shim a megabyte)
+                continue
             _mount(own, seen, _MS_BIND)
             _mount("none", seen, _MS_REMOUNT | _MS_BIND | _FOR_READING)
+        if self.hosts_file:
+            _hide(*_ANSWERING_FOR_THE_MACHINE)
         if self.netns:
             _show_own_devices()
 
@@ -78,11 +85,18 @@ def _show_own_devices() -> None:
         _mount("sysfs", "/sys", _FOR_READING, "sysfs")
         for path, was in below:
             # A folder for each kind of thing that this kernel has, so not for all that others may have mounted.
-            if os.path.isdir(path):  # noqa: PTH112 (pathlib costs a shim a megabyte)
+            if os.path.isdir(path):  # noqa: PTH112 (as above)
                 _mount(f"/proc/self/fd/{was}", path, _MS_BIND)
     finally:
         for _, was in below:
             os.close(was)
+
+
+def _hide(*sockets: str) -> None:
+    """Whoever connects is refused, as where nobody listens."""
+    for path in sockets:
+        if os.path.exists(path):  # noqa: PTH110 (as above)
+            _mount(os.devnull, path, _MS_BIND)
 
 
 def _mounted_below(folder: str) -> list[str]:

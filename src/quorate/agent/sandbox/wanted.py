@@ -53,8 +53,14 @@ def together(parts: Mapping[str, tuple[HubSpec, SandboxSpec]]) -> tuple[Desired,
         own = [part for part in parts.values() if part[0].allocation == allocation]
         hub = own[0][0]
         other = hubs.setdefault(hub.vni, hub)
+        port = next(iter(hubs.values())).vxlan_port
+        why = ""
         if other is not hub:
             why = f"its VNI {hub.vni} is still {other.allocation}'s on this machine"
+        elif hub.vxlan_port != port:
+            del hubs[hub.vni]
+            why = f"VXLAN is on port {hub.vxlan_port} there, and on {port} for others on this machine"
+        if why:
             refused |= {sandbox.member: why for _, sandbox in own}
             continue
         kept: list[SandboxSpec] = []
