@@ -63,7 +63,11 @@ class Machine:
     def left(self) -> list[str]:
         """Everything of private networks that is on the host."""
         files = [str(path) for folder in ("namespaces", "rules") for path in (self.network / folder).glob("*")]
-        return [*sorted(self.host.links() - {"lo", "u0"}), *self.host.run("nft", "list", "tables").splitlines(), *files]
+        # The host's table stays for members in the host's network, without anything about private ones.
+        tables = set(self.host.run("nft", "list", "tables").splitlines()) - {"table inet quorate"}
+        vxlan = [line for line in self.host.run("nft", "list", "ruleset").splitlines() if "VXLAN" in line]
+        kept = {str(self.network / "rules" / "host")}
+        return [*sorted(self.host.links() - {"lo", "u0"}), *tables, *vxlan, *(set(files) - kept)]
 
 
 @asynccontextmanager
@@ -105,7 +109,7 @@ def across(
     members = tuple(
         PlannedMember(
             rank, "main" if rank == 0 else "sub", max(1, rank), "main1" if rank == 0 else f"sub{rank}",
-            machine.agent.name, f"{base}{2 + rank}", (0,), {"rendezvous": 1734, "watch": 1750},
+            machine.agent.name, f"{base}{2 + rank}", (0,), {"rendezvous": 1734, "watch": 1750, "main": 29500},
             underlay=machine.host.address,
         )
         for rank, machine in enumerate(placed)

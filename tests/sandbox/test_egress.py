@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +14,7 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+import msgspec
 import pytest
 from tests.sandbox.agents import Machine, across, machines, run
 from tests.sandbox.hosts import Inside, Lab
@@ -150,3 +153,26 @@ print(".".join(map(str, asked.recv(512)[-4:])))
         await machine.peer.state(member, "exited")
         await machine.peer.whole_log(member)
         assert machine.peer.output(member) == b"10.128.0.3\n"
+
+
+async def test_a_member_in_the_hosts_network_reaches_everything_but_the_metadata(pair: list[Machine]) -> None:
+    machine = pair[0]
+    spec = msgspec.structs.replace(
+        across(machine, script=_TRY.format(hosts=("169.254.169.254", "10.77.0.201"))), network=None
+    )
+    await run(spec, machine)
+    member = f"{spec.allocation}.0.1"
+    await machine.peer.state(member, "exited")
+    await machine.peer.whole_log(member)
+    said = dict(line.split() for line in machine.peer.output(member).decode().splitlines())
+    assert said == {"169.254.169.254": "ConnectionRefusedError", "10.77.0.201": "outside"}
+    # What is not a member, such as the agent with its machine's identity, does.
+    assert machine.host.outside.tries("169.254.169.254", 80).startswith("open outside")
+
+
+async def test_an_agent_that_ends_with_its_members_leaves_no_table(pair: list[Machine]) -> None:
+    machine = pair[0]
+    assert machine.agent.process is not None
+    machine.agent.process.send_signal(signal.SIGUSR2)
+    await asyncio.to_thread(machine.agent.process.wait, 20)
+    assert machine.host.run("nft", "list", "tables") == ""

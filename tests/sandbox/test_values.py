@@ -22,7 +22,7 @@ from quorate.agent.sandbox.reconcile import (
     RemoveStray,
     reconcile,
 )
-from quorate.agent.sandbox.spec import Desired, FlowRule, HubSpec, Peer, SandboxSpec, inner_mtu
+from quorate.agent.sandbox.spec import Desired, FlowRule, HostSpec, HubSpec, Peer, SandboxSpec, inner_mtu
 from quorate.network.catalogue import EPHEMERAL
 from quorate.network.flows import Direction, NetworkMode, Transport
 from quorate.network.jobplan import JobNetwork, MemberEnd, plan_job
@@ -96,7 +96,7 @@ def test_nothing_is_done_where_everything_is_as_desired() -> None:
 
 def test_from_nothing_the_hosts_rules_come_first_and_the_sandbox_last() -> None:
     assert list(reconcile(DESIRED, DIGESTS, Observed())) == [
-        MakeHost(4789, ("10.0.0.2",), True), MakeHub(HUB), MakeSandbox(HUB, SANDBOX),
+        MakeHost(HostSpec(4789, ("10.0.0.2",), True)), MakeHub(HUB), MakeSandbox(HUB, SANDBOX),
     ]  # fmt: skip
 
 

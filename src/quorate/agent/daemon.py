@@ -111,7 +111,7 @@ def _sweep_containers(state_dir: Path) -> None:
 def _sweep_networks(state_dir: Path) -> None:
     """Removes what an agent that is gone has left of private networks."""
     folder = state_dir / "network"
-    if os.geteuid() != 0 or not any(folder.glob("namespaces/*")):
+    if os.geteuid() != 0 or not any(folder.glob("*/*")):
         return
     from quorate.agent.helperprocess import Taken, claim
     from quorate.agent.sandbox.network import Network

@@ -118,7 +118,8 @@ def claim() -> int:
     Where who took it is gone, its helper still has to end; where he lives, nobody waits.
     """
     _LOCKS.mkdir(mode=0o755, parents=True, exist_ok=True)
-    namespace = Path("/proc/self/ns/net").stat().st_ino
+    # Of this thread: it may have entered another one than its process is in.
+    namespace = Path("/proc/thread-self/ns/net").stat().st_ino
     lock = os.open(_LOCKS / f"network-{namespace}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_WAIT_S
     while True:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from quorate.agent import planning
 from quorate.agent.answers import CannotAnswer, asked
 from quorate.agent.helperclient import Helper, HelperAway, HelperError
@@ -54,6 +56,8 @@ class Networks:
     found: Callable[[tuple[Finding, ...]], None]
     #: Whom members' questions for names go to, instead of the machine's own servers.
     servers: tuple[str, ...] = ()
+    #: First and last UID of members; those in the host's network are kept from the cloud's metadata.
+    users: tuple[int, int] | None = None
     #: Seconds between two looks at what others have changed.
     look_s: float = 30.0
     _held: dict[str, _Held] = field(default_factory=dict)
@@ -90,6 +94,7 @@ class Networks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._resolvers.close()
         self._held = {member: held for member, held in self._held.items() if member in living}
+        self.users = self.users if living else None
         with suppress(HelperError):
             last = replace(self.helper, timeout_s=_LAST_S)
             await asyncio.to_thread(last.converge, self._desired()[0])
@@ -188,7 +193,8 @@ class Networks:
         return failures
 
     def _desired(self) -> tuple[Desired, dict[str, str]]:
-        return wanted.together({member: held.parts for member, held in self._held.items()})
+        desired, refused = wanted.together({member: held.parts for member, held in self._held.items()})
+        return msgspec.structs.replace(desired, users=self.users), refused
 
     # --- what others do ----------------------------------------------------------------------------------------
 

@@ -100,6 +100,7 @@ class Service:
                 identity.address,
                 lambda findings: self.tell(FindingsChanged(findings, "network")),
                 config.dns,
+                (config.users.first, config.users.last),
                 config.drift_check_s,
             )
         self._members = Members(

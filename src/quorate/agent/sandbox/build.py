@@ -13,7 +13,7 @@ from quorate.agent.sandbox import names, namespaces, nft
 from quorate.agent.sandbox.links import Links, opened
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.rules import host_rules, hub_rules, sandbox_rules
-from quorate.agent.sandbox.spec import Egress, HubSpec, SandboxSpec, digest
+from quorate.agent.sandbox.spec import Egress, HostSpec, HubSpec, SandboxSpec, digest
 from quorate.network import catalogue
 
 #: Ethernet's own; an uplink carries packets of at least this size.
@@ -26,18 +26,18 @@ class NoUplinkLeft(Exception):
     """Every pair of addresses for uplinks is in use on this machine."""
 
 
-def host_digest(vxlan_port: int, agents: tuple[str, ...], place: Place) -> str:
+def host_digest(host: HostSpec, place: Place) -> str:
     """Names the host's rules."""
-    return digest(host_rules(vxlan_port, agents, str(place.uplinks)))
+    return digest(host_rules(host, str(place.uplinks)))
 
 
-def make_host(place: Place, vxlan_port: int, agents: tuple[str, ...], *, forward: bool) -> None:
+def make_host(place: Place, host: HostSpec) -> None:
     """The host's table, and forwarding of packets where an uplink needs it; other tables are not touched."""
     place.forget(HOST)
-    nft.load(host_rules(vxlan_port, agents, str(place.uplinks)))
-    if forward:
+    nft.load(host_rules(host, str(place.uplinks)))
+    if host.forward:
         namespaces.sysctl("net.ipv4.ip_forward", "1")
-    place.record(HOST, f"{host_digest(vxlan_port, agents, place)} {host_fingerprint()}")
+    place.record(HOST, f"{host_digest(host, place)} {host_fingerprint()}")
 
 
 def remove_host(place: Place) -> None:

@@ -21,11 +21,10 @@ from quorate.agent.sandbox.reconcile import (
     RemoveHub,
     RemoveSandbox,
     RemoveStray,
-    agents_of,
     reconcile,
 )
 from quorate.agent.sandbox.rules import hub_rules, sandbox_rules
-from quorate.agent.sandbox.spec import Desired, HubSpec, Peer, SandboxSpec
+from quorate.agent.sandbox.spec import Desired, HostSpec, HubSpec, Peer, SandboxSpec
 from quorate.network import catalogue
 
 #: What a kernel has to be able to do is tried with these: addresses that are only examples (RFC 5737).
@@ -159,14 +158,13 @@ class Network:
         return obstacles()
 
     def _digests(self, desired: Desired) -> Digests:
-        port = desired.hubs[0].vxlan_port if desired.hubs else 0
         return Digests(
             hubs={hub.allocation: build.hub_digest(hub) for hub in desired.hubs},
             sandboxes={
                 sandbox.member: build.sandbox_digest(desired.hub(sandbox.allocation), sandbox)
                 for sandbox in desired.sandboxes
             },
-            host=build.host_digest(port, agents_of(desired), self.place),
+            host=build.host_digest(desired.host or HostSpec(), self.place),
         )
 
     def _observe(self) -> Observed:
@@ -206,8 +204,8 @@ class Network:
                     links.remove(link)
             case RemoveHost():
                 build.remove_host(self.place)
-            case MakeHost(port, agents, forward):
-                build.make_host(self.place, port, agents, forward=forward)
+            case MakeHost(host):
+                build.make_host(self.place, host)
             case MakeHub(hub):
                 build.make_hub(self.place, hub)
             case MakeSandbox(hub, sandbox):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from quorate.agent.sandbox.spec import Desired, Egress, HubSpec, SandboxSpec
+from quorate.agent.sandbox.spec import Desired, HostSpec, HubSpec, SandboxSpec
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,13 @@ class RemoveStray(_Step, frozen=True, tag="remove-stray"):
 
 
 class RemoveHost(_Step, frozen=True, tag="remove-host"):
-    """No hub is left, so the host needs no rules."""
+    """Nothing is left that needs rules on the host."""
 
 
 class MakeHost(_Step, frozen=True, tag="make-host"):
     """The host's rules are missing, others, or changed by somebody."""
 
-    vxlan_port: int
-    agents: tuple[str, ...]
-    forward: bool
+    host: HostSpec
 
 
 class MakeHub(_Step, frozen=True, tag="make-hub"):
@@ -81,11 +79,6 @@ class MakeSandbox(_Step, frozen=True, tag="make-sandbox"):
 Action = RemoveSandbox | RemoveHub | RemoveStray | RemoveHost | MakeHost | MakeHub | MakeSandbox
 
 
-def agents_of(desired: Desired) -> tuple[str, ...]:
-    """The other agents whose VXLAN packets are taken: those with a member of an allocation that is here."""
-    return tuple(sorted({peer.agent for hub in desired.hubs for peer in hub.remote.values()}))
-
-
 def reconcile(desired: Desired, digests: Digests, observed: Observed) -> Iterator[Action]:
     """First what goes, so that its VNI and addresses are free; then the host's rules, hubs, sandboxes."""
     hubs = {hub.allocation: hub for hub in desired.hubs}
@@ -96,13 +89,12 @@ def reconcile(desired: Desired, digests: Digests, observed: Observed) -> Iterato
         yield RemoveHub(allocation)
     for link in observed.strays:
         yield RemoveStray(link)
-    if not hubs:
+    host = desired.host
+    if host is None:
         if observed.host_table:
             yield RemoveHost()
-        return
-    if observed.host != digests.host:
-        forward = any(hub.egress is not Egress.NONE for hub in desired.hubs)
-        yield MakeHost(desired.hubs[0].vxlan_port, agents_of(desired), forward)
+    elif observed.host != digests.host:
+        yield MakeHost(host)
     anew = set()
     for allocation, hub in hubs.items():
         if observed.hubs.get(allocation) != digests.hubs[allocation]:

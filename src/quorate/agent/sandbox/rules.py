@@ -6,7 +6,7 @@ Syntax and semantics: nft(8). The bridge family of small kernels knows neither c
 from collections.abc import Iterable, Iterator
 
 from quorate.agent.sandbox import names
-from quorate.agent.sandbox.spec import Egress, FlowRule, HubSpec, Mode, SandboxSpec
+from quorate.agent.sandbox.spec import LAST_UID, Egress, FlowRule, HostSpec, HubSpec, Mode, SandboxSpec
 from quorate.network import catalogue
 from quorate.network.flows import Direction
 
@@ -108,32 +108,38 @@ def hub_rules(hub: HubSpec) -> str:
     return _replaced("bridge", names.TABLE, bridge) + _replaced("inet", names.TABLE, inet)
 
 
-def host_rules(vxlan_port: int, agents: Iterable[str], uplinks: str) -> str:
-    """The host's own three things: VXLAN in from agents alone (and out from the kernel alone), uplinks' forward.
+def host_rules(host: HostSpec, uplinks: str) -> str:
+    """The host's own four things: VXLAN in from agents alone (and out from the kernel alone), uplinks' forward, and
+    that members in the host's network do not reach the cloud's metadata.
 
     No rule accepts what another table drops; none drops what is not ours.
     """
     uplink = f"{names.UPLINK_PREFIX}*"
-    known = sorted(set(agents))
+    port = host.vxlan_port
+    vxlan_in = [
+        f'udp dport {port} ip saddr != @agents counter drop comment "forged VXLAN"',
+        f'udp dport {port} ip6 saddr != @agents6 counter drop comment "forged VXLAN"',
+    ]
+    # The kernel's own VXLAN socket has no owner, so this does not match it; every socket of a process has one.
+    vxlan_out = [f'udp dport {port} meta skuid 0-{LAST_UID} counter drop comment "forged VXLAN"']
     lines = [
-        *_set("agents", [agent for agent in known if ":" not in agent]),
-        *_set("agents6", [agent for agent in known if ":" in agent], "ipv6_addr"),
+        *_set("agents", [agent for agent in host.agents if ":" not in agent]),
+        *_set("agents6", [agent for agent in host.agents if ":" in agent], "ipv6_addr"),
         "chain inbound {",
         "type filter hook input priority filter; policy accept;",
-        f'udp dport {vxlan_port} ip saddr != @agents counter drop comment "forged VXLAN"',
-        f'udp dport {vxlan_port} ip6 saddr != @agents6 counter drop comment "forged VXLAN"',
+        *(vxlan_in if port else ()),
         f'iifname "{uplink}" ct state established,related accept',
         *(f'iifname "{uplink}" {rule} comment "member to host"' for rule in _REJECT),
         "}",
         "chain outbound {",
         "type filter hook output priority filter; policy accept;",
-        # The kernel's own VXLAN socket has no owner, so this does not match it; every socket of a process has one.
-        f'udp dport {vxlan_port} meta skuid 0-4294967294 counter drop comment "forged VXLAN"',
+        *(vxlan_out if port else ()),
+        *_without_metadata(host),
         "}",
         "chain through {",
         "type filter hook forward priority filter; policy accept;",
         f'iifname "{uplink}" oifname "{uplink}" counter drop comment "allocation to allocation"',
-        f'iifname "{uplink}" udp dport {vxlan_port} counter drop comment "forged VXLAN"',
+        *([f'iifname "{uplink}" udp dport {port} counter drop comment "forged VXLAN"'] if port else ()),
         f'oifname "{uplink}" ct state established,related accept',
         f'oifname "{uplink}" counter drop comment "outside to member"',
         "}",
@@ -143,6 +149,15 @@ def host_rules(vxlan_port: int, agents: Iterable[str], uplinks: str) -> str:
         "}",
     ]
     return _replaced("inet", names.TABLE, lines)
+
+
+def _without_metadata(host: HostSpec) -> Iterator[str]:
+    """Names and time are left alone: some clouds answer those at the very same address."""
+    if host.users is not None:
+        for family in ("ip", "ip6"):
+            found = [address for address in catalogue.METADATA_ADDRESSES if (":" in address) is (family == "ip6")]
+            where = f"meta skuid {host.users[0]}-{host.users[1]} {family} daddr {{ {', '.join(found)} }}"
+            yield f'{where} tcp dport != 53 counter reject with tcp reset comment "metadata"'
 
 
 def _replaced(family: str, table: str, lines: Iterable[str]) -> str:

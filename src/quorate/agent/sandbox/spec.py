@@ -15,6 +15,8 @@ from quorate.network.flows import Direction, Transport
 
 #: 24 bits, and 0 is nobody's (RFC 7348, section 5).
 LAST_VNI: Final = 2**24 - 1
+#: The last one is nobody's: it stands for no user (credentials(7)).
+LAST_UID: Final = 2**32 - 2
 #: The smallest MTU that IPv4 hosts must take (RFC 791) and the largest that Ethernet cards commonly offer.
 MTU_LIMITS: Final = (576, 9216)
 #: Ranks fill two bytes of a MAC; the last number is the gateway's.
@@ -185,13 +187,30 @@ class SandboxSpec(_Value, frozen=True):
         return split_member(MemberId(self.member))[1]
 
 
+class HostSpec(_Value, frozen=True):
+    """The machine's own part of all its private networks."""
+
+    #: 0 where there is no hub, and so no VXLAN.
+    vxlan_port: int = 0
+    #: The other agents whose VXLAN packets are taken.
+    agents: tuple[str, ...] = ()
+    #: Whether packets of uplinks are passed on.
+    forward: bool = False
+    #: As in Desired.
+    users: tuple[int, int] | None = None
+
+
 class Desired(_Value, frozen=True):
     """Everything that should be on this machine; whatever else is ours goes."""
 
     hubs: tuple[HubSpec, ...] = ()
     sandboxes: tuple[SandboxSpec, ...] = ()
+    #: First and last UID of members that share the host's network: they do not reach the cloud's metadata.
+    users: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.users is not None and not 1 <= self.users[0] <= self.users[1] <= LAST_UID:
+            raise SpecError(f"{self.users[0]}-{self.users[1]} is no range of users of members")
         hubs = {hub.allocation: hub for hub in self.hubs}
         if len(hubs) != len(self.hubs):
             raise SpecError("two hubs are of one allocation")
@@ -209,6 +228,16 @@ class Desired(_Value, frozen=True):
             places.add((hub.allocation, sandbox.rank))
         if len({hub.vxlan_port for hub in self.hubs}) > 1:
             raise SpecError("two allocations have different ports for VXLAN; a machine has one")
+
+    @property
+    def host(self) -> HostSpec | None:
+        """The machine's own part; None where it needs none."""
+        if not self.hubs and self.users is None:
+            return None
+        # Those with a member of an allocation that is here.
+        agents = tuple(sorted({peer.agent for hub in self.hubs for peer in hub.remote.values()}))
+        port = self.hubs[0].vxlan_port if self.hubs else 0
+        return HostSpec(port, agents, any(hub.egress is not Egress.NONE for hub in self.hubs), self.users)
 
     def hub(self, allocation: str) -> HubSpec:
         """The hub of that allocation; raises KeyError."""
