@@ -163,6 +163,22 @@ def test_a_mode_that_the_operator_does_not_allow_is_refused() -> None:
     assert isinstance(answer, fx.Refused) and answer.code == "NETWORK-MODE-REFUSED" and "allows" in answer.detail
 
 
+@pytest.mark.parametrize(
+    ("wish", "code", "said"),
+    [
+        ({"network": {"window": "40000-40003"}, "launcher": "torch"}, "PORT-BUDGET", "has 4 ports"),
+        ({"environment": {"MASTER_PORT": "65535"}}, "PORTS-PAST-THE-END", "would need port 65536"),
+    ],
+)
+def test_ports_that_a_job_cannot_have_are_told_when_it_is_submitted(
+    cluster: Cluster, wish: dict, code: str, said: str
+) -> None:
+    able(cluster, 1, slots=2)
+    answer = cluster.ask(2, **wish)
+    assert isinstance(answer, fx.Refused) and answer.code == code and said in answer.detail, answer
+    assert isinstance(cluster.ask(1, **wish), fx.Submitted), "one member needs no such port"
+
+
 def test_a_job_whose_way_out_is_limited_never_runs_on_the_hosts_network(cluster: Cluster) -> None:
     able(cluster, 1, address="10.0.0.1"), able(cluster, 2, address="10.0.0.1")
     job = cluster.submit(2, network={"egress": "none"})

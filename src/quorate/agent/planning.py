@@ -8,15 +8,13 @@ from quorate.agent.sandbox.planned import flow_rules
 from quorate.agent.sandbox.spec import FlowRule
 from quorate.launch.config import ProbeFlow
 from quorate.model.messages import AllocationSpec, PlannedMember
-from quorate.model.ports import LAST_PORT, PortRange
+from quorate.model.ports import PortRange
 from quorate.network import catalogue
 from quorate.network.flows import NetworkMode, Role, Transport
-from quorate.network.jobplan import FLOW_OF_PURPOSE, JobNetwork, MemberEnd, Openness, plan_job
+from quorate.network.jobplan import FLOW_OF_PURPOSE, JobNetwork, MemberEnd, Openness, master_port_of, plan_job
 from quorate.network.plan import Plan, PlannedFlow
 from quorate.network.remedies import Platform, opening
 
-#: Where a user says which port MASTER_PORT is, the first that is set.
-_MASTER_PORT_VARIABLES = ("MASTER_PORT", "BACKENDAI_DIST_MASTER_PORT")
 _CARRIER = "vxlan"
 
 
@@ -65,7 +63,7 @@ def _job_network(spec: AllocationSpec) -> JobNetwork:
         openness=Openness(network.members) if network else Openness.PLANNED,
         gpu=any(member.slots for member in spec.members),
         ssh=spec.ssh,
-        master_port=_master_port(spec),
+        master_port=master_port_of(spec.environment),
         subnet=ip_network(network.subnet) if network else None,
     )
 
@@ -73,14 +71,6 @@ def _job_network(spec: AllocationSpec) -> JobNetwork:
 def _end(member: PlannedMember, *, leased: bool) -> MemberEnd:
     ports = {FLOW_OF_PURPOSE[p]: PortRange.of(port) for p, port in member.ports.items() if p in FLOW_OF_PURPOSE}
     return MemberEnd(member.name, member.rank, ip_address(member.address), member.agent, ports if leased else {})
-
-
-def _master_port(spec: AllocationSpec) -> int | None:
-    for variable in _MASTER_PORT_VARIABLES:
-        text = spec.environment.get(variable, "")
-        if text.isascii() and text.isdigit() and 0 < int(text) <= LAST_PORT:
-            return int(text)
-    return None
 
 
 class _Remedy:

@@ -93,6 +93,19 @@ def openness_of(kind: str, launcher: str) -> Openness:
     return Openness.OPEN if kind == "cluster" or launcher == "none" else Openness.PLANNED
 
 
+#: Where a user says which port MASTER_PORT is, the first that is set.
+_MASTER_PORT_VARIABLES = ("MASTER_PORT", "BACKENDAI_DIST_MASTER_PORT")
+
+
+def master_port_of(environment: Mapping[str, str]) -> int | None:
+    """The port at which the user wants the first member, from which ranked ports count; None where they set none."""
+    for variable in _MASTER_PORT_VARIABLES:
+        text = environment.get(variable, "")
+        if text.isascii() and text.isdigit() and 0 < int(text) <= LAST_PORT:
+            return int(text)
+    return None
+
+
 def plan_job(job: JobNetwork) -> Plan:
     """Return the plan of an allocation; raise PortsPastTheEnd where a rank's port would be no port."""
     everyone = Party(Role.MEMBER, "members", collapse(_host(member.address) for member in job.members))

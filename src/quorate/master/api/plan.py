@@ -11,6 +11,7 @@ from quorate.master.memberspecs import role_specs
 from quorate.master.services import wall
 from quorate.master.state import State
 from quorate.master.transitions.placing import preview
+from quorate.master.transitions.submitting import network_refusal
 from quorate.model.ids import JobId, allocation_id
 from quorate.model.job import JobSpec
 from quorate.model.messages import PlannedMember, RoleSpec
@@ -47,6 +48,9 @@ def plan_view(state: State, spec: JobSpec, owner: str, now: float) -> PlanView:
     """The plan; ends the request where the launcher cannot start the entry point."""
     check_images(spec)
     check_entrypoint(spec)
+    unfit = network_refusal(state, spec)
+    if unfit is not None:
+        raise ApiProblem(unfit.status, unfit.code, unfit.detail, unfit.hint)
     planned = preview(state, spec, owner, now, wall())
     if isinstance(planned, str):
         return PlanView(fits_now=False, waits_for=planned)

@@ -3,13 +3,16 @@
 from quorate.master.effects import Answer, Done, Refused, Submitted
 from quorate.master.events import JobCancelRequested, JobSubmitted
 from quorate.master.records import Ending, EndingKind, Happening, JobRecord, SettingRecord, SpecRecord
+from quorate.master.state import State
 from quorate.master.transitions import endings
 from quorate.master.transitions.draft import Draft
 from quorate.model.ids import JobId, short_id
 from quorate.model.job import JobSpec
 from quorate.model.jobnetwork import NetworkWish
+from quorate.model.ports import PortRange
 from quorate.model.state import JobState
 from quorate.network.flows import NetworkMode
+from quorate.network.jobcheck import check_job
 from quorate.scheduling.reasons import never_fits
 
 #: Shapes whose answer is kept: users choose labels as they like.
@@ -49,21 +52,30 @@ def _refusal(draft: Draft, event: JobSubmitted) -> Refused | None:
     state = draft.state
     if len(state.queue) >= state.settings.queue_limit:
         return Refused(429, "QUEUE-FULL", f"{len(state.queue)} jobs wait already", "quorate job list --state pending")
-    unwanted = _mode_refused(draft, event.spec)
-    if unwanted:
-        return Refused(422, "NETWORK-MODE-REFUSED", unwanted, "network: {mode: auto}")
+    unfit = network_refusal(state, event.spec)
+    if unfit is not None:
+        return unfit
     sentence = _never_fits(draft, event)
     return Refused(422, "JOB-NEVER-FITS", sentence, "quorate agent list") if sentence else None
 
 
-def _mode_refused(draft: Draft, spec: JobSpec) -> str:
-    """Why the operator does not allow the mode that the job asks for; empty where it is left to the master."""
-    modes = draft.state.settings.network_of(spec.resources.pool).modes
-    wish = spec.network.mode
-    if wish is NetworkWish.AUTO or NetworkMode(wish.value) in modes:
-        return ""
-    allowed = ", ".join(sorted(modes))
-    return f"pool {spec.resources.pool} allows network mode {allowed}; the job asks for {wish}"
+def network_refusal(state: State, spec: JobSpec) -> Refused | None:
+    """Why the job's network can never be as it asks, whatever agents there are; None where it can."""
+    pool, wish = state.settings.network_of(spec.resources.pool), spec.network.mode
+    if wish is not NetworkWish.AUTO and NetworkMode(wish.value) not in pool.modes:
+        allowed = ", ".join(sorted(pool.modes))
+        sentence = f"pool {spec.resources.pool} allows network mode {allowed}; the job asks for {wish}"
+        return Refused(422, "NETWORK-MODE-REFUSED", sentence, "network: {mode: auto}")
+    window = spec.network.window or (PortRange(*pool.window) if pool.window else None)
+    found = check_job(spec, window, gpu=window is not None and _has_gpus(state, spec.resources.pool))
+    if isinstance(found, str):
+        return Refused(422, "PORTS-PAST-THE-END", found, "environment: {MASTER_PORT: 29500}")
+    return Refused(422, found.code, found.evidence, found.remedy) if found else None
+
+
+def _has_gpus(state: State, pool: str) -> bool:
+    agents = map(state.agents.__getitem__, state.agents_by_pool.get(pool, ()))
+    return any(slot.kind != "cpu" for agent in agents for slot in agent.slots)
 
 
 def _never_fits(draft: Draft, event: JobSubmitted) -> str | None:
