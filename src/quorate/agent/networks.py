@@ -6,6 +6,7 @@ not in the set next time. The helper does the work; this says what and when, in 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,8 +27,8 @@ from quorate.model.messages import AllocationSpec, Finding
 
 log = logging.getLogger(__name__)
 
-#: A helper that dies is started again at once, so asking again soon finds another.
-_TRIES, _TRY_AGAIN_S = 4, 0.1
+#: A helper that dies is started again, by its agent at once and by systemd within a second: it is asked for so long.
+_AWAY_S, _AGAIN_S = 10.0, 0.1
 #: What could not be made, or removed, is tried again after this.
 _REPAIR_S = 5.0
 #: An agent that ends waits for its helper no longer than this; the next one clears away what was left.
@@ -172,15 +173,16 @@ class Networks:
         desired, refused = self._desired()
         distrust, self._distrust = self._distrust, ()
         self._resolvers.only({hub.allocation for hub in desired.hubs})
-        for tried in range(_TRIES):
+        deadline = time.monotonic() + _AWAY_S
+        while True:
             try:
                 done = await asyncio.to_thread(self.helper.converge, desired, distrust)
                 break
             except HelperAway:
-                if tried + 1 == _TRIES:
+                if time.monotonic() > deadline:
                     self._distrust = distrust
                     raise
-                await asyncio.sleep(_TRY_AGAIN_S)
+                await asyncio.sleep(_AGAIN_S)
         for step in done.steps:
             log.info("network: %s", step)
         failures = {**refused, **done.failures}
@@ -209,16 +211,13 @@ class Networks:
 
         Raises HelperError.
         """
-        if not self._held:
-            self._tell("drift", ())
-            self._tell("obstacles", ())
-            return
         drifted = await asyncio.to_thread(self.helper.drift)
         self._tell("drift", tuple(map(_drifted, drifted)))
         if drifted:
             self._distrust = tuple(dict.fromkeys((*self._distrust, *drifted)))
             self._changed.set()
-        obstacles = await asyncio.to_thread(self.helper.obstacles)
+        # Who has no hub sends nothing through them.
+        obstacles = await asyncio.to_thread(self.helper.obstacles) if self._held else ()
         self._tell(
             "obstacles",
             tuple(
@@ -257,3 +256,8 @@ def sandbox_files(spec: AllocationSpec, folder: Path, of_host: str) -> tuple[Pat
         path.write_text(text)
         path.chmod(0o644)
     return hosts, resolv
+
+
+async def no_counters(_: Any) -> Any:
+    """The answer to NETWORK of an agent without private networks."""
+    raise CannotAnswer("members share this machine's network, where nothing of theirs is counted; its log says why")

@@ -2,11 +2,12 @@
 
 import logging
 import os
+import time
 from dataclasses import dataclass, replace
 from typing import Final
 
 from quorate.agent.config import AgentConfig
-from quorate.agent.helperclient import Helper, HelperError
+from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.helperprocess import HelperProcess, Taken
 from quorate.agent.sandbox.place import DEFAULT, Place
 
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 SANDBOX: Final = "sandbox"
 #: An agent does not wait longer for a helper before it goes without.
 _ANSWER_S: Final = 20.0
+#: Nor for one that is away.
+_AWAY_S, _AGAIN_S = 5.0, 0.1
 
 
 @dataclass
@@ -57,10 +60,19 @@ def seek(config: AgentConfig) -> Privilege | None:
 
 def able(privilege: Privilege) -> bool:
     """Whether the helper answers and the kernel can do what it takes; why not is in the log."""
-    try:
-        why = replace(privilege.helper, timeout_s=_ANSWER_S).unable()
-    except HelperError as error:
-        why = str(error)
+    helper, deadline = replace(privilege.helper, timeout_s=_ANSWER_S), time.monotonic() + _AWAY_S
+    while True:
+        try:
+            why = helper.unable()
+        except HelperAway as error:
+            # It may just be starting anew.
+            if time.monotonic() < deadline:
+                time.sleep(_AGAIN_S)
+                continue
+            why = str(error)
+        except HelperError as error:
+            why = str(error)
+        break
     if why:
         log.warning("members share this machine's network, since it can have no private ones: %s", why)
     return not why

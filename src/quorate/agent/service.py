@@ -40,7 +40,7 @@ from quorate.agent.journal import FileJournal
 from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, Refused, keep
 from quorate.agent.members import Members, Supplies
 from quorate.agent.membership import MEMBERSHIP
-from quorate.agent.networks import Networks
+from quorate.agent.networks import Networks, no_counters
 from quorate.agent.orders import Machine
 from quorate.agent.platform import at_hand
 from quorate.agent.privilege import Privilege
@@ -121,8 +121,7 @@ class Service:
         Inspecting(lambda: self._core.allocated, self._members.folder, self.answers)
         spins = any(slot.kind == GPU for slot in identity.slots)
         Progress(lambda: self._core.live, self._members.folder, self.answers, spins=spins)
-        if self._networks is not None:
-            self.answers.register(NETWORK, self._networks.answer)
+        self.answers.register(NETWORK, self._networks.answer if self._networks is not None else no_counters)
         self._streams = Streams(endpoint, self._members.folder)
         self.answers.register(STREAM, self._streams.answer)
         self._events: deque[Event] = deque()

@@ -213,7 +213,7 @@ class Network:
 
 
 def allocation_of(action: Action) -> str:
-    """Whose network an action makes or removes; empty for the machine's own part."""
+    """Whose network an action makes or removes; empty for the machine's own part; a stray link stands alone."""
     match action:
         case RemoveSandbox(member):
             return member.partition(".")[0]
@@ -221,5 +221,7 @@ def allocation_of(action: Action) -> str:
             return allocation
         case MakeHub(hub) | MakeSandbox(hub, _):
             return hub.allocation
-        case RemoveStray() | RemoveHost() | MakeHost():
+        case RemoveStray(link):
+            return link
+        case RemoveHost() | MakeHost():
             return ""
