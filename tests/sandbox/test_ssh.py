@@ -55,7 +55,10 @@ async def outputs(spec: AllocationSpec, *placed: Machine) -> list[list[str]]:
     for member in spec.members:
         machine = next(machine for machine in placed if machine.agent.name == member.agent)
         name = f"{spec.allocation}.{member.rank}.1"
-        status = await machine.peer.state(name, "exited")
+        try:
+            status = await machine.peer.state(name, "exited")
+        except TimeoutError:
+            raise AssertionError([(m.peer.statuses, m.peer.logs) for m in placed]) from None
         await machine.peer.whole_log(name)
         assert status.exit is not None and status.exit.code == 0, machine.peer.logs[name]
         said.append(machine.peer.output(name).decode().splitlines())
