@@ -252,6 +252,15 @@ def test_an_entry_point_that_its_launcher_cannot_start_is_refused_at_once(master
             assert "torchrun" in problem(client.post(path, json={"spec": spec}), 422, "ENTRYPOINT-INVALID")["detail"]
 
 
+def test_a_master_port_that_leaves_no_port_for_each_member_is_refused_at_once(master: MasterProcess) -> None:
+    spec = SPEC | {"resources": {"nodes": 3}, "environment": {"MASTER_PORT": "65534"}}
+    with master.client() as client:
+        for path in ("/api/v1/jobs", "/api/v1/jobs/plan"):
+            detail = problem(client.post(path, json={"spec": spec}), 422, "MASTER-PORT-INVALID")["detail"]
+            assert "3 members need the ports 65534 to 65536" in detail
+        assert client.post("/api/v1/jobs/plan", json={"spec": spec | {"resources": {"nodes": 2}}}).is_success
+
+
 def test_a_plan_changes_nothing(own_master: MasterProcess) -> None:
     with own_master.client() as client:
         plan = client.post("/api/v1/jobs/plan", json={"spec": SPEC}).json()

@@ -139,8 +139,19 @@ _BACKEND_AI = {
 }
 
 
+def check_port(environment: Mapping[str, str], size: int, launcher: str) -> None:
+    """Raises ConfigurationError where a member of so many could not be told its MASTER_PORT or TF_CONFIG."""
+    if size > 1:
+        chosen_port(environment, size if _is_ranked(environment, launcher) else 1)
+
+
+def _is_ranked(environment: Mapping[str, str], launcher: str) -> bool:
+    """Whether members need a port each, for TF_CONFIG: a framework's launcher has no use for it."""
+    return launcher == "none" and "TF_CONFIG" not in environment
+
+
 def _distributed(configuration: Configuration, environment: Mapping[str, str], launcher: str) -> Dict[str, str]:
-    ranked = launcher == "none" and "TF_CONFIG" not in environment
+    ranked = _is_ranked(environment, launcher)
     chosen = chosen_port(environment, configuration.size if ranked else 1)
     first = configuration.first.port(Purpose.MAIN) if chosen is None else chosen
     variables = {

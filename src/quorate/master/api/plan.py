@@ -1,7 +1,7 @@
 """What a job would become if it were submitted now: the scheduler's and the launchers' own answers, nothing kept."""
 
 from quorate.launch import environment as variables
-from quorate.launch.config import Configuration, Purpose
+from quorate.launch.config import Configuration, ConfigurationError, Purpose
 from quorate.launch.config import Member as LaunchMember
 from quorate.launch.config import Network as LaunchNetwork
 from quorate.launch.launchers import Launch, LauncherError, derive
@@ -38,7 +38,13 @@ def check_entrypoint(spec: JobSpec) -> None:
     """Ends the request where the job's launcher cannot start its entry point: better now than on an agent."""
     ports = {Purpose.TORCH: catalogue.port("torch-rendezvous"), Purpose.MAIN: catalogue.port("master-port")}
     roles = role_specs(spec)
-    for role in dict.fromkeys(role for role, _ in spec.members()):
+    members = spec.members()
+    for role in dict.fromkeys(role for role, _ in members):
+        own = roles[role].environment if role in roles else {}
+        try:
+            variables.check_port({**spec.environment, **own}, len(members), spec.launcher.value)
+        except ConfigurationError as error:
+            raise ApiProblem(422, "MASTER-PORT-INVALID", str(error)) from None
         alone = LaunchMember(rank=0, role=role, index=1, name=f"{role}1", address="127.0.0.1", ports=ports)
         configuration = Configuration(allocation=allocation_id(_JOB, 1), members=(alone,), rank=0)
         _derive(spec, configuration, roles.get(role))
