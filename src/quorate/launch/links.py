@@ -30,8 +30,6 @@ PAUSE_GROWS = 1.4
 #: Strangers that may be in the middle of the handshake, beyond one for each member.
 SPARE_STRANGERS = 64
 _OUT_OF_FILES_S = 0.1
-#: The evidence before the first attempt has failed.
-STILL_TRYING = "no attempt has come to an end"
 
 
 class PortTaken(OSError):
@@ -176,7 +174,11 @@ class Caller:
         self._own_challenge = ""
         self._expected = ""
         self.trouble = Trouble.UNDETERMINED
-        self.evidence = STILL_TRYING
+        self.evidence = "no attempt has come to an end"
+        #: On the reactor's clock: when the attempt began that `trouble` is about, and the one that waits for an answer.
+        self.failed_since_s: float | None = None
+        self.silent_since_s: float | None = None
+        self._began_s = 0.0
         self._connect()
 
     @property
@@ -202,6 +204,7 @@ class Caller:
         tune(sock)
         _bind_to(sock, self._configuration.own.address)
         self._socket = sock
+        self._began_s = self.silent_since_s = self._reactor.now()
         error = sock.connect_ex(self._endpoint)
         if error not in (0, errno.EINPROGRESS):
             self._failed(*_judge(error))
@@ -219,6 +222,7 @@ class Caller:
             return
         self._reactor.watch(sock, 0, lambda _: None)
         self._socket = None
+        self.silent_since_s = None
         self._restart_timer(
             HANDSHAKE_S,
             lambda: self._failed(Trouble.UNDETERMINED, f"it accepted, and was silent for {HANDSHAKE_S:g} s"),
@@ -254,7 +258,8 @@ class Caller:
     def _failed(self, trouble: Trouble, evidence: str) -> None:
         self.stop()
         self._own_challenge = ""
-        self.trouble, self.evidence = trouble, evidence
+        self.trouble, self.evidence, self.failed_since_s = trouble, evidence, self._began_s
+        self.silent_since_s = None
         # Jitter, so that a thousand members do not knock in step.
         self._timer = self._reactor.after(self._pause_s * random.uniform(0.7, 1.3), self._connect)
         self._pause_s = min(PAUSE_GROWS * self._pause_s, LAST_PAUSE_S)

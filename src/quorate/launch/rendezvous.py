@@ -205,7 +205,7 @@ class Arrival:
         self._search: SearchForFirst | None = None
         if preflight.wanted(configuration):
             self._part = preflight.Part(reactor, configuration)
-            self._search = SearchForFirst(reactor, configuration, self._trouble_now, self._blocked)
+            self._search = SearchForFirst(reactor, configuration, lambda: self._caller, self._blocked)
         self._caller = self._call()
 
     def close(self) -> None:
@@ -268,9 +268,6 @@ class Arrival:
             self._fail(Failure(finding.code, finding.sentence))
         else:
             self._on_notice(finding.code, finding.sentence)
-
-    def _trouble_now(self) -> tuple[Trouble, str]:
-        return self._caller.trouble, self._caller.evidence
 
     def _troubled(self, trouble: Trouble) -> None:
         if trouble is not Trouble.WRONG_HOST:

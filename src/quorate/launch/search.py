@@ -6,12 +6,12 @@ member goes to those that it misses, and each end looks for connections that arr
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence
 
 from quorate.launch import halfopen, preflightjudge
 from quorate.launch.config import Configuration, Member, Network, ProbeFlow, Purpose
 from quorate.launch.lines import Lines, Object
-from quorate.launch.links import STILL_TRYING, Caller, Door, Trouble
+from quorate.launch.links import Caller, Door, Trouble
 from quorate.launch.names import Finding
 from quorate.launch.reactor import Reactor, Timer
 
@@ -21,6 +21,8 @@ PATIENCE_S = 1.0
 LOOK_S = 1.25
 #: Whoever has been found waits so long for its own attempts: the kernel sends its second packet after 1 s.
 CONCLUDE_S = 2.3
+#: So long an attempt must have been without an answer by then, and what cannot be told yet is looked at again.
+_SILENT_S, _AGAIN_S = 2.0, 0.5
 #: A machine answers, if only with a refusal. On the hosts' network, whoever is silent for so long is behind a filter.
 SILENCE_S = 4.5
 #: Members that the first one looks for at once.
@@ -113,12 +115,12 @@ class SearchForFirst:
         self,
         reactor: Reactor,
         configuration: Configuration,
-        trouble: Callable[[], Tuple[Trouble, str]],
+        caller: Callable[[], Caller],
         blocked: Callable[[Finding], None],
     ) -> None:
         self._reactor = reactor
         self._configuration = configuration
-        self._trouble = trouble
+        self._caller = caller
         self._blocked: Callable[[Finding], None] | None = blocked
         self._links: List[Lines] = []
         self._timers: List[Timer] = []
@@ -146,14 +148,21 @@ class SearchForFirst:
         link.on_end = lambda _: None
         self._links.append(link)
         if rank == self._configuration.first.rank:
-            self._timers.append(self._reactor.after(CONCLUDE_S, self._conclude))
+            now = self._reactor.now()
+            self._timers.append(self._reactor.after(CONCLUDE_S, lambda: self._conclude(now)))
 
-    def _conclude(self) -> None:
-        """The first member is there and has come here: what keeps this one from going there is in the way for good."""
-        trouble, evidence = self._trouble()
-        own, first = self._configuration.own, self._configuration.first
-        if evidence == STILL_TRYING:
+    def _conclude(self, since_s: float) -> None:
+        """The first member is there and has come here: what keeps this one from going there is in the way for good.
+
+        Only what began after its coming counts, for a process that gets no time sees what was, not what is.
+        """
+        caller, own, first = self._caller(), self._configuration.own, self._configuration.first
+        trouble, evidence = caller.trouble, caller.evidence
+        if caller.silent_since_s is not None and self._reactor.now() - caller.silent_since_s >= _SILENT_S:
             trouble, evidence = Trouble.FILTERED, f"no answer, though {first.name} is there and can come here"
+        elif caller.failed_since_s is None or caller.failed_since_s < since_s or trouble is Trouble.UNDETERMINED:
+            self._timers.append(self._reactor.after(_AGAIN_S, lambda: self._conclude(since_s)))
+            return
         elif trouble is Trouble.REFUSED:
             evidence = f"connection refused, though {first.name} listens: a firewall rejects it"
         port = first.port(Purpose.RENDEZVOUS)
@@ -166,7 +175,7 @@ class SearchForFirst:
             self._say(_filtered(self._configuration, self._configuration.own, first, evidence))
 
     def _too_silent(self) -> None:
-        trouble, evidence = self._trouble()
+        trouble, evidence = self._caller().trouble, self._caller().evidence
         if trouble in (Trouble.FILTERED, Trouble.UNROUTABLE):
             own, first = self._configuration.own, self._configuration.first
             self._say(preflightjudge.blocked(self._configuration, own, first, trouble.value, evidence))
