@@ -137,9 +137,7 @@ class LabCluster:
     @property
     def opened(self) -> list[str]:
         """The lines of the agents' rules that let something pass between agents, each for flows of its own."""
-        others = (self.master.address, self.lab["outside"].address)
-        lines = [line for line in self.agents_rules.splitlines() if " ip saddr " in line or " ip daddr " in line]
-        return [line for line in lines if not any(f"{address}/" in line for address in others)]
+        return [line for line in self.agents_rules.splitlines() if " @agent_" in line]
 
     def rule(self, flow: str, direction: str) -> str:
         """The agents' rule that lets a flow in (`saddr`) or out (`daddr`)."""

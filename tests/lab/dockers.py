@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab.hosts import Host, Process, until
+from tests.lab.hosts import BIN, Host, Process, until
 
 NEEDED = ("dockerd", "docker", "containerd", "runc")
 #: Folders and links of a merged /usr, which containers get from their host, and the little of /etc that programs need.
@@ -31,7 +32,11 @@ def _python() -> list[Path]:
 #: What a container of the tiny image needs to run the host's programs, and `python` with all that a training imports.
 MOUNTS = [{"source": str(path), "target": str(path), "read_only": True} for path in _python()]
 #: What makes a job's members containers that can do all that the host's processes can.
-CONTAINER = {"image": {"name": IMAGE, "pull": "never"}, "mounts": MOUNTS}
+CONTAINER = {
+    "image": {"name": IMAGE, "pull": "never"},
+    "mounts": MOUNTS,
+    "environment": {"PATH": f"{BIN}{os.pathsep}{os.defpath}"},
+}
 #: What the operator says in agent.yaml, so that jobs may have them.
 ALLOW = {"mounts": [{"path": str(path)} for path in _python()]}
 

@@ -32,10 +32,14 @@ def port_dropped(
 
 @contextlib.contextmanager
 def port_dropped_in_overlays(lab: Lab, ports: str | int, transport: str = "tcp") -> Iterator[None]:
-    """Something in between looks into VXLAN and drops what members send to a port."""
+    """Something in between looks into VXLAN and drops what would open a connection of a member's to a port."""
     # From the outer UDP header on: 8 of its own, 8 of VXLAN (RFC 7348), 14 of Ethernet, 20 of IPv4 without options.
     number = {"tcp": 6, "udp": 17}[transport]
-    inner = f"udp dport 4789 @th,{8 * (8 + 8 + 14 + 9)},8 {number} @th,{8 * (8 + 8 + 14 + 20 + 2)},16 {ports}"
+    ip, ports_at = 8 + 8 + 14, 8 + 8 + 14 + 20
+    inner = f"udp dport 4789 @th,{8 * (ip + 9)},8 {number} @th,{8 * (ports_at + 2)},16 {ports}"
+    if transport == "tcp":
+        # SYN without ACK: answers go to ports of a window, too.
+        inner += f" @th,{8 * (ports_at + 13)},8 & 0x12 == 0x02"
     with _dropped(lab, inner):
         yield
 

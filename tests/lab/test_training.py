@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.lab import dockers
 from tests.lab.cluster import LabCluster, running
 from tests.lab.hosts import Lab
 
@@ -21,7 +22,7 @@ def train(cluster: LabCluster, **spec: Any) -> float:
         cluster.client.upload(context)
         work = cluster.submit(
             *demo.ENTRYPOINT, "--epochs", "5", kind="train", launcher="torch", context=context.sha256,
-            environment={"OMP_NUM_THREADS": "1"}, **spec,
+            environment={"OMP_NUM_THREADS": "1", **spec.pop("environment", {})}, **spec,
         )  # fmt: skip
         job = work.ended()
     assert job.state is JobState.COMPLETED, work.told()
@@ -40,3 +41,9 @@ def test_processes_in_sandboxes_train_through_firewalls_that_let_vxlan_pass_and_
     with running(lab, "h1", "h2", network={"modes": ["overlay"]}) as cluster:
         assert len(cluster.opened) == 2, "in and out"
         assert train(cluster) > 0.8
+
+
+@pytest.mark.docker
+def test_containers_train_through_firewalls_that_let_vxlan_pass_and_nothing_else(lab: Lab) -> None:
+    with running(lab, "h1", "h2", network={"modes": ["overlay"]}, docker=True) as cluster:
+        assert train(cluster, **dockers.CONTAINER) > 0.8

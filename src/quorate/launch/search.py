@@ -178,7 +178,9 @@ class SearchForFirst:
         trouble, evidence = self._caller().trouble, self._caller().evidence
         if trouble in (Trouble.FILTERED, Trouble.UNROUTABLE):
             own, first = self._configuration.own, self._configuration.first
-            self._say(preflightjudge.blocked(self._configuration, own, first, trouble.value, evidence))
+            port = first.port(Purpose.RENDEZVOUS)
+            # Nothing else was tried, so nothing else is named.
+            self._say(preflightjudge.one_flow(_flow(self._configuration), own, first, port, trouble.value, evidence))
 
     def _say(self, finding: Finding) -> None:
         blocked, self._blocked = self._blocked, None
