@@ -7,7 +7,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -31,8 +31,20 @@ _MOST_TARGETS: Final = 4096
 class Probing:
     """Listeners of the checks that are under way."""
 
-    def __init__(self, name: str, address: str, leasable: tuple[int, int], master: str, answers: Answers) -> None:
-        """`name` is the agent's, `master` its master's URL; ports are taken out of `leasable`."""
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        leasable: tuple[int, int],
+        master: str,
+        answers: Answers,
+        networked: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`name` is the agent's, `master` its master's URL; ports are taken out of `leasable`.
+
+        `networked`: whether members here have private networks; then no process of this machine may speak VXLAN.
+        """
+        self._networked = networked
         self._name = name
         self._address = address
         self._leasable = leasable
@@ -60,7 +72,7 @@ class Probing:
         device, network, mtu = _interface(self._address)
         tcp, why = _free_port(self._address, self._leasable)
         places = [probe.Place(self._address, tcp)] if tcp else []
-        if wanted.udp:
+        if wanted.udp and not self._networked():
             places.append(probe.Place(self._address, wanted.udp, "udp"))
         listeners = probelisten.Listeners(nonce, self._name, places)
         failed = {place.transport: text for place, text in listeners.failed.items()}
@@ -75,7 +87,7 @@ class Probing:
         return listeners, asks.Listening(
             address=self._address,
             tcp=0 if "tcp" in failed else tcp,
-            udp=0 if "udp" in failed else wanted.udp,
+            udp=0 if "udp" in failed or self._networked() else wanted.udp,
             closed="; ".join(closed),
             device=device,
             mtu=mtu,

@@ -117,7 +117,14 @@ class Service:
         )
         #: What the master may ask; whoever can answer something registers it here.
         self.answers = Answers()
-        Probing(identity.agent, identity.address, config.leasable, endpoint.url, self.answers)
+        Probing(
+            identity.agent,
+            identity.address,
+            config.leasable,
+            endpoint.url,
+            self.answers,
+            lambda: bool(self._core.networked),
+        )
         Inspecting(lambda: self._core.allocated, self._members.folder, self.answers)
         spins = any(slot.kind == GPU for slot in identity.slots)
         Progress(lambda: self._core.live, self._members.folder, self.answers, spins=spins)

@@ -14,6 +14,7 @@ from quorate.master.settings import PoolNetwork, Settings
 from quorate.model.clusterfile import ClusterFile, NetworkSettings, load_cluster_file
 from quorate.network import catalogue
 from quorate.network.flows import NetworkMode
+from quorate.network.settings import modes_of
 from quorate.scheduling.types import PoolPolicy
 
 CONFIG_VARIABLE: Final = "QUORATE_CONFIG"
@@ -174,6 +175,7 @@ def _network(settings: NetworkSettings, fabric: str | None) -> PoolNetwork:
         raise ConfigError("network.overlays: members have IPv4 addresses, so one of the networks must be IPv4")
     return PoolNetwork(
         modes=frozenset(map(NetworkMode, settings.modes)) if settings.modes else usual.modes,
+        opened=modes_of(settings),
         overlays=overlays or usual.overlays,
         vnis=settings.vnis or usual.vnis,
         vxlan_port=settings.vxlan_port or usual.vxlan_port,

@@ -81,11 +81,10 @@ _any_hello = msgspec.msgpack.Decoder(_AnyHello)
 class Control:
     """One agent's control link."""
 
-    def __init__(self, number: int, agent: AgentId, protocol: int, features: frozenset[str] = frozenset()) -> None:
+    def __init__(self, number: int, agent: AgentId, protocol: int) -> None:
         self.number = number
         self.agent = agent
         self.protocol = protocol
-        self.features = features
         self.out = Outgoing()
         self.heard = now()
 
@@ -135,11 +134,6 @@ class Links:
         link = self._of_agent(agent)
         return link is not None and link.protocol >= FIRST_PROTOCOL_WITH_ASKS
 
-    def features(self, agent: str) -> frozenset[str]:
-        """What the connected agent can do; nothing for one that is away."""
-        link = self._of_agent(agent)
-        return link.features if link is not None else frozenset()
-
     @property
     def connected(self) -> int:
         """Control links that have said hello."""
@@ -173,7 +167,7 @@ class Links:
         hello = await _first_message(receive, send, agent)
         if hello is None:
             return
-        link = Control(next(self._numbers), agent, hello.protocol, frozenset(hello.features))
+        link = Control(next(self._numbers), agent, hello.protocol)
         self._control[link.number] = link
         self._feed(AgentConnected(now=now(), wall=time.time(), link=link.number, agent=agent, hello=hello))
         try:

@@ -6,12 +6,13 @@ What is known lives in memory: a master that starts knows of no pair that is apa
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from quorate.master.agentflows import between
 from quorate.master.events import AgentsProbed
 from quorate.master.link import Links
-from quorate.master.netcheck import SANDBOX, NetCheck, Party
+from quorate.master.netcheck import NetCheck
 from quorate.master.state import State
 from quorate.master.writer import Writer, now
 from quorate.model.views import ProbeView
@@ -69,20 +70,18 @@ class Ways:
         known = set(agents)
         self.bad = {way: probe for way, probe in self.bad.items() if {way.source, way.destination} <= known}
 
-    def apart(self, sandboxed: frozenset[str]) -> tuple[Apart, ...]:
-        """For the scheduler; `sandboxed` are the agents whose members have networks of their own."""
-        return tuple(_apart(way, probe, sandboxed) for way, probe in sorted(self.bad.items()))
+    def apart(self, needed_by: Callable[[Way], frozenset[str]]) -> tuple[Apart, ...]:
+        """For the scheduler; `needed_by` says which jobs need a way, by the modes of their networks."""
+        needed = ((way, probe, needed_by(way)) for way, probe in sorted(self.bad.items()))
+        return tuple(_apart(way, probe, modes) for way, probe, modes in needed if modes)
 
 
-def _apart(way: Way, probe: ProbeView, sandboxed: frozenset[str]) -> Apart:
-    overlaid = {way.source, way.destination} <= sandboxed
-    host = {"host"} if overlaid else {"auto", "host"}
-    modes = {"auto", "overlay"} if way.flow == "vxlan" else host
+def _apart(way: Way, probe: ProbeView, modes: frozenset[str]) -> Apart:
     outcome = Outcome.MTU if probe.packet_bytes else Outcome(probe.outcome)
     return Apart(
         source=way.source,
         destination=way.destination,
-        modes=frozenset(modes),
+        modes=modes,
         way=f"{probe.transport} {probe.port}",
         code=CODES[outcome],
         evidence=probe.evidence,
@@ -146,10 +145,10 @@ class Reach:
 
     def tell(self) -> None:
         """Tells the scheduler, where something has changed."""
-        sandboxed = frozenset(
-            agent for way in self.ways.bad for agent in way[:2] if SANDBOX in self._links.features(agent)
+        state = self._writer.core.state
+        apart = self.ways.apart(
+            lambda way: between(state, way.source, way.destination).flows.get(way.flow, frozenset())
         )
-        apart = self.ways.apart(sandboxed)
         if apart == self._told:
             return
         for pair in set(apart) - set(self._told):
@@ -165,6 +164,5 @@ class Reach:
 
     async def _probes(self, state: State, pairs: Mapping[str, Iterable[str]]) -> list[ProbeView]:
         names = sorted({*pairs, *(name for others in pairs.values() for name in others)})
-        parties = [Party(name, state.agents[name].pool) for name in names]
-        wanted = {source: sorted(others) for source, others in pairs.items()}
-        return [probe async for view in NetCheck(self._links, parties, wanted).run() for probe in view.probes]
+        check = NetCheck(self._links.asks, state, names, {source: sorted(others) for source, others in pairs.items()})
+        return [probe async for view in check.run() for probe in view.probes]

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
+from quorate.model.clusterfile import NetworkSettings
 from quorate.model.job import JobSpec
 from quorate.model.jobnetwork import Enforcement
 from quorate.network import catalogue
 from quorate.network.flows import NetworkMode
 from quorate.network.overlays import VNIS
-from quorate.network.settings import DEFAULT_OVERLAYS
+from quorate.network.settings import DEFAULT_OVERLAYS, modes_of
 from quorate.scheduling.types import PoolPolicy
 
 
@@ -18,6 +19,8 @@ class PoolNetwork:
     """What jobs of one pool may have of private networks."""
 
     modes: frozenset[NetworkMode] = frozenset(NetworkMode)
+    #: Modes whose flows `quorate net rules` opens between the agents.
+    opened: frozenset[NetworkMode] = modes_of(NetworkSettings())
     #: Subnets come out of these.
     overlays: tuple[IPv4Network, ...] = tuple(map(IPv4Network, DEFAULT_OVERLAYS))
     vnis: tuple[int, int] = VNIS

@@ -11,7 +11,7 @@ from quorate.master.api.calls import Master, User, answer, shows
 from quorate.master.api.jobs import NDJSON, Id, known_job, may_touch
 from quorate.master.api.problems import ApiProblem
 from quorate.master.jobcounters import job_network
-from quorate.master.netcheck import NetCheck, Party
+from quorate.master.netcheck import NetCheck
 from quorate.master.services import Services
 from quorate.model.views import JobNetworkView, NetCheckView
 from quorate.network.pairs import mesh
@@ -39,18 +39,20 @@ async def check(
         raise ApiProblem(404, "POOL-UNKNOWN", f"there is no pool {pool}", "quorate pool list")
     if _checking.locked():
         raise ApiProblem(409, "CHECK-RUNNING", "another check of the network is under way", "try again in a moment")
-    parties = [
-        Party(agent.id, agent.pool)
-        for agent in master.state.agents.values()
-        if not agent.revoked and pool in ("", agent.pool)
-    ]
-    return StreamingResponse(_lines(master, parties), media_type=NDJSON)
+    return StreamingResponse(_lines(master, pool), media_type=NDJSON)
 
 
-async def _lines(master: Services, parties: list[Party]) -> AsyncIterator[bytes]:
+async def _lines(master: Services, pool: str) -> AsyncIterator[bytes]:
     async with _checking, master.reach.checking:
-        pairs = mesh([party.agent for party in parties])
-        async for view in NetCheck(master.links, parties, pairs).run():
+        state = master.state
+        pools = {
+            name: [agent for agent in agents if not state.agents[agent].revoked]
+            for name, agents in state.agents_by_pool.items()
+            if pool in ("", name)
+        }
+        # No gang spans two pools, and no plan opens anything between them.
+        pairs = {agent: others for agents in pools.values() for agent, others in mesh(agents).items()}
+        async for view in NetCheck(master.links.asks, state, sorted(pairs), pairs).run():
             master.reach.seen(view.probes)
             yield view.model_dump_json().encode() + b"\n"
 
