@@ -1,5 +1,7 @@
 """From what was seen of members to the cause: what is broken before what is slow, and nothing that was not seen."""
 
+from dataclasses import replace
+
 from quorate.model.asks import Collective, MemberSeen, ProcessSeen, SocketSeen
 from quorate.network.diagnosis import Diagnosis, Subject, Tried, conclude, operation
 
@@ -116,3 +118,17 @@ def test_what_nobody_could_see_is_said() -> None:
     diagnosis = conclude([Subject("main1", 0, "a", "10.0.0.2", None, "agent a is not connected"), away], [])
     assert diagnosis.cause == "nothing is known of main1: agent a is not connected"
     assert conclude([subject(0), subject(1)], []).cause.startswith("no cause could be seen")
+
+
+def test_members_of_an_overlay_between_which_nothing_passes_have_agents_that_are_cut_off() -> None:
+    def overlaid(number: int) -> Subject:
+        return replace(subject(number, all_reduce(number)), underlay=f"192.168.0.{number + 1}")
+
+    both = [tried("sub1", "main1", "filtered"), tried("main1", "sub1", "filtered", wanted=True)]
+    diagnosis = conclude([overlaid(0), overlaid(1)], both)
+    assert codes(diagnosis) == ["NET-FILTERED"]
+    assert "VXLAN (udp 4789) between agents b (192.168.0.2) and a (192.168.0.1) is dropped" in diagnosis.cause
+    assert "ip saddr 192.168.0.2 udp dport 4789" in diagnosis.findings[0].remedy
+    # Where something passes, it is a rule inside.
+    some = [*both, Tried("sub1", "main1", 1750, "watch", "open", ""), Tried("main1", "sub1", 1750, "watch", "open", "")]
+    assert "29400" in conclude([overlaid(0), overlaid(1)], some).cause

@@ -89,6 +89,7 @@ class Probing:
             tcp=0 if "tcp" in failed else tcp,
             udp=0 if "udp" in failed or self._networked() else wanted.udp,
             closed="; ".join(closed),
+            overlaid=bool(wanted.udp) and (self._networked() or ("udp" in failed and _is_kernels(wanted.udp))),
             device=device,
             mtu=mtu,
             network=network,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from quorate.cli.output import note
 from quorate.cli.progress import Bar
 from quorate.cli.session import connect
 from quorate.model.views import CheckedAgentView, ProbeView
 from quorate.network.agentreach import reach_of
 from quorate.network.reach import NetCheck
 from quorate.network.remedies import Platform
+
+#: Agents that a sentence names.
+_NAMED = 6
 
 
 def check_cluster(master: str | None, token: str | None, pool: str, platform: Platform) -> NetCheck:
@@ -21,4 +25,9 @@ def check_cluster(master: str | None, token: str | None, pool: str, platform: Pl
                 bar.at(0, view.total)
             probes += view.probes
             bar.at(len(probes))
+    if overlaid := [agent.agent for agent in agents if agent.overlaid]:
+        note(
+            f"VXLAN is not tried from and to {', '.join(overlaid[:_NAMED])}{', …' if len(overlaid) > _NAMED else ''}: "
+            "members there are in private networks now, and beside these no other program may speak it"
+        )
     return reach_of(agents, probes, platform)

@@ -23,6 +23,7 @@ from quorate.model.views import (
     TriedView,
 )
 from quorate.network.diagnosis import Subject, Tried, conclude
+from quorate.network.flows import NetworkMode
 
 #: Stacks of sixteen processes and dumps take seconds.
 _INSPECT_S: Final = 60.0
@@ -79,12 +80,14 @@ async def _inspect(asks: Asks, allocation: AllocationRecord) -> list[Subject]:
     body = msgspec.json.encode(OfAllocation(allocation.id))
     found = await asyncio.gather(*(_asked(asks, agent, INSPECT, body, _INSPECT_S, Seen) for agent in by_agent))
     subjects = []
+    overlaid = allocation.network is not None and allocation.network.mode == NetworkMode.OVERLAY
     for members, answer in zip(by_agent.values(), found, strict=True):
         seen = {one.rank: one for one in answer.members} if isinstance(answer, Seen) else {}
         for member in members:
             one = seen.get(member.rank)
             missing = answer if isinstance(answer, str) else "" if one else "it does not run any more"
-            subjects.append(Subject(member.name, member.rank, member.agent, member.address, one, missing))
+            underlay = member.underlay if overlaid else ""
+            subjects.append(Subject(member.name, member.rank, member.agent, member.address, one, missing, underlay))
     return sorted(subjects, key=lambda subject: subject.rank)
 
 

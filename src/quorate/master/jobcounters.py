@@ -9,7 +9,6 @@ from quorate.master.records import AllocationRecord, JobRecord
 from quorate.master.state import State
 from quorate.model.asks import NETWORK, Counters, OfAllocation
 from quorate.model.ids import MemberId, allocation_id, split_member
-from quorate.model.messages import NetworkSpec
 from quorate.model.views import FlowCountView, JobNetworkView, RefusalView
 
 _TIMEOUT_S = 15.0
@@ -21,7 +20,7 @@ async def job_network(asks: Asks, state: State, job: JobRecord) -> JobNetworkVie
     if allocation is None:
         nothing = f"job {job.id} has no members yet: nothing has passed"
         return JobNetworkView(job=job.id, attempt=job.attempt, mode="", nothing=nothing)
-    network: NetworkSpec | None = getattr(allocation, "network", None)
+    network = allocation.network
     if network is None:
         nothing = (
             "its members share their hosts' network: what passes there is not told apart by job; "

@@ -72,6 +72,7 @@ class NetCheck:
             master_near=heard.master_near,
             master_rtt=heard.master_rtt_s,
             closed=heard.closed,
+            overlaid=heard.overlaid,
         )
 
     def _targets(self, source: str) -> list[tuple[str, Target]]:

@@ -45,6 +45,8 @@ class Listening(_Body, frozen=True):
     tcp: int = 0
     udp: int = 0
     closed: str = ""
+    #: Members here are in overlays, beside which no process may speak VXLAN: its port was not listened on.
+    overlaid: bool = False
     #: Of the device with the address.
     device: str = ""
     mtu: int = 0

@@ -222,6 +222,8 @@ class CheckedAgentView(_View):
     master_rtt: float | None = None
     #: What it could not listen on, and why.
     closed: str = ""
+    #: Members are in private networks there, beside which VXLAN cannot be tried.
+    overlaid: bool = False
     #: Why it takes no part; nothing else is known then.
     missing: str = ""
 

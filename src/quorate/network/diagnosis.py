@@ -41,6 +41,8 @@ class Subject:
     address: str
     seen: MemberSeen | None = None
     missing: str = ""
+    #: The agent's own address, where the members' are joined by an overlay.
+    underlay: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def conclude(subjects: Sequence[Subject], tried: Sequence[Tried], platform: Plat
     by_name = {subject.name: subject for subject in subjects}
     findings: list[Finding] = []
     causes: list[str] = []
-    for step in (_blocked, _lost):
+    for step in (_cut, _blocked, _lost):
         for cause, finding in step(by_name, tried, platform):
             causes.append(cause)
             findings.append(finding)
@@ -127,6 +129,33 @@ _Found = Iterator[tuple[str, Finding]]
 _Step = Callable[[dict[str, Subject], Sequence[Tried], Platform], _Found]
 
 
+def _cut(subjects: dict[str, Subject], tried: Sequence[Tried], platform: Platform) -> _Found:
+    """Pairs of members in an overlay between which nothing passes at all: then it is their agents that are cut off."""
+    ways: dict[tuple[str, str], list[Tried]] = defaultdict(list)
+    for one in tried:
+        ways[one.source, one.destination].append(one)
+    named: set[frozenset[str]] = set()
+    for (source, destination), ones in ways.items():
+        here, there = subjects[source], subjects[destination]
+        agents = frozenset({here.agent, there.agent})
+        if not _is_cut(here, there, ones) or agents in named:
+            continue
+        named.add(agents)
+        ports = catalogue.FLOWS["vxlan"].ports.default
+        cause = (
+            f"nothing passes between {source} and {destination}: VXLAN (udp {ports}) between agents {here.agent} "
+            f"({here.underlay}) and {there.agent} ({there.underlay}) is dropped, at least one way"
+        )
+        v6 = ":" in there.underlay
+        remedy = opening(platform, "vxlan", "udp", ports, here.underlay, there.underlay, v6=v6)
+        yield cause, Finding("NET-FILTERED", f"{source} -> {destination}", cause, here.agent, there.agent, remedy)
+
+
+def _is_cut(here: Subject, there: Subject, tried: Sequence[Tried]) -> bool:
+    overlaid = bool(here.underlay and there.underlay) and here.agent != there.agent
+    return overlaid and all(one.outcome == Outcome.FILTERED for one in tried)
+
+
 def _blocked(subjects: dict[str, Subject], tried: Sequence[Tried], platform: Platform) -> _Found:
     """Connections that do not come about although somebody listens, those that are being waited for first."""
     bad = [one for one in tried if one.outcome not in (Outcome.OPEN, Outcome.UNDETERMINED)]
@@ -135,9 +164,14 @@ def _blocked(subjects: dict[str, Subject], tried: Sequence[Tried], platform: Pla
         # What nobody wants and nobody planned may well be closed.
         if one.wanted or one.flow:
             groups[one.source, one.destination, one.outcome].append(one)
+    whole: dict[tuple[str, str], list[Tried]] = defaultdict(list)
+    for one in tried:
+        whole[one.source, one.destination].append(one)
     for (source, destination, outcome), ones in groups.items():
         first = ones[0]
         there = subjects[destination]
+        if _is_cut(subjects[source], there, whole[source, destination]):
+            continue
         purpose = catalogue.FLOWS[first.flow].purpose if first.flow in catalogue.FLOWS else ""
         named = f"{first.flow}, {purpose}" if purpose else first.flow or "a port that is not in the plan"
         ports = ", ".join(sorted({str(one.port) for one in ones}, key=int)[:4]) + (", …" if len(ones) > 4 else "")
