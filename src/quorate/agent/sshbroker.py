@@ -12,13 +12,17 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from quorate.agent.command import User
+from quorate.agent.processes import children
 from quorate.agent.runtime.engine import Engine, EngineError
 
 #: The largest message: a command line may have 128 KiB.
 MAX_BYTES: Final = 200 * 1024
+#: First processes of engines, whose child is the command.
+_INITS: Final = ("docker-init", "tini", "catatonit")
 #: An engine says that a command has ended a moment after its output has.
 _PATIENCE_S, _LOOK_S = 5.0, 0.02
 
@@ -26,10 +30,12 @@ _PATIENCE_S, _LOOK_S = 5.0, 0.02
 class Broker:
     """The parent's side; blocking, one request after the other, until the server has gone."""
 
-    def __init__(self, link: socket.socket, engine: Engine, container: str, user: User | None) -> None:
+    def __init__(self, link: socket.socket, engine: Engine, container: str, pid: int, user: User | None) -> None:
+        """`pid`: the container's first process, as this machine knows it."""
         self._link = link
         self._engine = engine
         self._container = container
+        self._pid = pid
         self._user = user
         self._started: list[str] = []
 
@@ -63,7 +69,7 @@ class Broker:
             "AttachStderr": True,
             "Tty": size is not None,
             "Cmd": argv,
-            "Env": [f"{name}={value}" for name, value in environment.items()],
+            "Env": [*_variables_of(self._pid), *(f"{name}={value}" for name, value in environment.items())],
         }
         if self._user is not None:
             body["User"] = f"{self._user.uid}:{self._user.gid}"
@@ -95,3 +101,13 @@ class Broker:
     def _say(self, answer: Mapping[str, Any]) -> None:
         with suppress(OSError):
             self._link.send(json.dumps(answer).encode())
+
+
+def _variables_of(pid: int) -> list[str]:
+    """The command's, as `name=value`: besides what the engine gave it, what its bootstrap has exported."""
+    with suppress(OSError):
+        if Path(f"/proc/{pid}/comm").read_text().strip() in _INITS:
+            pid = next(iter(children(pid)), pid)
+        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return [entry.decode(errors="replace") for entry in entries if b"=" in entry]
+    return []

@@ -85,7 +85,7 @@ def _with_broker(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHA
         os.close(listener)
     _die_with_parent()
     user = command.User(service.uid, service.gid) if service.uid is not None and service.gid is not None else None
-    Broker(ours, Engine(engine, api), name, user).run()
+    Broker(ours, Engine(engine, api), name, service.pid, user).run()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
 
 

@@ -50,6 +50,13 @@ async def test_a_command_has_exactly_the_rights_of_the_member_s_own(cluster: Clu
         assert ours.splitlines()[-2:] == ["/quorate/work", "0"]
 
 
+async def test_a_session_has_the_command_s_variables_with_what_its_bootstrap_has_exported(cluster: Cluster) -> None:
+    spec = {"environment": {"MINE": "yes $HOME"}, "bootstrap": 'export MADE="of  $QUORATE_HOST"'}
+    async with inside(cluster, "touch begun; sleep 600", **spec) as connection:
+        await connection.run("until [ -e begun ]; do sleep 0.05; done")
+        assert (await connection.run('echo "$MINE, $MADE"')).stdout == "yes $HOME, of  main1\n"
+
+
 async def test_input_output_and_errors_pass_unchanged(cluster: Cluster) -> None:
     async with inside(cluster) as connection:
         data = os.urandom(1_000_000)
