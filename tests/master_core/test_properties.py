@@ -1,5 +1,6 @@
 """Whatever happens in whatever order: the state agrees with itself, with its store, and with what an undo leaves."""
 
+from ipaddress import IPv4Network
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -9,17 +10,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from quorate.master import effects as fx
 from quorate.master import events as ev
 from quorate.master import transitions
-from quorate.master.settings import Settings
+from quorate.master.settings import PoolNetwork, Settings
 from quorate.master.state import State
 from quorate.model.job import JobSpec
-from quorate.model.messages import Desired, Heartbeat, Report
+from quorate.model.messages import Desired, Feature, Heartbeat, Report
 from quorate.model.state import JobState, MemberState
 from quorate.scheduling.types import PoolPolicy
 
 from .cluster import Agent, Cluster, fresh_entropy, status
 
-_SETTINGS = Settings(keep_jobs=4, keep_attempts=2, pools={"default": PoolPolicy(reserve_after_s=20.0)})
+_SETTINGS = Settings(
+    keep_jobs=4,
+    keep_attempts=2,
+    pools={"default": PoolPolicy(reserve_after_s=20.0)},
+    network=PoolNetwork(overlays=(IPv4Network("10.200.0.0/26"),), vnis=(1, 5)),
+)
 _SAID = st.sampled_from(["starting", "running", "stopping", "exited", "failed"])
+
+
+_ABLE = (Feature.SANDBOX, Feature.ROLES)
 
 
 def _records(state: State) -> dict[type, dict[str, Any]]:
@@ -29,10 +38,16 @@ def _records(state: State) -> dict[type, dict[str, Any]]:
 class AnythingHappens(RuleBasedStateMachine):
     """Events in any order, sensible or not, on a core whose store may be read back at any time."""
 
-    @initialize(slots=st.lists(st.integers(1, 3), min_size=1, max_size=3))
-    def begin(self, slots: list[int]) -> None:
+    @initialize(
+        slots=st.lists(st.integers(1, 3), min_size=1, max_size=3),
+        abilities=st.lists(st.sampled_from([(), _ABLE, _ABLE, _ABLE]), min_size=3, max_size=3),
+    )
+    def begin(self, slots: list[int], abilities: list[tuple[str, ...]]) -> None:
         self.cluster = Cluster(_SETTINGS)
-        self.agents = [self.cluster.agent("abc"[i], count) for i, count in enumerate(slots)]
+        self.agents = [
+            self.cluster.agent("abc"[i], count, features=able, address=f"10.0.0.{i + 1}")
+            for i, (count, able) in enumerate(zip(slots, abilities, strict=False))
+        ]
         self.finals: dict[str, JobState] = {}
 
     @rule(
@@ -40,12 +55,25 @@ class AnythingHappens(RuleBasedStateMachine):
         slots=st.integers(0, 2),
         restarts=st.integers(0, 2),
         elastic=st.booleans(),
+        unequal=st.booleans(),
         limit=st.sampled_from([None, 30.0]),
         key=st.sampled_from(["", "k1", "k2"]),
     )
-    def submit(self, nodes: int, slots: int, restarts: int, elastic: bool, limit: float | None, key: str) -> None:
-        resources = {"nodes": nodes, "slots": slots, "min_nodes": 1 if elastic else None}
-        spec = JobSpec(entrypoint=("true",), resources=resources, restarts=restarts, max_runtime=limit)  # type: ignore[arg-type]
+    def submit(
+        self, nodes: int, slots: int, restarts: int, elastic: bool, unequal: bool, limit: float | None, key: str
+    ) -> None:
+        unequal = unequal and nodes > 1
+        roles = {"main": {"slots": 1}, "worker": {"replicas": nodes - 1}} if unequal else {}
+        resources = {"nodes": nodes, "slots": slots, "min_nodes": 1 if elastic and not unequal else None}
+        spec = JobSpec.model_validate(
+            {
+                "entrypoint": ["true"],
+                "resources": resources,
+                "restarts": restarts,
+                "max_runtime": limit,
+                "roles": roles,
+            }
+        )
         self.cluster.apply(ev.JobSubmitted, owner="ann", spec=spec, idempotency=key, entropy=fresh_entropy())
 
     @rule(which=st.integers(0, 30))
@@ -160,6 +188,17 @@ class AnythingHappens(RuleBasedStateMachine):
             assert not leased & ports
             ports |= leased
         assert {(agent, slot) for agent, slots in state.slots_used.items() for slot in slots} == held
+
+    @invariant()
+    def networks_are_held_once_and_for_members_that_may_exist(self) -> None:
+        state = self.cluster.state
+        holders = {member.allocation for member in state.members.values() if not member.released}
+        networks = [(key, found) for key in holders if (found := state.allocations[key].network) is not None]
+        assert state.networks.vnis == {network.vni: key for key, network in networks}
+        assert len(state.networks.vnis) == len(networks)
+        subnets = [IPv4Network(network.subnet) for _, network in networks]
+        assert not any(one.overlaps(other) for one in subnets for other in subnets if one is not other)
+        assert len(state.networks.subnets) == sum(subnet.num_addresses for subnet in subnets)
 
     @invariant()
     def every_gang_is_whole(self) -> None:

@@ -241,6 +241,7 @@ def _show(job: JobDetail) -> None:
         "command": " ".join(spec.entrypoint),
         "image": ", ".join(spec.images),
         "asks for": f"{resources.nodes} x {resources.slots} slots in pool {resources.pool}, {spec.placement}",
+        "network": _network(job),
         "launcher": spec.launcher if spec.launcher != "none" else "",
         "submitted": ago(job.submitted_at),
         "times": _times(job),
@@ -263,6 +264,13 @@ def _show(job: JobDetail) -> None:
         print(bold("\nhistory"))
         for entry in job.history:
             print(f"  {dim(f'{entry.at:%Y-%m-%d %H:%M:%S}Z')}  {entry.what}")
+
+
+def _network(job: JobDetail) -> str:
+    network = job.network
+    if network is None:
+        return ""
+    return f"{network.mode} {network.subnet}, VNI {network.vni}, MTU {network.mtu}, among members {network.members}"
 
 
 def _members(members: tuple[MemberView, ...]) -> None:
