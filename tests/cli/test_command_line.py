@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -33,6 +34,28 @@ def test_every_command_has_help(quorate: Quorate, name: str) -> None:
 
 def test_a_mistyped_command_is_answered_with_the_right_one(quorate: Quorate) -> None:
     assert "try:   quorate job" in quorate("jop", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "exit_code"),
+    [
+        (["job", "list", "--json", "--master", "http://127.0.0.1:9"], "MASTER-UNREACHABLE", 3),
+        (["net", "plan", "--json", "-c", "gone.yaml"], "COMMAND-REFUSED", 2),
+        (["job", "list", "--json", "--limit", "0"], "COMMAND-REFUSED", 2),
+        (["run", "--json", "gone.yaml"], "COMMAND-REFUSED", 2),
+    ],
+)
+def test_a_program_that_asks_for_json_is_told_what_is_wrong_in_json(
+    quorate: Quorate, arguments: list[str], code: str, exit_code: int
+) -> None:
+    done = quorate(*arguments, code=exit_code)
+    problem = json.loads(done.err)
+    assert (problem["code"], done.out) == (code, "")
+    assert problem["title"]
+
+
+def test_json_behind_two_dashes_is_the_jobs_own(quorate: Quorate) -> None:
+    assert quorate("run", "--bogus", "--", "tool", "--json", code=2).err.startswith("error: ")
 
 
 @pytest.mark.parametrize(
@@ -153,3 +176,17 @@ def test_the_version_is_one(quorate: Quorate) -> None:
 def test_python_m_quorate_is_the_command_line(quorate: Quorate) -> None:
     assert Path(quorate.command()[0]).exists()
     assert quorate("--help").out.startswith("Usage: quorate [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("no.such.host.invalid", "cannot be looked up"),
+        ("0.0.0.0", "every address of a machine"),
+        ("localhost", "where no other machine reaches it"),
+    ],
+)
+def test_an_agent_does_not_start_with_an_address_that_nobody_reaches(quorate: Quorate, address: str, said: str) -> None:
+    where = ("--state-dir", quorate.home / "agent", "--members-as", "self", "--advertise-address", address)
+    done = quorate("agent", "--master", "http://127.0.0.1:9", *where, code=1)
+    assert f"advertise_address {address!r}" in done.err and said in done.err

@@ -78,7 +78,8 @@ def test_a_body_that_is_no_json_is_a_problem(master: MasterProcess) -> None:
 def test_a_pool_that_does_not_exist_is_refused_with_those_that_do(master: MasterProcess) -> None:
     with master.client() as client:
         answer = client.post("/api/v1/jobs", json={"spec": SPEC | {"resources": {"pool": "gpu"}}})
-    assert "default" in problem(answer, 422, "JOB-NEVER-FITS")["detail"]
+    refused = problem(answer, 422, "JOB-NEVER-FITS")
+    assert "default" in refused["detail"] and refused["hint"] == "quorate pool list"
 
 
 def test_what_does_not_exist_is_a_problem_with_a_hint(master: MasterProcess) -> None:

@@ -106,8 +106,10 @@ class AgentConfig(_Section):
         default_factory=default_state_dir,
         description="Its key and its members' files; /var/lib/quorate/agent as root, else below the XDG state folder.",
     )
-    pool: Name | None = Field(None, description="The pool to join; by default the join token's.")
-    advertise_address: str | None = Field(None, description="Where members of other agents reach this one's.")
+    pool: Name | None = Field(None, description="The pool that the join token must be for; by default any.")
+    advertise_address: str | None = Field(
+        None, description="Address or name at which other agents' members reach this one's; looked up at the start."
+    )
     labels: dict[LabelText, LabelText] = Field(default_factory=dict, description="Jobs may ask for them.")
     slots: int | None = Field(None, ge=0, le=MAX_SLOTS, description="CPU slots instead of what is found.")
     fake_slots: int | None = Field(

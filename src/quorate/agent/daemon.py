@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -54,6 +55,8 @@ def run(config: AgentConfig) -> int:
         if config.own_users:
             _check_passable(config.state_dir)
         _raise_file_limit()
+        if config.advertise_address:
+            config = config.model_copy(update={"advertise_address": _advertised(config.advertise_address)})
         lock = _lock(config.state_dir)
     except (CannotStart, OSError) as error:
         log.error("%s", error)
@@ -228,6 +231,22 @@ def _raise_file_limit() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _advertised(text: str) -> str:
+    """The address that an operator's address or name stands for; raises CannotStart."""
+    what = f"advertise_address {text!r}"
+    try:
+        found = str(socket.getaddrinfo(text, None, type=socket.SOCK_DGRAM)[0][4][0])
+    except OSError as error:
+        raise CannotStart(f"{what} cannot be looked up: {error.strerror or error}") from None
+    address = ip_address(found.partition("%")[0])
+    if address.is_unspecified:
+        raise CannotStart(f"{what} is every address of a machine; name the one at which others reach this one")
+    if address.is_loopback and text != found:
+        # As Debian has a machine's own name in /etc/hosts: its peers would connect to themselves.
+        raise CannotStart(f"{what} is {found} here, where no other machine reaches it; name the address itself")
+    return found
 
 
 def _address_towards(master: str) -> str:

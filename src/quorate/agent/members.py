@@ -26,7 +26,7 @@ from quorate.agent.runtime.body import Granted, Image
 from quorate.agent.runtime.containers import ContainerError, Containers
 from quorate.agent.runtime.credentials import SECRET
 from quorate.agent.shimlink import Object, ShimLink
-from quorate.agent.shimlog import ShimLog
+from quorate.agent.shimlog import FULL, ShimLog
 from quorate.agent.users import NoUserLeft, UserPool
 from quorate.agent.zygote import Zygote
 from quorate.model.ids import MemberId, split_member
@@ -139,7 +139,8 @@ class Members:
         except OrderError as error:
             self._fail(member, str(error), "START-FAILED")
         except OSError as error:
-            self._fail(member, f"it could not be prepared: {error}", "START-FAILED")
+            code = "DISK-FULL" if error.errno in FULL else "START-FAILED"
+            self._fail(member, f"it could not be prepared: {error}", code)
         except Exception as error:  # a bug must not leave a member that waits for ever
             log.exception("member %s", member)
             self._fail(member, f"the agent failed: {type(error).__name__}: {error}", "START-FAILED")

@@ -239,7 +239,7 @@ class Shim:
             if not self._order.companion:
                 self._start_command({})
         except (OSError, command.CommandError) as error:
-            self._fail("START-FAILED", str(error))
+            self._fail("DISK-FULL" if getattr(error, "errno", None) in FULL else "START-FAILED", str(error))
         while not self._over():
             self._wait()
         self._finish()

@@ -36,7 +36,7 @@ def agent(
     ] = None,
     slots: Annotated[int | None, typer.Option(min=0, help="CPU slots; else one, or the GPUs that are found.")] = None,
     fake_slots: Annotated[int | None, typer.Option(min=0, help="Pretend to have so many GPUs, for tests.")] = None,
-    pool: Annotated[str | None, typer.Option(help="The pool to join, if the token leaves it open.")] = None,
+    pool: Annotated[str | None, typer.Option(help="The pool that the token must be for; else it is refused.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="A label. Repeatable.")] = None,
     members_as: Annotated[
         str | None, typer.Option(help="users: each allocation under a user of its own (as root); self: as the agent.")

@@ -135,6 +135,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code; no exception that a user can cause gets past it."""
     from quorate.cli import errors
 
+    words = sys.argv[1:] if arguments is None else arguments
+    errors.FOR_PROGRAMS.set("--json" in words[: words.index("--")] if "--" in words else "--json" in words)
     try:
         command = get_command(root)
         if "_QUORATE_COMPLETE" in os.environ:

@@ -1,14 +1,24 @@
-"""How the command line shows an error: cause, evidence, next command; never a traceback."""
+"""How the command line shows an error: cause, evidence, next command; never a traceback.
+
+Always on stderr, so that what a command prints is its result alone; as problem JSON (RFC 9457) with --json.
+"""
 
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, NoReturn
 
 from quorate.cli.exits import Exit
 
 if TYPE_CHECKING:
     from quorate.model.problem import QuorateError
+
+
+#: Whether a program reads what this command prints.
+FOR_PROGRAMS = ContextVar("for_programs", default=False)
+#: Code and status of what the command line refuses by itself.
+_REFUSED, _BAD_REQUEST = "COMMAND-REFUSED", 400
 
 
 class CommandError(Exception):
@@ -31,6 +41,13 @@ def usage(cause: str, hint: str = "") -> NoReturn:
 
 def show(cause: str, lines: tuple[str, ...] = (), hint: str = "") -> None:
     """Writes an error to stderr, in colour on a terminal."""
+    if FOR_PROGRAMS.get():
+        from quorate.model.problem import FieldProblem, Problem
+
+        errors = tuple(FieldProblem(path="", message=line) for line in lines)
+        problem = Problem(title=cause, status=_BAD_REQUEST, code=_REFUSED, hint=hint, errors=errors)
+        print(problem.model_dump_json(), file=sys.stderr)
+        return
     red, dim, off = ("\033[1;31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
     text = [f"{red}error:{off} {cause}"]
     text += [f"  {line}" for line in lines]
@@ -42,6 +59,9 @@ def show(cause: str, lines: tuple[str, ...] = (), hint: str = "") -> None:
 def show_problem(error: QuorateError) -> Exit:
     """Shows what the master or the client said, and returns the exit code for it."""
     problem = error.problem
+    if FOR_PROGRAMS.get():
+        print(problem.model_dump_json(), file=sys.stderr)
+        return exit_code(error)
     cause = problem.detail or problem.title
     # A detail that only repeats the list of mistakes would say everything twice.
     lines = tuple(

@@ -131,6 +131,8 @@ def _unpack(source: Path, directory: Path, store: Path) -> set[str]:
                     continue
                 _copy(archive, member, target)
                 names.add(member.name)
+        if (directory / "contexts").is_dir():
+            sync_directory(directory / "contexts")
     except (tarfile.TarError, EOFError) as error:
         raise BackupError(f"{source} cannot be read: {error}") from None
     except OSError as error:

@@ -56,7 +56,10 @@ def _refusal(draft: Draft, event: JobSubmitted) -> Refused | None:
     if unfit is not None:
         return unfit
     sentence = _never_fits(draft, event)
-    return Refused(422, "JOB-NEVER-FITS", sentence, "quorate agent list") if sentence else None
+    if not sentence:
+        return None
+    listed = "agent" if event.spec.resources.pool in state.agents_by_pool else "pool"
+    return Refused(422, "JOB-NEVER-FITS", sentence, f"quorate {listed} list")
 
 
 def network_refusal(state: State, spec: JobSpec) -> Refused | None:
