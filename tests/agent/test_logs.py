@@ -115,6 +115,19 @@ async def test_a_member_on_a_full_disk_can_be_stopped_and_its_end_is_known(agent
         assert "bytes of output are lost" in status.reason
 
 
+@pytest.mark.lab
+async def test_a_member_that_cannot_even_be_prepared_on_a_full_disk_says_why(
+    agent: Agent, small_disk: SmallDisk
+) -> None:
+    small_disk.mount("1m")
+    (small_disk.path / "ballast").write_bytes(b"x" * (1 << 20))
+    async with master() as peer:
+        agent.start(peer.port)
+        await peer.run(M, spec(("true",)))
+        status = await peer.state(M, "failed")
+        assert status.code == "DISK-FULL"
+
+
 def redact(secrets: list[bytes], pieces: list[bytes]) -> bytes:
     redactor = Redactor(secrets)
     return b"".join(redactor.feed(piece) for piece in pieces) + redactor.flush()

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _HELLO_S = 5.0
 #: A sweep is over when so many looks in a row, this far apart, found nothing: a process may just have been forked.
 _CLEAN_LOOKS, _LOOK_S, _LONGEST_LOOK_S = 2, 0.03, 2.0
+#: What a shim writes of itself: who it is, what it is told, and how the member ended.
+_SHIMS_BYTES = 16 << 10
 #: A spare shim is forked when no member has been started for so long: not while others are on their way.
 _SPARE_AFTER_S = 0.05
 #: How far an image is is told at this pace.
@@ -206,6 +208,7 @@ class Members:
             places = replace(places, ssh=str(self._secrets / f"{member}.ssh"))
             files = {name: _text(Path(path)) for name, path in SYSTEM_FILES.items()}
             machine = replace(machine, passwd=files["passwd"], ssh_config=files["ssh_config"])
+        _see_room(folder)
         return compose(member, spec, machine, places, user, secrets, shim.boottime() - began, within)
 
     def _containers_for(self, role: RoleSpec) -> Containers | None:
@@ -519,6 +522,17 @@ def _connect(folder: Path) -> socket.socket | None:
         connection.close()
         return None
     return connection
+
+
+def _see_room(folder: Path) -> None:
+    """Raises OSError where the shim could not even write down who it is and how its member ended."""
+    path = folder / ".room"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, _SHIMS_BYTES)
+    finally:
+        os.close(descriptor)
+        path.unlink()
 
 
 def _text(path: Path) -> str:

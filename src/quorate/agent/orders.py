@@ -14,10 +14,10 @@ from quorate.agent.runtime import body
 from quorate.agent.shim import Order
 from quorate.launch import bootstrap, launchers
 from quorate.launch import environment as variables
-from quorate.launch.config import Configuration, ConfigurationError, Network, Preflight, Timeouts, check
+from quorate.launch.config import Configuration, ConfigurationError, Network, Preflight, Purpose, Timeouts, check
 from quorate.launch.config import Member as LaunchMember
 from quorate.model.ids import MemberId, split_member
-from quorate.model.messages import AllocationSpec, RoleSpec, SlotInfo
+from quorate.model.messages import AllocationSpec, PlannedMember, RoleSpec, SlotInfo
 from quorate.network import catalogue
 from quorate.network.jobplan import PortsPastTheEnd
 from quorate.network.remedies import Platform
@@ -250,12 +250,18 @@ def _of_machine(machine: Machine, places: Places, user: User | None) -> dict[str
     return {"PATH": os.defpath, "PYTHONUNBUFFERED": "1", **found, "PWD": places.work, **machine.environment}
 
 
+def _ports(member: PlannedMember) -> dict[str, int]:
+    """What the member listens on; without a lease the first one has MASTER_PORT where everybody expects it."""
+    usual = {} if member.rank else {Purpose.MAIN: catalogue.port("master-port")}
+    return {**usual, **member.ports}
+
+
 def _configuration(member: str, spec: AllocationSpec, left_s: float, platform: Platform) -> Configuration:
     _, rank, incarnation = split_member(MemberId(member))
     configuration = Configuration(
         allocation=spec.allocation,
         members=tuple(
-            LaunchMember(m.rank, m.role, m.index, m.name, m.address, m.agent, m.slots, dict(m.ports), m.underlay)
+            LaunchMember(m.rank, m.role, m.index, m.name, m.address, m.agent, m.slots, _ports(m), m.underlay)
             for m in spec.members
         ),
         rank=rank,
