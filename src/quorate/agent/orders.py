@@ -250,9 +250,10 @@ def _of_machine(machine: Machine, places: Places, user: User | None) -> dict[str
     return {"PATH": os.defpath, "PYTHONUNBUFFERED": "1", **found, "PWD": places.work, **machine.environment}
 
 
-def _ports(member: PlannedMember) -> dict[str, int]:
-    """What the member listens on; without a lease the first one has MASTER_PORT where everybody expects it."""
-    usual = {} if member.rank else {Purpose.MAIN: catalogue.port("master-port")}
+def _ports(member: PlannedMember, spec: AllocationSpec) -> dict[str, int]:
+    """What the member listens on; the first of several has MASTER_PORT where everybody expects it, if not by lease."""
+    first = member.rank == 0 and len(spec.members) > 1
+    usual = {Purpose.MAIN: catalogue.port("master-port")} if first else {}
     return {**usual, **member.ports}
 
 
@@ -261,7 +262,7 @@ def _configuration(member: str, spec: AllocationSpec, left_s: float, platform: P
     configuration = Configuration(
         allocation=spec.allocation,
         members=tuple(
-            LaunchMember(m.rank, m.role, m.index, m.name, m.address, m.agent, m.slots, _ports(m), m.underlay)
+            LaunchMember(m.rank, m.role, m.index, m.name, m.address, m.agent, m.slots, _ports(m, spec), m.underlay)
             for m in spec.members
         ),
         rank=rank,
