@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quorate.cli.travel import BOOTSTRAP, parcel
+from quorate.network.catalogue import EPHEMERAL
 
 #: Seconds until SSH has connected, and until the prober there has greeted.
 _CONNECT_S = 10
@@ -77,7 +78,7 @@ class Host:
             if "too_old" in said:
                 raise HostFailed(f"its {self._python} is {said['too_old']}, and 3.8 is needed", self._other_python())
             if "quorate_probe" in said:
-                first, last = said["ephemeral"]
+                first, last = said["ephemeral"] or (EPHEMERAL.first, EPHEMERAL.last)
                 return Greeting(said["host"], said["reached_at"], said["python"], (first, last))
         raise HostFailed("its login shell prints more than a prober can pass over", f"{self._try} true")
 

@@ -11,6 +11,7 @@ from quorate.model.job import JobSpec
 from quorate.model.jobnetwork import NetworkWish
 from quorate.model.ports import PortRange
 from quorate.model.state import JobState
+from quorate.network import catalogue
 from quorate.network.flows import NetworkMode
 from quorate.network.jobcheck import check_job
 from quorate.scheduling.reasons import never_fits
@@ -72,7 +73,9 @@ def network_refusal(state: State, spec: JobSpec) -> Refused | None:
     window = spec.network.window or (PortRange(*pool.window) if pool.window else None)
     found = check_job(spec, window, gpu=window is not None and _has_gpus(state, spec.resources.pool))
     if isinstance(found, str):
-        return Refused(422, "PORTS-PAST-THE-END", found, "environment: {MASTER_PORT: 29500}")
+        return Refused(
+            422, "PORTS-PAST-THE-END", found, f"environment: {{MASTER_PORT: {catalogue.port('master-port')}}}"
+        )
     return Refused(422, found.code, found.evidence, found.remedy) if found else None
 
 
