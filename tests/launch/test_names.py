@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
 
 from launch_vocabulary import gang
@@ -59,6 +60,43 @@ def test_a_second_answer_at_loopback_is_fatal_too() -> None:
 
 def test_a_name_elsewhere_and_a_name_nowhere_are_told_apart() -> None:
     assert codes(names.of_members(PRIVATE, hosts({"main1": ["10.7.0.9"]}))) == ["NAME-DIFFERS", "NAME-UNRESOLVED"]
+
+
+def test_a_resolver_that_hangs_is_found_and_the_name_is_said() -> None:
+    for_ever = threading.Event()
+
+    def hangs(name: str) -> Sequence[str]:
+        if name == "sub1":
+            for_ever.wait()
+        return ["10.7.0.2"]
+
+    try:
+        (finding,) = names.in_time(PRIVATE, hangs, limit_s=0.2)
+    finally:
+        for_ever.set()
+    assert (finding.code, finding.fatal) == ("NAME-UNRESOLVED", True)
+    assert "sub1 is looked up for longer than 0.2 s" in finding.sentence
+
+
+def test_of_thousands_of_names_every_member_looks_up_some_and_together_all() -> None:
+    many = dataclasses.replace(
+        PRIVATE,
+        members=tuple(
+            dataclasses.replace(PRIVATE.own, rank=rank, name=f"sub{rank}", address=f"10.7.{rank // 250}.{rank % 250}")
+            for rank in range(1000)
+        ),
+    )
+    asked: set[str] = set()
+
+    def resolver(name: str) -> Sequence[str]:
+        asked.add(name)
+        return [many.members[int(name[3:])].address]
+
+    for rank in range(4):
+        before = len(asked)
+        assert names.of_members(dataclasses.replace(many, rank=rank), resolver) == []
+        assert len(asked) - before <= 256 + 2
+    assert len(asked) == 1000
 
 
 def test_on_the_hosts_network_members_have_no_names() -> None:

@@ -23,7 +23,7 @@ import threading
 from typing import Any, Dict
 
 from quorate.launch import devices, names
-from quorate.launch.config import MAX_BYTES, Configuration, ConfigurationError
+from quorate.launch.config import MAX_BYTES, Configuration, ConfigurationError, Preflight
 from quorate.launch.lines import Lines, Object
 from quorate.launch.links import PortTaken
 from quorate.launch.reactor import Reactor
@@ -76,10 +76,11 @@ class _Companion:
             return
         self._configuration = configuration
         _allow_files_for(configuration.size)
-        for finding in (*names.of_addresses(configuration), *names.of_members(configuration)):
-            if finding.fatal:
+        for finding in (*names.of_addresses(configuration), *names.in_time(configuration)):
+            if finding.fatal and configuration.preflight is not Preflight.WARN:
                 self._failed(Failure(finding.code, finding.sentence))
                 return
+            self._notice(finding.code, finding.sentence)
         barrier = Gathering if configuration.rank == configuration.first.rank else Arrival
         try:
             self._watch = Watch(self._reactor, configuration, self._stop, self._notice, self._end)

@@ -120,7 +120,12 @@ class Part:
             return []
         own = self._configuration.own
         return [
-            Finding("PORT-TAKEN", f"port {span.first} of {own.described()}, for {self._names(span)}, is {why}", True)
+            Finding(
+                "PORT-TAKEN",
+                f"port {span.first} of {own.described()}, for {self._names(span)}, is {why}; "
+                f"who: ss -lpn 'sport = :{span.first}'",
+                fatal=True,
+            )
             for span, why in self._answering.failed.items()
             if isinstance(span, Span)
         ]
