@@ -156,7 +156,7 @@ def test_doctor_looks_and_changes_nothing(quorate: Quorate) -> None:
     before = sorted(quorate.home.rglob("*"))
     found = quorate("doctor", "--json", "--state-dir", quorate.home / "state", code=None).json
     assert {"CPU", "MEMORY", "DISK", "CLOCK", "PORTS"} <= {result["code"] for result in found["master"]}
-    assert {"CGROUP", "DOCKER", "GPU", "TOOLS"} <= {result["code"] for result in found["agent"]}
+    assert {"CGROUP", "DOCKER", "GPU", "NETWORKS"} <= {result["code"] for result in found["agent"]}
     assert sorted(quorate.home.rglob("*")) == before
 
 

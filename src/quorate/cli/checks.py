@@ -179,27 +179,17 @@ def control_groups(_: Subject) -> Result:
     return Result("CGROUP", Level.INFO, "no control groups: members are ended by their process tree")
 
 
-def namespaces(_: Subject) -> Result:
-    """Networks of their own for members need these."""
-    missing = [name for name in ("net", "mnt", "pid", "user") if not Path(f"/proc/self/ns/{name}").exists()]
-    if missing:
-        return Result(
-            "NAMESPACES", Level.WARNING, f"the kernel lacks {', '.join(missing)} namespaces", "another kernel"
-        )
-    return Result("NAMESPACES", Level.OK, "net, mnt, pid and user")
+def private_networks(_: Subject) -> Result:
+    """Whether members can have networks of their own: a small one is made, and removed again."""
+    if os.geteuid() != 0:
+        return Result("NETWORKS", Level.SKIPPED, "only root can try whether members can have private networks")
+    from quorate.cli.daemons import try_private_network
 
-
-def tools(_: Subject) -> Result:
-    """Programs that isolated networks need."""
-    missing = [
-        tool
-        for tool in ("ip", "nft")
-        if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None
-    ]
-    if missing:
-        seen = f"{' and '.join(missing)} not found; members then share the host's network"
-        return Result("TOOLS", Level.INFO, seen, "apt-get install --no-install-recommends iproute2 nftables")
-    return Result("TOOLS", Level.OK, "ip and nft")
+    why = try_private_network()
+    if why:
+        seen = f"no private networks, so members share the host's: {why}"
+        return Result("NETWORKS", Level.INFO, seen, "a kernel with VXLAN, bridges and nftables; libnftables1")
+    return Result("NETWORKS", Level.OK, "members can have private networks: bridge, VXLAN and rules work")
 
 
 def docker(_: Subject) -> Result:
@@ -293,7 +283,7 @@ def master_answers(subject: Subject) -> Result:
 _BOTH: tuple[Check, ...] = (system, python, cpus, memory, disk, open_files, clock, name)
 _OF: dict[str, tuple[Check, ...]] = {
     "master": (*_BOTH, ports),
-    "agent": (*_BOTH, shared_memory, root, control_groups, namespaces, tools, docker, accelerators, master_answers),
+    "agent": (*_BOTH, shared_memory, root, control_groups, private_networks, docker, accelerators, master_answers),
 }
 
 

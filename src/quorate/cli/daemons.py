@@ -111,6 +111,17 @@ def end_agent(state_dir: Path) -> bool:
     return daemon.end(state_dir)
 
 
+def try_private_network() -> str:
+    """Makes a private network beside all others and removes it; why it could not be made, empty where it could."""
+    import tempfile
+
+    from quorate.agent.sandbox.network import Network
+    from quorate.agent.sandbox.place import Place
+
+    with tempfile.TemporaryDirectory() as folder:
+        return Network(Place(Path(folder))).able()
+
+
 def _bad_settings(error: FileProblems, command: str) -> CommandError:
     lines = tuple(str(problem) for problem in error.problems)
     return CommandError("the settings cannot be used", lines=lines, hint=f"quorate {command} --help", code=Exit.USAGE)
