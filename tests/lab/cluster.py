@@ -254,12 +254,15 @@ class LabCluster:
         return "\n".join(f"--- {name}\n{process.said()[-2000:]}" for name, process in self._running.items())
 
     def left_on(self, agent: Host) -> list[str]:
-        """What is there of private networks: namespaces, links, tables."""
+        """What is there of private networks: namespaces, links, tables, and rules for VXLAN among the machine's own."""
         links = json.loads(agent.run("ip", "-json", "link"))
+        mounts = [line.split()[4] for line in agent.run("cat", "/proc/self/mountinfo").splitlines() if " nsfs " in line]
+        tables = set(agent.run("nft", "list", "tables").splitlines()) - {"table inet quorate"}
         return [
-            *(str(path) for path in agent.file("/run/quorate/network/namespaces").glob("*")),
+            *(point for point in mounts if point.startswith("/var/lib/quorate/")),
             *(link["ifname"] for link in links if link["ifname"] not in ("lo", "eth0", "docker0")),
-            *(line for line in agent.run("nft", "list", "tables").splitlines() if line.endswith(" quorate")),
+            *(table for table in tables if table.endswith(" quorate")),
+            *(line for line in agent.run("nft", "list", "ruleset").splitlines() if "forged VXLAN" in line),
         ]
 
     # --- jobs --------------------------------------------------------------------------------------------------
