@@ -93,6 +93,15 @@ def test_members_reach_neither_agents_nor_master_nor_other_allocations(cluster: 
     assert not any(ip_network("10.0.0.2").subnet_of(one) for one in forbidden)
 
 
+def test_members_with_a_token_of_their_job_may_ask_the_master_and_still_no_agent() -> None:
+    cluster = Cluster(Settings(own_addresses=("192.0.2.1",)))
+    agent = able(cluster, 1)
+    cluster.submit(token=True)
+    forbidden = [ip_network(text) for text in network(agent).forbidden]
+    assert not any(ip_network("192.0.2.1").subnet_of(one) for one in forbidden)
+    assert any(ip_network("10.0.0.1").subnet_of(one) for one in forbidden)
+
+
 def test_members_are_open_among_themselves_unless_a_launcher_says_what_they_do(cluster: Cluster) -> None:
     agent = able(cluster, 1, slots=3)
     cluster.submit()

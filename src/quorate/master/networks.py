@@ -18,7 +18,8 @@ class Networks:
         self.subnets = Taken()
         self._unreleased: dict[str, int] = {}
         self._underlay: Taken | None = None
-        self._forbidden: tuple[str, ...] | None = None
+        #: Without and with the master.
+        self._forbidden: dict[bool, tuple[str, ...]] = {}
 
     def hold(self, allocation: AllocationRecord) -> None:
         """One more of its members may exist. Raises ValueError where somebody else has its network."""
@@ -43,7 +44,8 @@ class Networks:
 
     def agents_changed(self) -> None:
         """What was derived from the agents' addresses is to be made anew."""
-        self._underlay = self._forbidden = None
+        self._underlay = None
+        self._forbidden.clear()
 
     def underlay(self, agents: Mapping[str, AgentRecord]) -> Taken:
         """What no subnet may overlap: networks round the agents, and the master."""
@@ -52,16 +54,20 @@ class Networks:
             self._underlay = Taken([*map(around, _addresses(agents)), *own])
         return self._underlay
 
-    def forbidden(self, agents: Mapping[str, AgentRecord]) -> tuple[str, ...]:
-        """What no member reaches, as few networks as can be: all agents, the master, and the range of all subnets."""
-        if self._forbidden is None:
+    def forbidden(self, agents: Mapping[str, AgentRecord], *, master: bool) -> tuple[str, ...]:
+        """What no member reaches, as few networks as can be: all agents, the range of all subnets, and the master.
+
+        `master` is false for members that have a token of their job: they may ask its API.
+        """
+        if master not in self._forbidden:
             settings = self._settings
             found = [IPv4Network(address) for address in _addresses(agents)]
-            found += [network for text in settings.own_addresses if (network := _v4_network(text))]
+            own = settings.own_addresses if master else ()
+            found += [network for text in own if (network := _v4_network(text))]
             for pool in (settings.network, *settings.networks.values()):
                 found += pool.overlays
-            self._forbidden = tuple(map(str, collapse_addresses(found)))
-        return self._forbidden
+            self._forbidden[master] = tuple(map(str, collapse_addresses(found)))
+        return self._forbidden[master]
 
 
 def _addresses(agents: Mapping[str, AgentRecord]) -> list[IPv4Address]:

@@ -101,7 +101,8 @@ class JobSpec(MemberSettings):
         default_factory=dict, description="Name to value; encrypted at rest, files in memory for the members."
     )
     token: bool = Field(
-        False, description="Gives members a token that reaches this job alone, in $QUORATE_SECRETS/quorate-token."
+        False,
+        description="Gives members a token of this job alone, in $QUORATE_SECRETS/quorate-token, and a way to the master.",
     )
     context: str | None = Field(None, description="Folder uploaded with the job; in the API its sha256 digest.")
     priority: int = Field(50, ge=0, le=100, description="Higher first.")

@@ -48,7 +48,8 @@ def _network(state: State, allocation: AllocationRecord) -> NetworkSpec | None:
     """The allocation's network with what its members must not reach, as far as it is known by now."""
     if allocation.network is None:
         return None
-    return msgspec.structs.replace(allocation.network, forbidden=state.networks.forbidden(state.agents))
+    forbidden = state.networks.forbidden(state.agents, master=not state.specs[allocation.job].spec.token)
+    return msgspec.structs.replace(allocation.network, forbidden=forbidden)
 
 
 class Outbox:
