@@ -74,10 +74,11 @@ class DockerEngine:
     def said(self) -> str:
         return (self.folder / "log").read_text()[-4000:]
 
-    def kill(self) -> None:
+    def leave(self) -> None:
+        """As at an upgrade: with --live-restore its containers stay."""
         assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        self.process.terminate()
+        self.process.wait(60)
 
     def stop(self) -> None:
         if self.process is None:
@@ -128,12 +129,12 @@ def busybox() -> dict[str, bytes | str]:
 
 
 @contextmanager
-def docker_engine() -> Iterator[DockerEngine]:
-    """A running engine with IMAGE in it."""
+def docker_engine(*options: str) -> Iterator[DockerEngine]:
+    """A running engine with IMAGE in it; the options are dockerd's."""
     folder = Path(tempfile.mkdtemp(prefix="quorate-docker-"))
     docker = DockerEngine(folder)
     try:
-        docker.start()
+        docker.start(*options)
         docker.image(IMAGE, busybox())
         yield docker
     finally:

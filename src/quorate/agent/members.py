@@ -17,7 +17,7 @@ from quorate.agent import hostports, leasefile, processes, shim
 from quorate.agent.command import User
 from quorate.agent.events import Ended, Event, Failed, Progressed, Recovered, Running, SupervisorLost, Swept
 from quorate.agent.networks import NetworkError, Networks, sandbox_files
-from quorate.agent.orders import SYSTEM_FILES, InImage, Machine, OrderError, Places, compose, role_of
+from quorate.agent.orders import SYSTEM_FILES, InImage, Machine, OrderError, Places, compose, needs_image, role_of
 from quorate.agent.outcome import Outcome, read_outcome
 from quorate.agent.reconcile import allocation_of
 from quorate.agent.resolver import RESOLV_CONF
@@ -212,7 +212,10 @@ class Members:
         return compose(member, spec, machine, places, user, secrets, shim.boottime() - began, within)
 
     def _containers_for(self, role: RoleSpec) -> Containers | None:
+        """None for a process. What only a container can have it must not go without in silence."""
         if not role.image:
+            if lacking := needs_image(role):
+                raise PrepareError("START-FAILED", f"{lacking} needs an image: a plain process cannot have it")
             return None
         if self._containers is None:
             raise PrepareError("ENGINE-UNREACHABLE", "this agent has found no engine for images; its log says where")

@@ -94,6 +94,15 @@ def role_of(spec: AllocationSpec, member: str) -> RoleSpec:
     return msgspec.structs.replace(role, environment={**spec.environment, **role.environment})
 
 
+def needs_image(role: RoleSpec) -> str:
+    """The first of a role's keys that only a container can have; empty where there is none."""
+    kept = {
+        "memory": role.memory_bytes, "cpus": role.cpus, "shm": role.shm_bytes, "pids": role.pids,
+        "mounts": role.mounts, "devices": role.devices, "capabilities": role.capabilities, "run_as": role.run_as,
+    }  # fmt: skip
+    return next((key for key, value in kept.items() if value), "")
+
+
 def compose(
     member: str,
     spec: AllocationSpec,

@@ -24,6 +24,7 @@ from quorate.agent.runtime.runner import End, Runner
 from quorate.agent.runtime.surroundings import Surroundings
 from quorate.agent.shimlog import FULL, ShimLog
 from quorate.launch import companion
+from quorate.model.logframes import Stream
 
 SOCKET = "shim.sock"
 IDENTITY = "shim.json"
@@ -424,7 +425,10 @@ class Shim:
         """Moves what one read gives; False if there was nothing."""
         frames = self._runner.read(output)
         for stream, data in frames:
-            self._log.take(stream, data)
+            if stream is Stream.PLATFORM:
+                self._log.say(data.decode())
+            else:
+                self._log.take(stream, data)
         if output not in self._runner.outputs:
             self._listen()
         return bool(frames)

@@ -72,6 +72,7 @@ def run_agent(config: Path | None, flags: Mapping[str, Any]) -> int:
 def agent_settings(config: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str]) -> AgentConfig:
     """Flag beats environment beats file beats default."""
     from quorate.agent.config import AgentConfig
+    from quorate.agent.runtime.policy import trusted
     from quorate.model.yamlfile import Document, FileProblems, parse_yaml, validate
 
     named = config or (Path(environment["QUORATE_CONFIG"]) if environment.get("QUORATE_CONFIG") else None)
@@ -79,6 +80,9 @@ def agent_settings(config: Path | None, flags: Mapping[str, Any], environment: M
     document = Document("the command line", {})
     try:
         document = parse_yaml(file.read_text(), str(file))
+        # It says what jobs may have of this machine, so an agent that is root believes nobody but root.
+        if os.geteuid() == 0 and (why := trusted(file)):
+            raise CommandError(f"an agent that is root does not trust its settings: {why}", code=Exit.USAGE)
     except FileNotFoundError:
         if named:
             raise CommandError(f"there is no file {named}", code=Exit.USAGE) from None

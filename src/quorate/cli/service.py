@@ -82,7 +82,8 @@ WantedBy=multi-user.target
 _AGENT = """\
 [Unit]
 Description=Quorate agent
-After=network-online.target quorate-helper.service
+# An engine that came later would not be found: the agent looks for one when it starts.
+After=network-online.target quorate-helper.service docker.service podman.socket
 Wants=network-online.target quorate-helper.service
 
 [Service]

@@ -44,6 +44,10 @@ class ContainerRunner:
         self._frames = Demultiplexer()
         self._waiting: socket.socket | None = None
         self._answer = b""
+        #: What was last sent to it past an engine that is away; 0 for nothing.
+        self._sent_past = 0
+        #: Quorate's own words for the member's log.
+        self._notices: list[str] = []
         self._killed_at = 0.0
         self._silent_at = 0.0
         self.due: float | None = None
@@ -101,6 +105,8 @@ class ContainerRunner:
     def read(self, output: int) -> Sequence[tuple[Stream, bytes]]:
         if self._output is None or self._output.fileno() != output:
             return ()
+        if self._notices:
+            return ((Stream.PLATFORM, self._notices.pop(0).encode()),)
         data, self._early = self._early, b""
         if not data:
             try:
@@ -153,6 +159,7 @@ class ContainerRunner:
             if self._output is None:
                 self._frames = Demultiplexer()
                 self._listen()
+                self._notices.append("its engine was away; what the member wrote at that moment may be missing here")
             if self._waiting is None:
                 self._watch()
         except NoSuchThing:
@@ -160,13 +167,19 @@ class ContainerRunner:
         except EngineUnreachable:
             self.due = _now() + _AGAIN_S
             if self._pid and not os.path.exists(f"/proc/{self._pid}"):  # noqa: PTH110
-                # It is no more, and only the engine can say how that came; it has until then to come back.
-                self._silent_at = self._silent_at or _now() + _ENGINE_PATIENCE_S
-                if _now() >= self._silent_at:
-                    reason = "it ended while its engine was away, so how is not known"
-                    self._ended(End(signal=signal.SIGKILL, reason=reason, finding="ENGINE-UNREACHABLE"))
+                self._gone_unseen()
         except EngineError:
             self.due = _now() + _AGAIN_S
+
+    def _gone_unseen(self) -> None:
+        """It is no more, and only its engine can say how that came: for a while that may come back."""
+        if self._sent_past:
+            self._ended(End(signal=self._sent_past))
+            return
+        self._silent_at = self._silent_at or _now() + _ENGINE_PATIENCE_S
+        if _now() >= self._silent_at:
+            reason = "it ended while its engine was away, so how is not known"
+            self._ended(End(signal=signal.SIGKILL, reason=reason, finding="ENGINE-UNREACHABLE"))
 
     def _ended(self, end: End) -> None:
         self.end = end
@@ -203,6 +216,7 @@ class ContainerRunner:
             with suppress(OSError):
                 if self._pid and self._is_ours():
                     os.kill(self._pid, number)
+                    self._sent_past = number
 
     def _is_ours(self) -> bool:
         with open(f"/proc/{self._pid}/cgroup") as file:  # noqa: PTH123

@@ -51,7 +51,7 @@ class Runner(Protocol):
         ...
 
     def read(self, output: int) -> Sequence[tuple[Stream, bytes]]:
-        """What one read gives; nothing where there is nothing now."""
+        """What one read gives; nothing where there is nothing now. On the stream PLATFORM the runner speaks itself."""
         ...
 
     def reaped(self, pid: int, status: int) -> None:
