@@ -38,3 +38,10 @@ def test_architecture_names_every_package() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for package in (path.parent.name for path in (ROOT / "src" / "quorate").glob("*/__init__.py")):
         assert f"`{package}" in text, package
+
+
+def test_every_test_and_benchmark_that_a_page_names_exists() -> None:
+    text = (ROOT / "docs" / "tested.md").read_text()
+    named = re.findall(r"`((?:tests|bench)/[\w/]+\.py)`", text)
+    assert len(named) > 8
+    assert [path for path in named if not (ROOT / path).exists()] == []
