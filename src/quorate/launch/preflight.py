@@ -35,6 +35,8 @@ from quorate.launch.reactor import Reactor
 LIMIT_S = 5.0
 #: Of that, what the attempts may take; the rest is for reports to travel.
 _ATTEMPTS_S = 4.5
+#: Of one attempt: the kernel sends again after 1 s and after 3 s, and on a lossy network the third may be the one.
+_ATTEMPT_S = 3.2
 #: Failures that a member reports; more would only say the same.
 _MOST = 64
 #: Peers of whom the kernel is asked by which device it reaches them.
@@ -92,7 +94,9 @@ class Part:
             self.report = self._reported([attempt for attempt, _ in attempts], probes)
             done()
 
-        self._probing = Probing(self._reactor, targets, self._configuration.secret, finished, deadline_s=_ATTEMPTS_S)
+        self._probing = Probing(
+            self._reactor, targets, self._configuration.secret, finished, timeout_s=_ATTEMPT_S, deadline_s=_ATTEMPTS_S
+        )
 
     def close(self) -> None:
         """Frees the ports, for the member's command is next."""
