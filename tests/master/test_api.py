@@ -1,5 +1,6 @@
 """The HTTP API as its users see it, against a real master."""
 
+import json
 import re
 import socket
 from typing import Any
@@ -198,6 +199,19 @@ def test_an_expired_token_and_a_revoked_one_are_worth_nothing(own_master: Master
             assert ada.get("/api/v1/jobs").status_code == 200
             assert admin.delete(f"/api/v1/tokens/{made['id']}").status_code == 204
             problem(ada.get("/api/v1/jobs"), 401, "TOKEN-UNKNOWN")
+
+
+def test_a_stream_ends_with_the_token_it_was_opened_with(own_master: MasterProcess) -> None:
+    with own_master.client() as admin:
+        made = admin.post("/api/v1/tokens", json={"kind": "user", "user": "ada"}).json()
+        with own_master.client(made["token"]) as ada:
+            job = submit(ada)["id"]
+            with ada.stream("GET", f"/api/v1/jobs/{job}/events") as stream:
+                lines = stream.iter_lines()
+                assert json.loads(next(lines))["state"] == "pending"
+                assert admin.delete(f"/api/v1/tokens/{made['id']}").status_code == 204
+                assert admin.post(f"/api/v1/jobs/{job}/cancel").is_success
+                assert list(lines) == [], "nothing that happened after it was revoked is told"
 
 
 def test_a_token_stands_nowhere_but_in_the_answer_that_made_it(own_master: MasterProcess) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Query, Request, Response
@@ -44,6 +46,16 @@ async def authenticated(request: Request, master: Master) -> Caller:
 
 def _looks_at_its_job(request: Request, job: str) -> bool:
     return request.method == "GET" and request.path_params.get("id") == job and "/api/v1/jobs/" in request.url.path
+
+
+async def while_valid(request: Request, master: Services, body: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """A stream that ends before the first piece after its caller's token is revoked or has run out."""
+    credential = bearer(request.headers.get("authorization"))
+    async with aclosing(body):
+        async for piece in body:
+            if caller_of(master.state, credential, wall()) is None:
+                return
+            yield piece
 
 
 async def operating(caller: Annotated[Caller, Depends(authenticated)]) -> Caller:

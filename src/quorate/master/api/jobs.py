@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,7 @@ from quorate.master.api.calls import (
     encode_cursor,
     moment,
     shows,
+    while_valid,
 )
 from quorate.master.api.contexts import SHA256
 from quorate.master.api.plan import check_entrypoint, check_images, plan_view
@@ -235,14 +236,15 @@ async def wait(
     response_class=StreamingResponse,
     responses={200: {"content": {NDJSON: {"schema": {"$ref": "#/components/schemas/JobView"}}}}},
 )
-async def events(master: Master, caller: User, job: Id) -> StreamingResponse:
+async def events(request: Request, master: Master, caller: User, job: Id) -> StreamingResponse:
     """The job now and after every change until it is final: a JobView a line."""
     theirs = _is_theirs(caller, known_job(master, job))
     master.notices.check_room()
-    return StreamingResponse(_views(master, JobId(job), theirs=theirs), media_type=NDJSON)
+    views = _views(master, JobId(job), theirs=theirs)
+    return StreamingResponse(while_valid(request, master, views), media_type=NDJSON)
 
 
-async def _views(master: Services, job: JobId, *, theirs: bool) -> AsyncIterator[bytes]:
+async def _views(master: Services, job: JobId, *, theirs: bool) -> AsyncGenerator[bytes]:
     changed = asyncio.Event()
     last = b""
     with master.notices.watching(job, changed):

@@ -1,13 +1,13 @@
 """A job's logs as a stream of lines."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
-from quorate.master.api.calls import Master, User
+from quorate.master.api.calls import Master, User, while_valid
 from quorate.master.api.jobs import KEEP_ALIVE_S, NDJSON, Id, known_job, may_touch
 from quorate.master.api.problems import ApiProblem
 from quorate.master.loglines import last_lines
@@ -36,6 +36,7 @@ MAX_TAIL = 1_000_000
     responses={200: {"model": LogLine, "content": {NDJSON: {"schema": {"$ref": "#/components/schemas/LogLine"}}}}},
 )
 async def logs(
+    request: Request,
     master: Master,
     caller: User,
     job: Id,
@@ -65,7 +66,7 @@ async def logs(
             f"quorate job show {record.id}",
         )
     master.notices.check_room()
-    return StreamingResponse(stream.lines(follow=follow), media_type=NDJSON)
+    return StreamingResponse(while_valid(request, master, stream.lines(follow=follow)), media_type=NDJSON)
 
 
 class _Wanted:
@@ -108,7 +109,7 @@ class _Stream:
         """The members that there are by now."""
         return self._wanted.members(self._master.state, self._job)
 
-    async def lines(self, *, follow: bool) -> AsyncIterator[bytes]:
+    async def lines(self, *, follow: bool) -> AsyncGenerator[bytes]:
         """NDJSON until the end, or until what there is has been told."""
         master, grown = self._master, self._grown
         unfinished_at: float | None = None
