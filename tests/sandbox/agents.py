@@ -6,8 +6,9 @@ import asyncio
 import json
 import socket
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,20 @@ async def machines(lab: Lab, **settings: Any) -> AsyncIterator[list[Machine]]:
         for machine in made:
             await machine.peer.until(lambda m=machine: m.peer.control is not None)
         yield made
+
+
+@contextmanager
+def standing_helper(host: Host, path: Path, folder: Path) -> Iterator[None]:
+    """A helper on the host that is no agent's child, as a service's is."""
+    with namespaces.entered(host.namespace):
+        helper = subprocess.Popen(
+            [sys.executable, "-m", "quorate.agent.helper", "--socket", path, "--user", "0", "--folder", folder]
+        )
+    try:
+        yield
+    finally:
+        helper.terminate()
+        helper.wait()
 
 
 def _remove(machine: Machine) -> None:

@@ -116,7 +116,7 @@ async def test_metadata_is_reached_where_the_job_asks_for_it(pair: list[Machine]
 
 async def test_with_egress_to_named_hosts_a_member_reaches_those_alone(pair: list[Machine]) -> None:
     hosts = ("10.77.0.201", "good.example", "bad.example", "10.77.0.202", "10.77.0.99")
-    said = await outcomes(pair[0], *hosts, egress="named", hosts=("good.example", "10.77.0.99/32"))
+    said = await outcomes(pair[0], *hosts, egress="named", hosts=("good.example", "10.77.0.99/32"), members="planned")
     assert said == {
         # Nobody has been told its address yet.
         "10.77.0.201": "ConnectionRefusedError",

@@ -159,6 +159,6 @@ def test_two_helpers_do_not_work_on_one_machine(lab: Lab, running: Running, tmp_
 
 
 def test_a_machine_says_whether_it_can_have_private_networks_and_is_left_as_it_was(lab: Lab, running: Running) -> None:
-    assert running.helper.unable() == ""
+    assert running.helper.tried().why == ""
     assert lab.hosts[0].links() == {"lo", "u0"}
     assert not (lab.hosts[0].network.place.folder / "trial").exists()

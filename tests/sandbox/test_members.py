@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.agent.conftest import eventually
-from tests.sandbox.agents import Machine, across, machines, run
+from tests.sandbox.agents import Machine, across, machines, run, standing_helper
 from tests.sandbox.hosts import Inside, Lab
 
 from quorate.model.asks import NETWORK
@@ -175,6 +175,23 @@ async def test_rules_that_somebody_changes_are_told_of_and_mended(lab: Lab) -> N
         await machine.peer.until(lambda: any(f.code == "NET-DRIFT" for f in machine.peer.findings))
         await eventually(lambda: "reject" in inside.run("nft", "list", "chain", "inet", "quorate", "inbound"))
         await machine.peer.until(lambda: not machine.peer.findings)
+        inside.run("ip", "link", "del", "eth0")
+        await eventually(lambda: "10.128.0.2/24" in inside.run("ip", "-brief", "address"))
+
+
+async def test_an_agent_uses_the_machines_own_helper_where_there_is_one(lab: Lab, tmp_path: Path) -> None:
+    path, folder = tmp_path / "helper.sock", tmp_path / "kept"
+    with standing_helper(lab.hosts[0], path, folder):
+        await eventually(path.is_socket)
+        del lab.hosts[1]
+        async with machines(lab, helper=str(path)) as (machine,):
+            spec = across(machine, script=_ANSWER)
+            await run(spec, machine)
+            await machine.peer.state(f"{spec.allocation}.0.1", "running")
+            assert machine.helper() == 0
+            assert (folder / "namespaces" / f"sandbox-{spec.allocation}.0.1").exists()
+            await machine.peer.want(())
+            await eventually(lambda: not list((folder / "namespaces").iterdir()))
 
 
 async def test_another_programs_rules_that_keep_members_in_are_told_of_with_the_remedy(lab: Lab) -> None:

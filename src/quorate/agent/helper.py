@@ -160,7 +160,7 @@ def answer_to(request: Request, network: Network) -> Answer:
             network.admit(allocation, addresses)
             return Admitted()
         case Try():
-            return Tried(network.able())
+            return Tried(network.able(), str(network.place.folder))
         case Listen() | Resolver():
             return Failed("a listener is sent, not told")
 

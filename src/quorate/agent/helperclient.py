@@ -89,9 +89,9 @@ class Helper:
         """Lets the allocation's members reach these addresses for so many seconds. Raises HelperError."""
         self._ask(Admit(allocation, addresses), Admitted)
 
-    def unable(self) -> str:
-        """Why this machine can have no private networks; empty where it can. Raises HelperError."""
-        return self._ask(Try(), Tried)[0].why
+    def tried(self) -> Tried:
+        """Why this machine can have no private networks, and where they are kept. Raises HelperError."""
+        return self._ask(Try(), Tried)[0]
 
     def _sockets(self, request: Request, count: int) -> list[socket.socket]:
         _, descriptors = self._ask(request, Listening)

@@ -122,9 +122,10 @@ class Admitted(_Message, frozen=True, tag="admitted"):
 
 
 class Tried(_Message, frozen=True, tag="tried"):
-    """Why it can have none; empty where it can."""
+    """Why it can have none, empty where it can; and the folder in which the helper keeps them."""
 
     why: str
+    folder: str
 
 
 class Obstructed(_Message, frozen=True, tag="obstructed"):

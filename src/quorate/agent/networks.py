@@ -207,7 +207,7 @@ class Networks:
                 await self.look()
 
     async def look(self) -> None:
-        """Says which rules somebody has changed, and has them made anew; says whose rules stand in the way.
+        """Says which rules somebody has changed and whose stand in the way; has made anew whatever is changed or gone.
 
         Raises HelperError.
         """
@@ -215,7 +215,7 @@ class Networks:
         self._tell("drift", tuple(map(_drifted, drifted)))
         if drifted:
             self._distrust = tuple(dict.fromkeys((*self._distrust, *drifted)))
-            self._changed.set()
+        self._changed.set()
         # Who has no hub sends nothing through them.
         obstacles = await asyncio.to_thread(self.helper.obstacles) if self._held else ()
         self._tell(

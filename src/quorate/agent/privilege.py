@@ -3,13 +3,14 @@
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from quorate.agent.config import AgentConfig
 from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.helperprocess import HelperProcess, Taken
-from quorate.agent.sandbox.place import DEFAULT, Place
+from quorate.agent.sandbox.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,10 @@ _AWAY_S, _AGAIN_S = 5.0, 0.1
 
 @dataclass
 class Privilege:
-    """A helper, and where it keeps namespaces."""
+    """A helper, and where it keeps namespaces, once it has said so."""
 
     helper: Helper
-    place: Place
+    place: Place = field(default_factory=Place)
     #: The one that is this agent's own.
     process: HelperProcess | None = None
 
@@ -48,14 +49,14 @@ def seek(config: AgentConfig) -> Privilege | None:
         log.info("members share this machine's network: private ones need an agent that is root, and users for members")
         return None
     if config.helper.is_socket():
-        return Privilege(Helper(config.helper), Place(DEFAULT))
+        return Privilege(Helper(config.helper))
     try:
         process = HelperProcess(config.state_dir)
     except (Taken, OSError) as error:
         log.warning("members share this machine's network: %s", error)
         return None
     process.start()
-    return Privilege(process.client, Place(process.folder), process)
+    return Privilege(process.client, process=process)
 
 
 def able(privilege: Privilege) -> bool:
@@ -63,7 +64,8 @@ def able(privilege: Privilege) -> bool:
     helper, deadline = replace(privilege.helper, timeout_s=_ANSWER_S), time.monotonic() + _AWAY_S
     while True:
         try:
-            why = helper.unable()
+            tried = helper.tried()
+            privilege.place, why = Place(Path(tried.folder)), tried.why
         except HelperAway as error:
             # It may just be starting anew.
             if time.monotonic() < deadline:
