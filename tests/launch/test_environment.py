@@ -12,6 +12,7 @@ from quorate.launch import environment
 from quorate.launch.config import Configuration, Member, Network
 from quorate.launch.launchers import LauncherError
 from quorate.launch.launchers import derive as launch
+from quorate.network.jobplan import master_port_of
 
 PER_PROCESS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
 
@@ -157,6 +158,16 @@ def test_hosts_are_in_rank_order_main_first_in_every_variable(replicas: dict[str
         assert json.loads(variables["TF_CONFIG"])["task"] == {"type": "worker", "index": rank}
         ports = [int(worker.rpartition(":")[2]) for worker in workers(variables)]
         assert ports == list(range(29500, 29500 + len(members)))
+
+
+@given(
+    variables=st.dictionaries(
+        st.sampled_from(["MASTER_PORT", "BACKENDAI_DIST_MASTER_PORT"]), st.integers(1, 65535).map(str)
+    )
+)
+def test_the_plan_and_the_member_take_the_same_port_for_the_user_s_choice(variables: dict[str, str]) -> None:
+    """Neither may import the other: launch travels alone."""
+    assert environment.chosen_port(variables) == master_port_of(variables)
 
 
 def private(size: int, *, rank: int = 0) -> Configuration:
