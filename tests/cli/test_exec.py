@@ -48,6 +48,23 @@ def test_input_and_output_of_any_size_pass_unchanged(cluster: Quorate, job: str)
     assert done.stderr.decode().split()[0] == hashlib.sha256(data).hexdigest()
 
 
+def test_output_that_nobody_reads_on_ends_the_command_quietly(cluster: Quorate, job: str) -> None:
+    words = cluster.command("job", "exec", f"{job}/main1", "--", "yes")
+    session = subprocess.Popen(
+        words, env=cluster.environment, cwd=cluster.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert session.stdout is not None
+    assert session.stdout.readline() == b"y\n"
+    session.stdout.close()
+    assert session.stderr is not None
+    assert session.stderr.read() == b""
+    session.wait(60)
+    session.stderr.close()
+    done = cluster("job", "exec", f"{job}/main1", "--", "sh", "-c", "pgrep -x yes; true")
+    assert done.out == ""
+
+
 def test_a_signal_there_is_an_exit_code_here(cluster: Quorate, job: str) -> None:
     cluster("job", "exec", f"{job}/0", "--", "sh", "-c", "kill -9 $$", code=128 + signal.SIGKILL)
 

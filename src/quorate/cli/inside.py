@@ -30,6 +30,9 @@ def run(client: Client, job: str, member: str, line: str | None, terminal: str |
     """Runs a command, or a shell; returns its exit code. `terminal`: the kind of terminal that it is to have."""
     try:
         return asyncio.run(_session(client, job, member, line, terminal))
+    except BrokenPipeError:
+        # Nobody reads our output any more, as with `| head`: that is no broken connection.
+        raise
     except (asyncssh.Error, ConnectionError) as error:
         errors.show(f"the connection to {member} broke: {error}", hint=f"quorate job show {job}")
         return Exit.PLATFORM
