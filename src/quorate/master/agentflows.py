@@ -1,8 +1,5 @@
 """Which flows the plan opens between two agents, and which jobs need them: what checks between agents try."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from quorate.master.records import AgentRecord
 from quorate.master.state import State
 from quorate.model.jobnetwork import NetworkWish
@@ -13,20 +10,21 @@ from quorate.network.joining import AgentSide, Joining, join
 VXLAN, LEASED = "vxlan", "leased"
 
 
-@dataclass(frozen=True)
-class Between:
-    """By flow (`vxlan`, `leased`): the network modes of jobs that need it between the two. Empty for two pools."""
+def vxlan_port_of(state: State, agent: str) -> int:
+    """Where the agent takes VXLAN; 0 where none comes to it."""
+    record = state.agents.get(agent)
+    if record is None or Feature.SANDBOX not in record.features:
+        return 0
+    pool = state.settings.network_of(record.pool)
+    return pool.vxlan_port if NetworkMode.OVERLAY in pool.modes else 0
 
-    flows: Mapping[str, frozenset[str]]
-    vxlan_port: int = 0
 
-
-def between(state: State, one: str, other: str) -> Between:
-    """What is planned between two agents."""
+def between(state: State, one: str, other: str) -> dict[str, frozenset[str]]:
+    """By flow (`vxlan`, `leased`): the network modes of jobs that need it between the two agents."""
     first, second = state.agents.get(one), state.agents.get(other)
     # No gang spans two pools, so no plan has a flow between them.
     if first is None or second is None or first.pool != second.pool:
-        return Between({})
+        return {}
     pool = state.settings.network_of(first.pool)
     sides = [_side(first), _side(second)]
     automatic = join(NetworkWish.AUTO, sides, pool.modes, pool.fabric)
@@ -38,7 +36,7 @@ def between(state: State, one: str, other: str) -> Between:
     # an operator who has said so.
     if NetworkMode.HOST in pool.modes and (NetworkMode.HOST in pool.opened or mode is NetworkMode.HOST):
         flows[LEASED] = _modes(NetworkMode.HOST, mode)
-    return Between(flows, pool.vxlan_port)
+    return flows
 
 
 def _side(agent: AgentRecord) -> AgentSide:

@@ -80,14 +80,18 @@ async def _inspect(asks: Asks, allocation: AllocationRecord) -> list[Subject]:
     body = msgspec.json.encode(OfAllocation(allocation.id))
     found = await asyncio.gather(*(_asked(asks, agent, INSPECT, body, _INSPECT_S, Seen) for agent in by_agent))
     subjects = []
-    overlaid = allocation.network is not None and allocation.network.mode == NetworkMode.OVERLAY
+    network = allocation.network
+    overlay = network if network is not None and network.mode == NetworkMode.OVERLAY else None
     for members, answer in zip(by_agent.values(), found, strict=True):
         seen = {one.rank: one for one in answer.members} if isinstance(answer, Seen) else {}
         for member in members:
             one = seen.get(member.rank)
             missing = answer if isinstance(answer, str) else "" if one else "it does not run any more"
-            underlay = member.underlay if overlaid else ""
-            subjects.append(Subject(member.name, member.rank, member.agent, member.address, one, missing, underlay))
+            subject = Subject(member.name, member.rank, member.agent, member.address, one, missing)
+            if overlay is not None:
+                port = overlay.vxlan_port or subject.vxlan_port
+                subject = dataclasses.replace(subject, underlay=member.underlay, vxlan_port=port)
+            subjects.append(subject)
     return sorted(subjects, key=lambda subject: subject.rank)
 
 

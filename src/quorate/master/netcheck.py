@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from quorate.master.agentflows import LEASED, VXLAN, between
+from quorate.master.agentflows import LEASED, VXLAN, between, vxlan_port_of
 from quorate.master.asks import AskError, Asks
 from quorate.master.state import State
 from quorate.model.asks import LISTEN, PROBE, UNLISTEN, Listen, Listening, Probed, Probes, Target, Unlisten
@@ -30,9 +30,8 @@ class NetCheck:
         """`agents` take part, also those that nobody tries; all in `pairs` must be among them."""
         self._asks = asks
         self._agents = {agent: state.agents[agent].pool for agent in agents}
-        self._planned = {
-            (source, other): between(state, source, other) for source, others in pairs.items() for other in others
-        }
+        self._state = state
+        self._pairs = pairs
         self._id = os.urandom(8).hex()
         self._nonce = os.urandom(32).hex()
         self._listening: dict[str, Listening] = {}
@@ -42,7 +41,11 @@ class NetCheck:
         """First how all agents are connected, then the probes of one after the other as they are done."""
         try:
             agents = await asyncio.gather(*(self._listen(agent, pool) for agent, pool in self._agents.items()))
-            targets = {agent: self._targets(agent) for agent in self._agents}
+            targets: dict[str, list[tuple[str, Target]]] = {}
+            for agent in self._agents:
+                targets[agent] = self._targets(agent)
+                # With thousands of agents this takes a while, and others wait for the loop.
+                await asyncio.sleep(0)
             yield NetCheckView(total=sum(map(len, targets.values())), agents=tuple(agents))
             probing = [self._probe(agent, wanted) for agent, wanted in targets.items() if wanted]
             for done in asyncio.as_completed(probing):
@@ -51,8 +54,7 @@ class NetCheck:
             await asyncio.gather(*(self._unlisten(agent) for agent in self._listening))
 
     async def _listen(self, agent: str, pool: str) -> CheckedAgentView:
-        ports = (each.vxlan_port for ends, each in self._planned.items() if agent in ends and VXLAN in each.flows)
-        udp = next(ports, 0)
+        udp = vxlan_port_of(self._state, agent)
         body = msgspec.json.encode(Listen(self._id, self._nonce, _FOR_S, udp))
         try:
             async with self._few:
@@ -81,14 +83,15 @@ class NetCheck:
         if own is None:
             return []
         found = []
-        for (one, name), planned in self._planned.items():
+        for name in self._pairs.get(source, ()):
             there = self._listening.get(name)
-            if one != source or there is None:
+            if there is None:
                 continue
-            if LEASED in planned.flows and there.tcp:
+            planned = between(self._state, source, name)
+            if LEASED in planned and there.tcp:
                 found.append((LEASED, Target(name, there.address, there.tcp, "tcp")))
             # A machine whose overlay is up lets no process speak on that port, so there is nothing to be tried.
-            if VXLAN in planned.flows and there.udp and own.udp:
+            if VXLAN in planned and there.udp and own.udp:
                 found.append((VXLAN, Target(name, there.address, there.udp, "udp")))
                 if size := min(own.mtu, there.mtu):
                     found.append((VXLAN, Target(name, there.address, there.udp, "udp", size)))

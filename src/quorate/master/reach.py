@@ -146,9 +146,7 @@ class Reach:
     def tell(self) -> None:
         """Tells the scheduler, where something has changed."""
         state = self._writer.core.state
-        apart = self.ways.apart(
-            lambda way: between(state, way.source, way.destination).flows.get(way.flow, frozenset())
-        )
+        apart = self.ways.apart(lambda way: between(state, way.source, way.destination).get(way.flow, frozenset()))
         if apart == self._told:
             return
         for pair in set(apart) - set(self._told):

@@ -41,8 +41,9 @@ class Subject:
     address: str
     seen: MemberSeen | None = None
     missing: str = ""
-    #: The agent's own address, where the members' are joined by an overlay.
+    #: The agent's own address, and the port to which VXLAN goes there, where members are joined by an overlay.
     underlay: str = ""
+    vxlan_port: int = catalogue.port("vxlan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def _cut(subjects: dict[str, Subject], tried: Sequence[Tried], platform: Platfor
         if not _is_cut(here, there, ones) or agents in named:
             continue
         named.add(agents)
-        ports = catalogue.FLOWS["vxlan"].ports.default
+        ports = PortRange.of(there.vxlan_port)
         cause = (
             f"nothing passes between {source} and {destination}: VXLAN (udp {ports}) between agents {here.agent} "
             f"({here.underlay}) and {there.agent} ({there.underlay}) is dropped, at least one way"
