@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import socket
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from launch_vocabulary import WINDOW, gang, seen_by, with_preflight
 
-from quorate.launch import preflightjudge
+from quorate.launch import preflight, preflightjudge
 from quorate.launch.config import Configuration, Preflight, ProbeFlow
 from quorate.launch.names import Finding
 from quorate.launch.preflightjudge import CODES, Failed, Report, judge
@@ -103,6 +104,33 @@ def test_a_member_that_comes_late_is_waited_for() -> None:
                 member.goes()
         finally:
             late.close()
+
+
+@pytest.mark.lab
+def test_a_clock_that_is_far_ahead_is_worth_a_line_and_stops_nobody() -> None:
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("needs libfaketime")
+    configuration = with_preflight(gang(2))
+    ahead = ("env", f"LD_PRELOAD={library}", "FAKETIME=+90s", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1")
+    with companions(configuration) as (first,):
+        other = Beside(seen_by(configuration, 1), inside=ahead)
+        try:
+            notice = first.says()["notice"]
+            assert notice["code"] == "CLOCK-SKEW"
+            assert notice["sentence"].startswith(
+                "the clock of sub1 (agent agent-1, 127.0.0.12) is 90 s ahead of that of"
+            )
+            first.goes()
+            other.goes()
+        finally:
+            other.close()
+
+
+def test_what_the_kernel_allows_is_compared_with_the_size_of_the_job() -> None:
+    large = gang(1, slots=600_000)
+    assert {finding.code for finding in preflight.limits(large)} == {"LIMIT-FILES", "LIMIT-CONNECTIONS"}
+    assert preflight.limits(gang(2)) == []
 
 
 # --- who tries what

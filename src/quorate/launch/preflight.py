@@ -63,7 +63,9 @@ class Part:
         self._own_address = configuration.own.address
         self._listens_at = _local(self._own_address)
         spans = {place: self._span(door) for place, door in enumerate(self._doors) if not door.own}
-        self._answering = Answering(reactor, configuration.secret, configuration.own.name, spans.values())
+        # Single ports first, so that no range takes one of them.
+        narrow = sorted(spans.values(), key=lambda span: span.last - span.first)
+        self._answering = Answering(reactor, configuration.secret, configuration.own.name, narrow)
         at = {span: place.port for span, place in self._answering.at.items()}
         self.ports = [door.first if door.own else at.get(spans[place], 0) for place, door in enumerate(self._doors)]
         self._probing: Probing | None = None

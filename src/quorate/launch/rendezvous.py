@@ -148,8 +148,10 @@ class Gathering:
         self._go()
 
     def _found_blocked(self, finding: Finding) -> None:
-        if self._verdict is None:
+        if self._verdict is None and self._configuration.preflight is Preflight.REQUIRE:
             self._fail(Failure(finding.code, finding.sentence))
+        elif self._verdict is None:
+            self._on_notice(finding.code, finding.sentence)
 
     def _tell(self, rank: int | None, message: Object) -> None:
         if rank is None:

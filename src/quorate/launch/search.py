@@ -63,7 +63,7 @@ class SearchForMissing:
         self._reactor = reactor
         self._configuration = configuration
         self._missing = missing
-        self._found = found
+        self._found: Callable[[Finding], None] | None = found
         self._callers: List[Caller] = []
         self._met: Dict[int, Lines] = {}
         self._half_open = _HalfOpen(reactor, configuration.own.port(Purpose.RENDEZVOUS), self._tries_in_vain)
@@ -97,15 +97,20 @@ class SearchForMissing:
     def _told(self, message: Object) -> None:
         blocked = message.get("blocked")
         if isinstance(blocked, dict):
-            self._found(Finding(str(blocked.get("code")), str(blocked.get("sentence")), fatal=True))
+            self._say(Finding(str(blocked.get("code")), str(blocked.get("sentence")), fatal=True))
 
     def _tries_in_vain(self, address: str) -> None:
         for member in self._missing():
             if member.address == address:
                 own = self._configuration.own
                 evidence = f"{member.name} is there and tries to connect, but what answers it never arrives"
-                self._found(_filtered(self._configuration, own, member, evidence))
+                self._say(_filtered(self._configuration, own, member, evidence))
                 return
+
+    def _say(self, finding: Finding) -> None:
+        found, self._found = self._found, None
+        if found is not None:
+            found(finding)
 
 
 class SearchForFirst:
