@@ -82,7 +82,11 @@ def _show_own_devices() -> None:
     """
     below = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _mounted_below("/sys/")]
     try:
-        _mount("sysfs", "/sys", _FOR_READING, "sysfs")
+        try:
+            _mount("sysfs", "/sys", _FOR_READING, "sysfs")
+        except SurroundingsError:
+            # In a container of one's own, whose kernel shows nobody a new /sys: the old one is better than no member.
+            return
         for path, was in below:
             # A folder for each kind of thing that this kernel has, so not for all that others may have mounted.
             if os.path.isdir(path):  # noqa: PTH112 (as above)
