@@ -155,3 +155,8 @@ def test_a_size_is_read_back_as_it_was_written(size: int) -> None:
 def test_what_is_no_size_is_refused(text: object) -> None:
     with pytest.raises(SizeError):
         parse_size(text)
+
+
+def test_egress_may_name_all_hosts_below_a_domain() -> None:
+    egress = JobSpec(entrypoint=("true",), network={"egress": {"hosts": ["*.PythonHosted.org"]}}).network.egress  # type: ignore[arg-type]
+    assert (egress.word, egress.hosts) == ("named", ("*.pythonhosted.org",))

@@ -12,7 +12,7 @@ from quorate.model.ports import PortRange, PortRangeField
 
 MAX_HOSTS = 256
 _HOST = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+    r"(?=.{1,253}$)(\*\.(?=.*\.))?[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
 
 
@@ -38,7 +38,7 @@ class Egress(Noun):
 
     to: Literal["all", "none"] = Field("all", description="all or none; with `hosts` those alone.")
     hosts: tuple[str, ...] = Field(
-        (), description="Names and addresses that alone may be reached.", max_length=MAX_HOSTS
+        (), description="What alone may be reached: names, `*.example.org`, addresses.", max_length=MAX_HOSTS
     )
     metadata: bool = Field(False, description="Whether the cloud's metadata addresses may be reached.")
 
