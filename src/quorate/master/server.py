@@ -28,6 +28,7 @@ from quorate.master.contexts import ContextStore
 from quorate.master.core import Core
 from quorate.master.events import TokenCreated
 from quorate.master.files import write_private
+from quorate.master.firstwords import Impatient
 from quorate.master.link import Links
 from quorate.master.logs import LogStore
 from quorate.master.secrets import Sealer, SecretsError
@@ -252,7 +253,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=Impatient,
             ws="websockets-sansio",
             lifespan="off",
             log_config=None,
