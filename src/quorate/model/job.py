@@ -102,7 +102,7 @@ class JobSpec(MemberSettings):
     )
     token: bool = Field(
         False,
-        description="Gives members a token of this job alone, in $QUORATE_SECRETS/quorate-token, and a way to the master.",
+        description="Gives members a token of this job alone, in $QUORATE_SECRETS/quorate-token, and a way to use it.",
     )
     context: str | None = Field(None, description="Folder uploaded with the job; in the API its sha256 digest.")
     priority: int = Field(50, ge=0, le=100, description="Higher first.")
