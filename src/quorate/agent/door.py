@@ -20,7 +20,8 @@ from quorate.agent.processes import MARKER
 
 #: In the member's folder: for its agent, which needs no key.
 SOCKET = "ssh.sock"
-_BACKLOG = 64
+#: Those who come while the server is on its way; a launcher may come for all ranks at once.
+_BACKLOG = 1024
 #: Above every descriptor that the server is given, so that none of them is overwritten while they are moved.
 _HIGH = 100
 _PORT, _FOLDER = 3, 4

@@ -15,6 +15,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ _IDLE_S = 60.0
 #: A client has so long to show its key.
 _LOGIN_S = 20
 _KEEPALIVE_S = 30
-_BACKLOG = 64
+#: A launcher may come for all ranks of a large job in one moment.
+_BACKLOG = 1024
 
 #: sched.h.
 _NAMESPACES = {"net": 0x40000000, "uts": 0x04000000, "mnt": 0x00020000}
@@ -64,7 +66,12 @@ def main() -> int:
 def _with_broker(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHAuthorizedKeys) -> int:
     """The server is a child in the container's process namespace; this process stays outside, for the engine."""
     assert service.offer.container is not None
-    engine, api, name = service.offer.container
+    path, api, name = service.offer.container
+    engine = Engine(path, api)
+    # Asked for now: the container may have ended since, and its pid be another process's.
+    service = replace(service, pid=int(engine.inspect(name)["State"]["Pid"]))
+    if not service.pid:
+        return 1
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     _enter_namespace(service.pid, "pid", _CLONE_NEWPID)
     child = os.fork()
@@ -85,7 +92,7 @@ def _with_broker(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHA
         os.close(listener)
     _die_with_parent()
     user = command.User(service.uid, service.gid) if service.uid is not None and service.gid is not None else None
-    Broker(ours, Engine(engine, api), name, service.pid, user).run()
+    Broker(ours, engine, name, service.pid, user).run()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
 
 
