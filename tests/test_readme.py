@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,11 +104,45 @@ def test_several_machines(person: dict[str, str], tmp_path: Path) -> None:
     assert "it runs\n" in run("\n".join(script), clone(tmp_path / "quorate"), person, 300)
 
 
+@pytest.mark.lab
+@pytest.mark.slow
+@pytest.mark.xdist_group("cluster")
+@pytest.mark.skipif(os.geteuid() != 0, reason="private networks need an agent that is root")
+def test_a_network_of_its_own(person: dict[str, str], tmp_path: Path) -> None:
+    page = commands()
+    at = page.index("quorate cluster start --nodes 3")
+    start, enter, check = page[at : at + 3]
+    folder = Path(tempfile.mkdtemp(prefix="quorate-page-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder.chmod(0o755)  # members run as users of their own
+    script = [
+        "source .venv/bin/activate",
+        f"export QUORATE_MASTER_STATE={folder}/m QUORATE_AGENT_STATE_DIR={folder}/a",
+        f"quorate master --listen 127.0.0.1 --port {port} 2>master.log &",
+        f"until [ -s {folder}/m/master.ready ]; do :; done",
+        f"quorate login http://127.0.0.1:{port} --token @{folder}/m/admin.token",
+        "quorate token create --pool default --ttl 1h > join.token",
+        f"quorate agent --master http://127.0.0.1:{port} --token @join.token --slots 3 2>agent.log &",
+        "until quorate agent list 2>/dev/null | grep -q ready; do :; done",
+        start, f"echo 'getent hosts main1; ssh main1 hostname' | {enter}", check,
+        "quorate cluster stop $(quorate cluster list --json | sed -n 's/.*\"id\": \"\\([^\"]*\\)\".*/\\1/p')",
+        "until quorate cluster list | grep -q cancelled; do :; done",
+        "kill %2; quorate master stop; wait",
+    ]  # fmt: skip
+    try:
+        shown = run("\n".join(script), clone(tmp_path / "quorate"), person, 300)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert re.search(r"^10\.\S+ +main1\nmain1$", shown, re.MULTILINE), shown
+
+
 def test_every_command_of_the_page_is_tested() -> None:
-    tested = {"make demo", "quorate up", "quorate down", "quorate job list", "quorate agent list"}
+    tested = {"make demo", "quorate up", "quorate down", "quorate job list", "quorate agent list", "quorate net check"}
     for line in commands():
         known = line in tested or line.startswith(
-            ("source ", "quorate run ", "quorate master --listen", "quorate token")
+            ("source ", "quorate run ", "quorate master --listen", "quorate token", "quorate cluster ")
         )
         assert known or line.startswith("quorate agent --master"), line
 
