@@ -65,6 +65,21 @@ async def test_nothing_runs_until_somebody_knocks(any_agent: Agent) -> None:
             assert len(server_of(any_agent)) == 1
 
 
+async def test_many_who_come_at_once_are_all_served_by_one_server(agent: Agent) -> None:
+    async with master() as peer:
+        agent.start(peer.port)
+        await peer.run(MEMBER, spec(WAITS))
+        await peer.state(MEMBER, "running")
+
+        async def visit(number: int) -> str:
+            async with await knock(agent) as connection:
+                done = await connection.run(f"echo {number}")
+                assert len(server_of(agent)) == 1
+                return str(done.stdout).strip()
+
+        assert await asyncio.gather(*map(visit, range(24))) == [str(number) for number in range(24)]
+
+
 async def test_a_command_is_one_of_the_member(any_agent: Agent) -> None:
     async with inside(any_agent, environment={"MINE": "kept $HOME"}) as (_, connection):
         done = await connection.run('id -u; pwd; echo "$MINE" $QUORATE_RANK; cat /proc/self/cgroup; echo oops >&2')

@@ -111,6 +111,8 @@ _CODES = (
     Code("MEMORY-EXCEEDED", _E, "Killed for memory", "The member used more memory than its limit."),
     Code("BOOTSTRAP-FAILED", _E, "A bootstrap script failed",
          "The image's or the job's own script failed before the member's command; its last lines say why."),
+    Code("SSH-UNAVAILABLE", _W, "Nobody can come in by SSH",
+         "The member runs, but its SSH port or socket could not be opened; the evidence says why."),
     # While a job runs.
     Code("COLLECTIVE-MISSED", _E, "A rank did not join a collective",
          "Some ranks wait in a collective operation that others never called, or have not reached."),
