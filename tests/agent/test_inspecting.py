@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quorate.agent import flightrecorder, sockets
-from quorate.agent.progress import Sign, is_progress
+from quorate.agent.progress import Sign, is_progress, signs
 from quorate.model.asks import Collective
 
 
@@ -129,3 +129,19 @@ def test_output_work_and_traffic_are_signs_of_progress_and_a_heartbeat_is_none()
     assert is_progress(before, Sign(100, 5.0, 10_000_000), 60.0)
     # NCCL's ranks keep a core busy while they wait.
     assert not is_progress(before, Sign(100, 65.0, 10_000), 60.0, spins=True)
+
+
+def test_a_process_that_bears_the_members_mark_counts_although_it_is_nobodys_child_here(tmp_path: Path) -> None:
+    member = "zzzz-1.0.1"
+    (tmp_path / "log").write_bytes(b"said")
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint('warm', flush=True)\ninput()"
+    environment = {**os.environ, "QUORATE_MEMBER": member}
+    with subprocess.Popen(
+        [sys.executable, "-c", burn], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"warm\n"
+        (sign,) = signs({member: tmp_path}).values()
+        assert sign.output == 4
+        assert sign.cpu_s >= 0.2
+        process.communicate(b"\n")

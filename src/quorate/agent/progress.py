@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from quorate.agent.answers import Answers
 from quorate.agent.inspecting import pid_in
+from quorate.agent.processes import MARKER
 from quorate.agent.shim import boottime
 from quorate.model import asks
 
@@ -16,6 +17,7 @@ from quorate.model import asks
 _IDLE_CORES: Final = 0.02
 _IDLE_BYTES_PER_S: Final = 2048.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_MARK: Final = f"{MARKER}=".encode()
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Progress:
 
     async def _answer(self, _body: Any) -> asks.Idle:
         now = boottime()
-        signs = await self._in_thread(_signs, {member: self._folder(member) for member in self._running()})
-        self._look(signs, now)
+        seen = await self._in_thread(signs, {member: self._folder(member) for member in self._running()})
+        self._look(seen, now)
         return asks.Idle({member: max(0.0, now - since) for member, since in self._since.items()})
 
     def _look(self, signs: Mapping[str, Sign], now: float) -> None:
@@ -68,10 +70,12 @@ def is_progress(before: Sign, after: Sign, seconds: float, *, spins: bool = Fals
     )
 
 
-def _signs(folders: Mapping[str, Path]) -> dict[str, Sign]:
+def signs(folders: Mapping[str, Path]) -> dict[str, Sign]:
     """All of them in one look at the machine's processes."""
     children: dict[int, list[int]] = {}
     used: dict[int, float] = {}
+    #: By member: a container's processes are nobody's children here.
+    marked: dict[str, list[int]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 (thousands of them)
         if name.isdigit():
             with suppress(OSError, ValueError, IndexError):
@@ -80,18 +84,21 @@ def _signs(folders: Mapping[str, Path]) -> dict[str, Sign]:
                 children.setdefault(int(fields[1]), []).append(int(name))
                 # Its own time, and that of children who have ended.
                 used[int(name)] = sum(map(int, fields[11:15])) / _TICKS
+                _, _, rest = Path("/proc", name, "environ").read_bytes().partition(_MARK)
+                if rest:
+                    marked.setdefault(rest.partition(b"\0")[0].decode("ascii", "replace"), []).append(int(name))
     host = Path("/proc/self/ns/net").stat().st_ino
     found: dict[str, Sign] = {}
     for member, folder in folders.items():
         shim = pid_in(folder / "shim.json")
-        below, todo = [], [shim] if shim else []
+        below, todo = list(marked.get(member, ())), [shim] if shim else []
         while todo:
             some = children.get(todo.pop(), [])
             below += some
             todo += some
         with suppress(OSError):
             found[member] = Sign(
-                (folder / "log").stat().st_size, sum(used.get(pid, 0.0) for pid in below), _sent(below, host)
+                (folder / "log").stat().st_size, sum(used.get(pid, 0.0) for pid in set(below)), _sent(below, host)
             )
     return found
 
