@@ -283,7 +283,7 @@ def running(
     if docker and (missing := dockers.missing()):
         pytest.skip(f"needs {', '.join(missing)}: apt install --no-install-recommends docker.io")
     lab.open(*names)
-    modes = {"modes": ["host", "overlay", "bridge"], "launchers": ["torch"], "largest_job": 8}
+    modes = {"modes": ["host", "overlay", "bridge"], "launchers": ["none", "torch"], "largest_job": 8}
     own = ({"allow": dockers.ALLOW} if docker else {}) | dict(settings or {})
     cluster = LabCluster(lab, tuple(lab[name] for name in names), {**modes, **(network or {})}, own, timers or {})
     with contextlib.ExitStack() as stack:

@@ -14,14 +14,15 @@ from quorate.model.state import JobState
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-#: From the moment at which the job is placed.
-LIMIT_S = 5.0
+#: Far more than the preflight may take by its own limit (5 s from when all are there), for a loaded machine starts members
+#: late; and far less than the ten minutes after which a job is given up that nobody has an explanation for.
+LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def on_hosts() -> Iterator[LabCluster]:
     """Members in their hosts' network: every flow between them is a rule of the firewalls."""
-    with a_lab() as lab, running(lab, "h1", "h2", network={"modes": ["host"]}) as cluster:
+    with a_lab() as lab, running(lab, "h1", "h2", network={"modes": ["host"], "launchers": ["torch"]}) as cluster:
         yield cluster
 
 
@@ -34,7 +35,7 @@ def on_overlays() -> Iterator[LabCluster]:
 
 def failed(cluster: LabCluster, work: Work) -> str:
     """The reason of a job that the preflight has ended in time, before its command began."""
-    job = work.ended(40)
+    job = work.ended()
     assert job.state is JobState.FAILED, work.told()
     assert not any(work.output().values()), work.told()
     assert job.starting is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lab import dockers
 from tests.lab.cluster import LabCluster, Work, running
 from tests.lab.hosts import Lab, until
 
@@ -24,6 +25,7 @@ echo "last $i"
 NETWORKS: dict[str, dict[str, Any]] = {
     "host": {"network": {"mode": "host"}},
     "overlay": {},
+    "containers": dockers.CONTAINER,
 }
 
 
@@ -36,12 +38,14 @@ def folder(lab: Lab) -> Path:
     return made
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ["host", "overlay", pytest.param("containers", marks=pytest.mark.docker)])
 def test_a_job_on_three_hosts_outlives_each_agent_and_the_master(lab: Lab, folder: Path, network: str) -> None:
-    with running(lab, *HOSTS) as cluster:
-        work = cluster.submit(
-            "sh", "-c", COUNTING, nodes=3, environment={"FOLDER": str(folder)}, **NETWORKS[network]
-        )  # fmt: skip
+    settings = {"allow": {"mounts": [*dockers.ALLOW["mounts"], {"path": str(folder), "read_only": False}]}}
+    with running(lab, *HOSTS, settings=settings, docker=network == "containers") as cluster:
+        spec = {**NETWORKS[network]}
+        environment = {"FOLDER": str(folder), **spec.pop("environment", {})}
+        mounts = [*spec.pop("mounts"), {"source": str(folder), "target": str(folder)}] if "mounts" in spec else ()
+        work = cluster.submit("sh", "-c", COUNTING, nodes=3, environment=environment, mounts=mounts, **spec)
         work.until_running()
         for agent in cluster.agents:
             counts_on(work, agent.name)
