@@ -58,6 +58,13 @@ def test_a_pool_that_does_not_exist_is_refused_with_what_there_is(trio: Fleet) -
     assert "there is no pool nonsense" in done.stderr
 
 
+def test_one_agent_alone_is_told_that_there_is_nobody_to_try(tmp_path: Path) -> None:
+    with fleet(tmp_path, "a") as alone:
+        done = alone.quorate("net", "check")
+        assert done.returncode == 0, done.stderr
+        assert "1 agent: there is nobody to try" in done.stderr
+
+
 @pytest.mark.lab
 def test_a_firewall_that_drops_one_way_is_named_with_its_ends_and_the_command_that_mends_it(tmp_path: Path) -> None:
     with own_network(tmp_path), fleet(tmp_path, "a", "b") as pair:

@@ -25,6 +25,12 @@ def check_cluster(master: str | None, token: str | None, pool: str, platform: Pl
                 bar.at(0, view.total)
             probes += view.probes
             bar.at(len(probes))
+    if not probes and not any(agent.overlaid for agent in agents):
+        note(
+            "nothing is planned between these agents: a plan connects agents of one pool"
+            if len(agents) > 1
+            else f"{len(agents) or 'no'} agent: there is nobody to try; quorate token create lets more join"
+        )
     if overlaid := [agent.agent for agent in agents if agent.overlaid]:
         note(
             f"VXLAN is not tried from and to {', '.join(overlaid[:_NAMED])}{', …' if len(overlaid) > _NAMED else ''}: "
