@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.agent.conftest import until
 from tests.agent.runtime.conftest import Cluster
+from tests.cli.conftest import Quorate
 from tests.docker_engine import IMAGE, busybox
 
 from quorate.client.context import packed
@@ -47,13 +48,15 @@ def test_it_has_what_the_user_sent_along_its_secrets_and_its_variables(cluster: 
 
 def test_what_an_image_has_set_is_not_overridden_but_by_the_user(cluster: Cluster) -> None:
     cluster.docker.image(
-        "quorate-test/opinions:1", busybox(), ["ENV MASTER_ADDR=its.own QUORATE_JOB=its.own MINE=image", "WORKDIR /srv"]
+        "quorate-test/opinions:1",
+        busybox(),
+        ["ENV MASTER_ADDR=its.own QUORATE_JOB=its.own MINE=image HOME=/srv", "WORKDIR /srv"],
     )
     job = cluster.submit(
-        "pwd; echo $MASTER_ADDR $QUORATE_JOB $MINE", image="quorate-test/opinions:1", environment={"MINE": "user"}
+        "pwd; echo $MASTER_ADDR $QUORATE_JOB $MINE $HOME", image="quorate-test/opinions:1", environment={"MINE": "user"}
     )
     assert cluster.ended(job).exit_code == 0
-    assert cluster.output(job) == ["/srv", "its.own its.own user"]
+    assert cluster.output(job) == ["/srv", "its.own its.own user /srv"]
 
 
 def test_without_an_entrypoint_the_image_runs_what_it_was_made_to_run(cluster: Cluster) -> None:
@@ -117,7 +120,7 @@ def test_the_container_of_a_shim_that_was_killed_is_removed_and_its_member_lost(
 
 
 def test_a_container_that_belongs_to_no_member_is_removed_when_its_agent_starts(cluster: Cluster) -> None:
-    job = cluster.submit("sleep 1000")
+    job = cluster.submit("while true; do echo up; sleep 0.05; done")
     member = cluster.until_running(job)
     labels = cluster.docker.container(member)["Config"]["Labels"]
     body = {"Image": IMAGE, "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
@@ -127,8 +130,25 @@ def test_a_container_that_belongs_to_no_member_is_removed_when_its_agent_starts(
     cluster.agent.kill()
     cluster.agent.come_back(cluster.master.url)
     until(lambda: "quorate-stray" not in cluster.docker.names())
+    # Once it speaks again, the agent has looked at all there is.
+    said = len(cluster.output(job))
+    until(lambda: len(cluster.output(job)) > said)
     assert {f"quorate-{member}", "somebodys"} <= set(cluster.docker.names())
     engine.remove("somebodys")
+    cluster.client.cancel(job)
+    cluster.ended(job)
+
+
+def test_whoever_enters_a_member_has_its_rights_and_no_more(cluster: Cluster, tmp_path: Path) -> None:
+    job = cluster.submit("id -u; sleep 1000", environment={"MINE": "yes"})
+    cluster.until_running(job)
+    until(lambda: cluster.output(job))
+    desk = Quorate(tmp_path, {"QUORATE_MASTER": cluster.master.url, "QUORATE_TOKEN": cluster.master.token})
+    look = "id -u; pwd; echo $MINE; grep -E 'CapBnd|NoNewPrivs' /proc/self/status"
+    uid, folder, mine, *status = desk("job", "exec", f"{job}/main1", "--", "sh", "-c", look).out.splitlines()
+    assert [uid] == cluster.output(job)
+    assert (folder, mine) == ("/quorate/work", "yes")
+    assert [line.split()[1] for line in status] == ["0000000000000000", "1"]
     cluster.client.cancel(job)
     cluster.ended(job)
 
