@@ -124,7 +124,7 @@ def busybox() -> dict[str, bytes | str]:
     """The files of an image with a shell and its usual company, and nothing else."""
     program = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
     applets = ("sh", "cat", "echo", "env", "grep", "head", "id", "ls", "mkdir", "pwd", "readlink", "sleep", "tail",
-               "tee", "touch", "true", "wget", "dd", "df", "hostname", "kill", "stat")  # fmt: skip
+               "tee", "touch", "true", "wget", "dd", "df", "hostname", "kill", "stat", "wc", "printf")  # fmt: skip
     return {"bin/busybox": program, **{f"bin/{applet}": "busybox" for applet in applets}}
 
 

@@ -66,6 +66,15 @@ def test_without_an_entrypoint_the_image_runs_what_it_was_made_to_run(cluster: C
     assert cluster.output(job) == ["hello from me"]
 
 
+def test_an_images_own_bootstrap_runs_before_whatever_it_runs(cluster: Cluster) -> None:
+    script = b"export MADE=here; echo first\n"
+    changes = ['CMD ["sh", "-c", "echo then $MADE $QUORATE_RANK"]']
+    cluster.docker.image("quorate-test/boots:1", {**busybox(), "etc/quorate/bootstrap": script}, changes)
+    job = cluster.submit(image="quorate-test/boots:1")
+    assert cluster.ended(job).exit_code == 0, cluster.output(job)
+    assert cluster.output(job) == ["first", "then here 0"]
+
+
 def test_an_image_with_nothing_at_all_waits_until_it_is_stopped(cluster: Cluster) -> None:
     cluster.docker.image("quorate-test/empty:1", {"data": b"nothing to run"})
     job = cluster.submit(image="quorate-test/empty:1", kind="cluster")
