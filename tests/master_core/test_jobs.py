@@ -160,10 +160,11 @@ def test_a_restart_waits_until_every_member_has_ended(cluster: Cluster) -> None:
     assert cluster.job(job).attempt == 2
 
 
-def test_a_machine_at_fault_does_not_use_up_a_restart(cluster: Cluster) -> None:
+@pytest.mark.parametrize("code", ["PORT-TAKEN", "SANDBOX-FAILED"])
+def test_a_machine_at_fault_does_not_use_up_a_restart(cluster: Cluster, code: str) -> None:
     a = cluster.agent("a")
     job = cluster.submit(restarts=1)
-    a.says(status(f"{job}-1.0.1", "failed", reason="port 29400 is taken", code="PORT-TAKEN"))
+    a.says(status(f"{job}-1.0.1", "failed", reason="something of the machine's", code=code))
     again = cluster.job(job)
     assert (again.attempt, again.restarts_left) == (2, 1)
 
