@@ -161,6 +161,8 @@ class Connection(Attempt):
     #: What is left to try of packets' sizes, the smallest first, and the largest that came back; None before.
     _steps: List[int] | None = None
     _largest = 0
+    #: Counts what was sent and what came back, so that a look for an echo knows whether it is still awaited.
+    _sent = 0
     #: Whether what is under way has arrived there, so that it is the way back on which it is lost.
     _arrived = False
 
@@ -234,34 +236,34 @@ class Connection(Attempt):
 
     def _send_large(self, sock: socket.socket) -> None:
         self._arrived = False
-        if self._steps is None:
-            self._after(_ECHO_S, lambda: self._lost(sock))
-            self._say(sock, probewords.pad(2 * _segment(sock)))
-        elif self._steps:
-            size = self._steps[0]
-            self._after(_STEP_S, lambda: self._lost(sock) if self._steps and self._steps[0] == size else None)
-            self._say(sock, probewords.pad(size - self._headers))
-        else:
-            self._conclude_size()
+        self._sent += 1
+        number, first = self._sent, self._steps is None
+        self._say(sock, probewords.pad(2 * _segment(sock) if not self._steps else self._steps[0] - self._headers))
+        self._after(_ECHO_S if first else _STEP_S, lambda: self._look_for_echo(sock, number))
 
     def _echoed(self, sock: socket.socket) -> None:
-        if self._steps is None:
-            self._open_found()
-        elif self._steps:
+        self._sent += 1
+        if self._steps:
             self._largest = self._steps.pop(0)
+        if self._steps:
             self._send_large(sock)
+        else:
+            self._open_found()
 
-    def _lost(self, sock: socket.socket) -> None:
-        if self._done is None or self._socket is not sock:
+    def _look_for_echo(self, sock: socket.socket, number: int) -> None:
+        """Whether it was lost, which the kernels know; a process at the other end that gets no time loses nothing."""
+        if self._socket is not sock or self._sent != number:
             return
-        if self._steps is not None:
+        if not self._arrived and not probesockets.unacknowledged(sock):
+            self._after(_STEP_S, lambda: self._look_for_echo(sock, number))
+        elif self._steps is not None:
             self._conclude_size()
-            return
-        self._way = "on the way back" if self._arrived else "on the way there"
-        self._full = _segment(sock) + self._headers
-        self._steps = [size for size in _STEPS if size <= self._full]
-        # On a new connection: this one goes on sending what vanishes.
-        self._again()
+        else:
+            self._way = "on the way back" if self._arrived else "on the way there"
+            self._full = _segment(sock) + self._headers
+            self._steps = [*(size for size in _STEPS if size < self._full), self._full]
+            # On a new connection: this one goes on sending what vanishes.
+            self._again()
 
     def _conclude_size(self) -> None:
         passed = f"the largest that comes back has {self._largest}" if self._largest else "none of 576 comes back"

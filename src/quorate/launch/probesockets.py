@@ -6,9 +6,11 @@ Linux: ip(7), ipv6(7), tcp(7); the constants are those of include/uapi/linux/in.
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 import sys
+import termios
 from typing import Any
 
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
@@ -44,6 +46,13 @@ def bind_for_connecting(sock: socket.socket, address: str) -> None:
 def vanish_when_closed(sock: socket.socket) -> None:
     """A reset instead of a goodbye: no end stays in TIME-WAIT, which would hold a port that a member needs next."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Bytes that were sent and that the kernel at the other end has not taken, whatever its process does; tcp(7)."""
+    if sys.platform != "linux":
+        return 0
+    return int(struct.unpack("=i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
 
 
 def want_errors(sock: socket.socket) -> None:

@@ -63,11 +63,15 @@ class Reactor:
 
     def run(self) -> None:
         while not self._stopped:
-            for key, events in self._selector.select(self._until_next_timer()):
+            ready = self._selector.select(self._until_next_timer())
+            # A timer may say that something has not come, so the sockets were asked at its moment or later: a process
+            # that gets no time for seconds would else take for silence what it has not read.
+            asked = self.now()
+            for key, events in ready:
                 # A call before this one may have ended the interest in this socket.
                 if self._selector.get_map().get(key.fd) == key:
                     key.data(events)
-            while self._timers and self._timers[0][0] <= self.now() and not self._stopped:
+            while self._timers and self._timers[0][0] <= asked and not self._stopped:
                 heapq.heappop(self._timers)[2].fire()
 
     def close(self) -> None:
