@@ -14,8 +14,8 @@ from quorate.model.state import JobState
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-#: Far more than the preflight may take by its own limit (5 s from when all are there), for a loaded machine starts members
-#: late; and far less than the ten minutes after which a job is given up that nobody has an explanation for.
+#: Far more than the preflight may take by its own limit (5 s from when all are there), for a loaded machine starts
+#: members late; and far less than the ten minutes after which a job is given up that nobody can explain.
 LIMIT_S = 60.0
 
 
