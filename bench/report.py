@@ -60,6 +60,17 @@ def pass_ms(series: str, agents: int) -> Callable[[Any], str]:
     return text
 
 
+def of_preflight(size: int, key: str, digits: int = 0) -> Callable[[Any], str]:
+    """Milliseconds of an allocation of that size."""
+
+    def text(result: Any) -> str:
+        found = result["figures"]["by_members"][str(size)][key]
+        low, high = (1000 * end for end in found["interval95"])
+        return f"{1000 * found['median']:,.{digits}f} ms ({low:,.{digits}f} to {high:,.{digits}f})"
+
+    return text
+
+
 HALF_FULL = "half-full, 10,000 queued"
 ROWS = (
     Row(
@@ -102,6 +113,10 @@ ROWS = (
     Row("`quorate job list` against a local master", "under 300 ms", "cli_startup", median("job_list_ms", "ms")),
     Row("DDP: steps/s under Quorate over steps/s under bare torchrun", "above 0.98", "ddp", median("ratio", "", 3),
         peer("torchrun", "torchrun_steps_per_s", "steps/s")),
+    Row("What the preflight adds to the start of 2 members, all of them on this machine", "", "preflight",
+        of_preflight(2, "added_s")),
+    Row("The same of 8 members", "under 500 ms", "preflight", of_preflight(8, "added_s"),
+        lambda result: f"one member's CPU: {of_preflight(8, 'cpu_of_one_member_s')(result)}"),
     Row("Members of a gang of 16 on one agent started, as processes on the host's network", "", "members",
         median("processes_per_s", "/s", 1)),
     Row("The same, each in a sandbox of its own", "", "members", median("sandboxed_per_s", "/s", 1)),
