@@ -55,6 +55,8 @@ class Containers:
     #: Whether the engine has an init for containers.
     init: bool = True
     _pulling: dict[str, "_Pull"] = field(default_factory=dict)
+    #: Pause containers that were asked for, by their members.
+    _pausing: dict[str, "asyncio.Task[pause.Pause]"] = field(default_factory=dict)
     #: By an image's id, what was found in it.
     _files: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
@@ -135,8 +137,13 @@ class Containers:
 
     async def pause(self, member: str, hostname: str, folder: Path) -> pause.Pause:
         """The member's, which runs. Raises ContainerError."""
+        # First a sign that there may be one: whoever is interrupted from here on leaves something to be cleared away.
+        (folder / _PAUSE_FILE).touch()
+        made_there = asyncio.create_task(asyncio.to_thread(pause.ensure, self.engine, member, hostname, self.labels))
+        self._pausing[member] = made_there
         try:
-            made = await asyncio.to_thread(pause.ensure, self.engine, member, hostname, self.labels)
+            # A thread cannot be cancelled, so neither is its task: `forget` waits for it.
+            made = await asyncio.shield(made_there)
         except (EngineError, waiter.NoWaiter) as error:
             code = error.code if isinstance(error, EngineError) else "ENGINE-FAILED"
             raise ContainerError(code, f"its network could not be held: {error}") from error
@@ -152,6 +159,8 @@ class Containers:
 
     async def forget(self, member: str) -> None:
         """The same of its pause container."""
+        if (pausing := self._pausing.pop(member, None)) is not None:
+            await asyncio.wait([pausing])
 
         def work() -> None:
             self.engine.remove(body.name_of(member))

@@ -1,0 +1,65 @@
+"""The container that holds a member's network namespace: there when it is asked for, and gone when nobody needs it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.agent.conftest import eventually
+from tests.docker_engine import DockerEngine
+
+from quorate.agent.runtime import pause
+from quorate.agent.runtime.containers import Containers, pause_pid, sweep
+from quorate.agent.runtime.policy import Allow, Policy
+
+pytestmark = [pytest.mark.docker, pytest.mark.anyio]
+
+M = "jjjj-1.0.1"
+
+
+def namespace_of(pid: int | str) -> int:
+    return Path(f"/proc/{pid}/ns/net").stat().st_ino
+
+
+def routes_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/net/route").read_text().splitlines()[1:]
+
+
+@pytest.fixture
+def containers(docker: DockerEngine, tmp_path: Path) -> Containers:
+    return Containers(docker.engine, tmp_path, {"quorate.folder": str(tmp_path)}, Policy(Allow()), None)
+
+
+async def test_it_is_the_same_one_each_time_and_has_a_namespace_without_a_way_out(
+    containers: Containers, tmp_path: Path
+) -> None:
+    made = await containers.pause(M, "main1", tmp_path)
+    assert await containers.pause(M, "main1", tmp_path) == made
+    assert pause_pid(tmp_path) == made.pid
+    assert namespace_of(made.pid) != namespace_of("self")
+    assert routes_of(made.pid) == []
+    said = containers.engine.inspect(made.container)
+    assert said["Config"]["Hostname"] == "main1"
+    assert said["HostConfig"]["CapDrop"] == ["ALL"]
+    await containers.forget(M)
+    assert pause.find(containers.engine, M) is None
+    assert pause_pid(tmp_path) is None
+
+
+async def test_one_that_has_died_is_made_anew(containers: Containers, tmp_path: Path) -> None:
+    first = await containers.pause(M, "main1", tmp_path)
+    containers.engine.kill(first.container, "SIGKILL")
+    second = await containers.pause(M, "main1", tmp_path)
+    assert second.container != first.container
+    await containers.forget(M)
+
+
+async def test_a_member_that_is_cancelled_while_its_own_is_made_leaves_none(
+    containers: Containers, tmp_path: Path
+) -> None:
+    starting = asyncio.create_task(containers.pause(M, "main1", tmp_path))
+    await eventually(lambda: M in containers._pausing)
+    under_way = containers._pausing[M]
+    starting.cancel()
+    await containers.forget(M)
+    await asyncio.wait([starting, under_way])
+    assert sweep(containers.engine, containers.labels, ()) == ()
