@@ -35,7 +35,7 @@ def test_what_the_preflight_tries_is_read_back() -> None:
         ProbeFlow("open-udp", (1, 65535), transport="udp"),
     )
     carrier = ProbeFlow("vxlan", (4789, 4789), transport="udp")
-    configuration = gang(3, flows=flows, carrier=carrier, preflight=Preflight.WARN, mtu=1450)
+    configuration = gang(3, flows=flows, carrier=carrier, preflight=Preflight.WARN)
     assert Configuration.from_json(configuration.to_json()) == configuration
 
 
@@ -97,7 +97,6 @@ def test_the_nonce_is_not_shown_to_people() -> None:
         ({"members__1__slots": [0.5]}, "members[1].slots"),
         ({"members__1__role": None}, "members[1].role"),
         ({"preflight": "maybe"}, "preflight"),
-        ({"mtu": 70_000}, "mtu"),
         ({"flows": [{"ports": [1, 2]}]}, "flows[0].flow"),
         ({"flows": [{"flow": "ssh", "ports": [22]}]}, "flows[0].ports"),
         ({"flows": [{"flow": "ssh", "ports": [23, 22]}]}, "flows[0].ports"),

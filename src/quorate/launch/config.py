@@ -19,8 +19,6 @@ __all__ = ["Configuration", "ConfigurationError", "Member", "Network", "Prefligh
 #: The most that `from_json` reads: a gang of 4096 members stays well below.
 MAX_BYTES = 8 * 1024 * 1024
 MAX_MEMBERS = 4096
-#: The largest that an IP packet can be.
-MAX_MTU = 65_535
 
 _ALLOCATION = re.compile(r"[a-z0-9]{4,16}-[0-9]{1,6}")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -154,8 +152,6 @@ class Configuration:
     #: Between agents' own addresses, what carries all other flows: the overlay's VXLAN. Blamed where nothing passes.
     carrier: ProbeFlow | None = None
     preflight: Preflight = Preflight.OFF
-    #: The members' MTU in bytes; 0 where it is not known.
-    mtu: int = 0
 
     @property
     def job(self) -> str:
@@ -246,8 +242,6 @@ def check(configuration: Configuration) -> None:
                 raise ConfigurationError(f"{where}.ports.{purpose}: {port} is no port")
     for position, flow in enumerate(configuration.flows):
         _check_flow(configuration, flow, f"flows[{position}]")
-    if not 0 <= configuration.mtu <= MAX_MTU:
-        raise ConfigurationError(f"mtu: {configuration.mtu} is no MTU")
     for field in dataclasses.fields(configuration.timeouts):
         if not 0 < getattr(configuration.timeouts, field.name) < float("inf"):
             raise ConfigurationError(f"timeouts.{field.name}: must be above 0 seconds")
@@ -289,7 +283,6 @@ def _configuration(data: Fields) -> Configuration:
         flows=tuple(_flow(item) for item in data.objects("flows", [])),
         carrier=_flow(data.object("carrier")) if "carrier" in data else None,
         preflight=preflight,
-        mtu=data.integer("mtu", 0),
     )
 
 
