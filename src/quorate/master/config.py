@@ -53,6 +53,11 @@ class Listener:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)
         return f"{'https' if self.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
+    @property
+    def described(self) -> str:
+        """For the log, where one also wants to know who may come."""
+        return f"{self.url} (all addresses)" if self.address in ("0.0.0.0", "::") else self.url
+
 
 @dataclass(frozen=True)
 class Config:

@@ -190,7 +190,7 @@ def _say_ready(services: Services) -> None:
         identity.epoch,
         len(services.state.jobs),
         len(services.state.agents),
-        ", ".join(urls),
+        ", ".join(listener.described for listener in config.listeners),
     )
     if services.fingerprint != "-":
         log.info("authority: sha256 %s", services.fingerprint)

@@ -36,7 +36,7 @@ def opening(
             family = "ip6" if v6 else "ip"
             return (
                 f"nft insert rule inet filter input {family} saddr {source} {transport} dport {ports} accept  "
-                f"# on {destination}"
+                f"# on {destination}; in inet quorate_host inbound where the rules of Quorate are loaded"
             )
         case Platform.GCP:
             return (
