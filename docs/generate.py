@@ -231,8 +231,10 @@ def exit_codes() -> str:
 def environment() -> str:
     """What a member finds in its environment."""
     page = [MADE, "# Environment of a member\n"]
-    page += ["What a job, its image or a bootstrap script sets is never overridden. Hosts are always in rank order, the main"]
-    page += ["member first. `RANK`, `WORLD_SIZE` and `LOCAL_RANK` are left to launchers:"]
+    page += [
+        "What a job, its image or a bootstrap script sets is never overridden. Hosts are always in rank order, the"
+    ]
+    page += ["main member first. `RANK`, `WORLD_SIZE` and `LOCAL_RANK` are left to launchers:"]
     page += ["they belong to a process, and a member may have several.\n", "| variable | meaning |", "|---|---|"]
     page += [f"| `{variable}` | {meaning} |" for variable, meaning in MEANINGS.items()]
     return "\n".join(page) + "\n"
