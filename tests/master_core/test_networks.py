@@ -141,7 +141,7 @@ def test_a_pool_with_a_fabric_keeps_gangs_that_span_agents_on_it() -> None:
         ({"image": "python:3.12"}, "no agent of pool default can run images"),
         ({"network": {"mode": "overlay"}}, "no agent of pool default can make private networks"),
         ({"network": {"egress": "none"}}, "no agent of pool default can make private networks"),
-        ({"memory": "1GiB"}, "no agent of pool default can heed roles and limits of members"),
+        ({"workdir": "/srv"}, "no agent of pool default can heed roles and limits of members"),
     ],
 )
 def test_what_no_agent_can_do_is_refused_when_it_is_submitted(cluster: Cluster, wish: dict, said: str) -> None:
@@ -290,7 +290,7 @@ def test_an_event_that_fails_gives_its_network_back(cluster: Cluster, monkeypatc
 def test_members_of_unequal_roles_get_slots_names_and_commands_of_their_own(cluster: Cluster) -> None:
     first, second = able(cluster, 1, slots=4), able(cluster, 2, slots=1)
     job = cluster.submit(
-        3, roles={"worker": {"replicas": 2, "slots": 2, "entrypoint": ["work"]}, "main": {"memory": "1GiB"}}
+        3, roles={"worker": {"replicas": 2, "slots": 2, "entrypoint": ["work"]}, "main": {"workdir": "/srv"}}
     )
     members = {member.name: member for member in cluster.members(job)}
     assert {name: (m.agent, len(m.slots)) for name, m in members.items()} == {
@@ -301,7 +301,7 @@ def test_members_of_unequal_roles_get_slots_names_and_commands_of_their_own(clus
     spec = sent(first)
     assert spec == sent(second)
     assert (spec.roles["main"].entrypoint, spec.roles["worker"].entrypoint) == (("true",), ("work",))
-    assert spec.roles["main"].memory_bytes == 1 << 30
+    assert spec.roles["main"].workdir == "/srv"
 
 
 def test_a_gang_of_unequal_members_waits_whole(cluster: Cluster) -> None:

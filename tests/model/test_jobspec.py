@@ -88,7 +88,7 @@ def test_an_entry_point_may_be_left_to_an_image_or_a_cluster() -> None:
 
 def test_only_a_job_of_equal_processes_is_plain() -> None:
     assert spec("entrypoint: a\nenvironment: {A: 1}\n").plain
-    for more in ("image: a", "memory: 1GiB", "roles: {main: {}}", "bootstrap: b", "workdir: /a"):
+    for more in ("image: a", "image: a\nmemory: 1GiB", "roles: {main: {}}", "bootstrap: b", "workdir: /a"):
         assert not spec(f"entrypoint: a\n{more}\n").plain
 
 
@@ -125,6 +125,13 @@ def test_only_a_job_of_equal_processes_is_plain() -> None:
         ("entrypoint: a\nmounts: [{source: /a, target: /}]\n", "the root of a member is not to be covered"),
         ("entrypoint: a\nmounts: [{source: /a, target: /d}, {source: /b, target: /d/}]\n", "two mounts have"),
         ("entrypoint: a\ncapabilities: [NET_ADMIN]\n", "with NET_ADMIN a member could change its own firewall"),
+        ("entrypoint: a\nmemory: 1GiB\n", "job.yaml:2:9: memory: memory needs an image: a plain process"),
+        ("entrypoint: a\nrun_as: root\n", "job.yaml:2:9: run_as: run_as needs an image"),
+        ("entrypoint: a\nmounts: [{source: /a, target: /b}]\n", "job.yaml:2:9: mounts: mounts needs an image"),
+        ("entrypoint: a\nroles:\n  ps: {}\n  sub: {cpus: 2}\n", "job.yaml:4:15: roles.sub.cpus: cpus needs an image"),
+        ("entrypoint: a\npids: 9\nroles: {ps: {image: b}, c: {}}\n", "pids: pids needs an image, and role c has none"),
+        ("image: a\ncapabilities: [NET_RAW]\nnetwork: {mode: host}\n", "job.yaml:2:15: capabilities: in the hosts'"),
+        ("image: a\nroles: {ps: {capabilities: [cap_setuid]}}\nnetwork: {mode: host}\n", "job.yaml:2:28: roles.ps"),
         ("entrypoint: a\ndevices: [/etc/passwd]\n", "job.yaml:2:11: devices[0]"),
         ("entrypoint: a\nrun_as: Root!\n", "job.yaml:2:9: run_as"),
         ("entrypoint: a\nworkdir: srv\n", "job.yaml:2:10: workdir: 'srv' is not an absolute path"),
@@ -137,10 +144,19 @@ def test_a_mistake_is_told_at_its_place(text: str, said: str) -> None:
     assert any(said in problem for problem in mistakes(text)), mistakes(text)
 
 
+def test_what_a_process_can_have_needs_no_image() -> None:
+    assert spec("entrypoint: a\nworkdir: /srv\nbootstrap: b\nenvironment: {A: 1}\nresources: {slots: 4}\n")
+    assert spec("entrypoint: a\nroles: {main: {image: i, memory: 1GiB}, ps: {workdir: /srv}}\n")
+    assert spec("entrypoint: a\nmemory: 1GiB\nroles: {main: {image: i}, ps: {image: j, cpus: 2}}\n")
+
+
+def test_packet_sockets_are_for_private_networks() -> None:
+    assert spec("image: a\ncapabilities: [NET_RAW]\n").capabilities == ("NET_RAW",)
+
+
 def test_determineds_mounts_and_limits_are_taken() -> None:
     job = spec(
-        "entrypoint: a\nbind_mounts: [{host_path: /a, container_path: /b, read_only: true}]\n"
-        "resources: {shm_size: 4g}\n"
+        "image: a\nbind_mounts: [{host_path: /a, container_path: /b, read_only: true}]\nresources: {shm_size: 4g}\n"
     )
     assert [(m.source, m.target, m.read_only) for m in job.mounts] == [("/a", "/b", True)]
     assert job.shm == 4 << 30

@@ -4,12 +4,26 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from quorate.model.duration import Duration
 from quorate.model.jobnetwork import JobNetwork, NetworkWish
-from quorate.model.membersettings import MemberSettings, check_command, text_is_for_the_shell
+from quorate.model.membersettings import (
+    FORBIDDEN_ON_HOSTS,
+    NEEDS_IMAGE,
+    MemberSettings,
+    check_command,
+    text_is_for_the_shell,
+)
 from quorate.model.noun import Noun
 from quorate.model.roles import Role, check_roles, members_of
 
@@ -208,6 +222,40 @@ class JobSpec(MemberSettings):
                 raise ValueError(f"secret {secret} must have between 1 and {MAX_SECRET_BYTES} bytes")
         return value
 
+    @model_validator(mode="after")
+    def _members_can_have_what_they_ask_for(self) -> "JobSpec":
+        wrong = [*self._without_image(), *self._through_the_hosts_rules()]
+        if wrong:
+            raise ValidationError.from_exception_data(type(self).__name__, wrong)
+        return self
+
+    def _without_image(self) -> list[InitErrorDetails]:
+        """The keys of members that are plain processes, which only a container could keep."""
+        bare = {name: role for name, role in self.roles.items() if role.image is None} if self.image is None else {}
+        found = [
+            _wrong(("roles", name, key), f"{key} needs an image: a plain process cannot have it")
+            for name, role in bare.items()
+            for key in NEEDS_IMAGE
+            if getattr(role, key)
+        ]
+        if self.image is None and (bare or not self.roles):
+            whose = f", and role {next(iter(bare))} has none" if bare else ": a plain process cannot have it"
+            found += [_wrong((key,), f"{key} needs an image{whose}") for key in NEEDS_IMAGE if getattr(self, key)]
+        return found
+
+    def _through_the_hosts_rules(self) -> list[InitErrorDetails]:
+        """With these a member in the hosts' network would pass by the rules that hold there."""
+        if self.network.mode is not NetworkWish.HOST:
+            return []
+        asked: list[tuple[tuple[str, ...], MemberSettings]] = [((), self)]
+        asked += [(("roles", name), role) for name, role in self.roles.items()]
+        return [
+            _wrong((*where, "capabilities"), f"in the hosts' network a member with {name} could pass by their rules")
+            for where, settings in asked
+            for name in settings.capabilities
+            if name in FORBIDDEN_ON_HOSTS
+        ]
+
     @property
     def may_restart(self) -> bool:
         """Whether the platform may start the job a second time; if not, a cut-off agent never stops it."""
@@ -237,3 +285,10 @@ class JobSpec(MemberSettings):
         """Slots of each member of the role."""
         own = self.roles[role].slots if role in self.roles else None
         return self.resources.slots if own is None else own
+
+
+def _wrong(where: tuple[str, ...], sentence: str) -> InitErrorDetails:
+    # The sentence is a parameter: as a template its braces would have a meaning.
+    return InitErrorDetails(
+        type=PydanticCustomError("value_error", "{said}", {"said": sentence}), loc=where, input=None
+    )

@@ -20,6 +20,11 @@ MAX_DEVICES = 64
 RESERVED_VARIABLES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK"})
 #: With these a member could change its own rules or leave its sandbox, whatever the operator's file says.
 FORBIDDEN_CAPABILITIES = frozenset({"ALL", "BPF", "NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO"})
+#: In the hosts' own network, where nothing but the host's rules stands between a member and the wire: packet sockets
+#: pass those by, and whoever takes another UID leaves the rules for members.
+FORBIDDEN_ON_HOSTS = frozenset({"NET_RAW", "SETUID"})
+#: What a plain process cannot have, for only an engine keeps it.
+NEEDS_IMAGE = ("memory", "cpus", "shm", "pids", "mounts", "devices", "capabilities", "run_as")
 
 User = Annotated[
     str, StringConstraints(pattern=r"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})(:([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}))?$")
