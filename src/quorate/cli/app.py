@@ -144,6 +144,9 @@ def run(arguments: list[str] | None = None) -> int:
 
             completion_init()
         code = command.main(args=arguments, prog_name="quorate", standalone_mode=False)
+        # Now, for what is still to be written at Python's end fails where nobody can catch it.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except errors.CommandError as error:
         errors.show(error.cause, error.lines, error.hint)
         return int(error.code)
@@ -154,12 +157,21 @@ def run(arguments: list[str] | None = None) -> int:
         print("cancelled", file=sys.stderr)
         return Exit.CANCELLED
     except BrokenPipeError:
-        # `quorate job list | head`: nobody reads on. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
+        return _unread()
+    except SystemExit as end:
+        # Click makes an exit with 1 of every EPIPE.
+        if isinstance(end.__context__, BrokenPipeError):
+            return _unread()
+        raise
     except Exception as error:
         return _explain(error)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _unread() -> Exit:
+    """`quorate job list | head`: nobody reads on. Python would complain once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.UNREAD
 
 
 def _explain(error: Exception) -> int:

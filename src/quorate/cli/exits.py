@@ -24,3 +24,4 @@ class Exit(IntEnum):
     DEADLINE = 124, "`run`, `job wait`: the job's `max_runtime` has passed."
     PLATFORM = 125, "`run`, `job wait`: the platform failed, not the job. `run`: the job could not be submitted."
     CANCELLED = 130, "`run`, `job wait`: the job was cancelled. Any command: interrupted with Ctrl-C."
+    UNREAD = 141, "Any command: whoever read its output left before its end, as `| head` does."
