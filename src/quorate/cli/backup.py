@@ -27,7 +27,9 @@ def download(client: Client, file: Path) -> None:
             os.fsync(out.fileno())
         draft.rename(file)
     except OSError as error:
-        raise CommandError(f"{file} cannot be written: {error.strerror}") from None
+        raise CommandError(
+            f"{file} cannot be written: {error.strerror}", hint=f"df -h {file.parent}, or name another file"
+        ) from None
     finally:
         draft.unlink(missing_ok=True)
     print(f"{file}: {size(file.stat().st_size)}")

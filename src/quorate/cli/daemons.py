@@ -82,12 +82,16 @@ def agent_settings(config: Path | None, flags: Mapping[str, Any], environment: M
         document = parse_yaml(file.read_text(), str(file))
         # It says what jobs may have of this machine, so an agent that is root believes nobody but root.
         if os.geteuid() == 0 and (why := trusted(file)):
-            raise CommandError(f"an agent that is root does not trust its settings: {why}", code=Exit.USAGE)
+            raise CommandError(
+                f"an agent that is root does not trust its settings: {why}",
+                hint=f"chown root {file}; chmod go-w {file}",
+                code=Exit.USAGE,
+            )
     except FileNotFoundError:
         if named:
-            raise CommandError(f"there is no file {named}", code=Exit.USAGE) from None
+            raise CommandError(f"there is no file {named}", hint="quorate agent --help", code=Exit.USAGE) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file} cannot be read: {error}", code=Exit.USAGE) from None
+        raise CommandError(f"{file} cannot be read: {error}", hint=f"ls -l {file}", code=Exit.USAGE) from None
     except FileProblems as error:
         raise _bad_settings(error, "agent") from None
     if isinstance(document.data, dict):

@@ -145,13 +145,18 @@ def _run(command: list[str], what: str) -> None:
     """Its output is the user's to see, on standard error, since standard output is for the result."""
     code = subprocess.run(command, stdout=2, stdin=subprocess.DEVNULL, check=False).returncode
     if code:
-        raise CommandError(f"the {what} failed: {command[0]} ended with {code}", code=Exit.FAILED)
+        raise CommandError(
+            f"the {what} failed: {command[0]} ended with {code}",
+            hint=f"{' '.join(command)} runs it alone; {command[0]} login, if the registry refused it",
+        )
 
 
 def _ask(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CommandError(f"{' '.join(command[:3])} failed: {done.stderr.strip()}", code=Exit.FAILED)
+        raise CommandError(
+            f"{' '.join(command[:3])} failed: {done.stderr.strip()}", hint=f"{command[0]} info says whether it works"
+        )
     return done.stdout.strip()
 
 
@@ -178,7 +183,9 @@ def _checked(reference: str) -> str:
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
-        raise CommandError(f"there is no folder {path}", code=Exit.USAGE)
+        raise CommandError(
+            f"there is no folder {path}", hint="name the folder that holds the Dockerfile", code=Exit.USAGE
+        )
     return path.resolve()
 
 

@@ -53,7 +53,11 @@ def load(file: Path | None, flags: Mapping[str, Any], *, where: Path | None = No
         if not folder.is_dir():
             place = document.place(("context",))
             line = f"{document.file}:{place.line}: " if file and ("context",) not in flagged else ""
-            raise CommandError(f"{line}context: {folder} is no folder", code=Exit.USAGE)
+            raise CommandError(
+                f"{line}context: {folder} is no folder",
+                hint="name one beside the job file, or send none with --no-context",
+                code=Exit.USAGE,
+            )
     return LoadedJob(spec.model_copy(update={"context": None}), folder)
 
 
@@ -64,9 +68,9 @@ def _read(file: Path) -> Document:
         near = did_you_mean(file.name, _yaml_files(file.parent))
         raise CommandError(f"there is no file {file}", hint=near or "", code=Exit.USAGE) from None
     except OSError as error:
-        raise CommandError(f"{file} cannot be read: {error.strerror}", code=Exit.USAGE) from None
+        raise CommandError(f"{file} cannot be read: {error.strerror}", hint=f"ls -ld {file}", code=Exit.USAGE) from None
     except UnicodeDecodeError:
-        raise CommandError(f"{file} is no text in UTF-8", code=Exit.USAGE) from None
+        raise CommandError(f"{file} is no text in UTF-8", hint=f"file {file}", code=Exit.USAGE) from None
     except FileProblems as error:
         raise _as_command_error(error, file) from None
 

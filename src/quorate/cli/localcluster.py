@@ -83,7 +83,10 @@ class LocalCluster:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise CommandError(f"{folder / 'cluster.json'} cannot be read: {error}") from None
+            raise CommandError(
+                f"{folder / 'cluster.json'} cannot be read: {error}",
+                hint="quorate up --dir FOLDER makes another one",
+            ) from None
 
     @classmethod
     def broken(cls, folder: Path) -> LocalCluster | None:
@@ -223,7 +226,7 @@ def free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(listener.getsockname()[1])
-    raise CommandError("no port is free on 127.0.0.1")
+    raise CommandError("no port is free on 127.0.0.1", hint="ss -ltn shows who listens")
 
 
 def _free_network() -> str:

@@ -71,7 +71,7 @@ def wait_for_word(reader: int, daemon: Daemon, within: float = 60.0) -> None:
         if answered and pipe.readline():
             return
     why = "ended while it started" if answered else f"took longer than {within:g} s to start"
-    raise CommandError(f"{daemon.name} {why}", lines=last_lines(Path(daemon.log)))
+    raise CommandError(f"{daemon.name} {why}", lines=last_lines(Path(daemon.log)), hint=_where_to_look(daemon))
 
 
 #: Kept so that ended children are reaped and the interpreter does not warn of them.
@@ -84,11 +84,17 @@ def wait_until(ready: Callable[[], bool], what: str, daemons: Sequence[Daemon], 
     while not ready():
         for daemon in daemons:
             if daemon.process() is None:
-                raise CommandError(f"{daemon.name} ended while it started", lines=last_lines(Path(daemon.log)))
+                lines = last_lines(Path(daemon.log))
+                raise CommandError(f"{daemon.name} ended while it started", lines=lines, hint=_where_to_look(daemon))
         if time.monotonic() > deadline:
             lines = tuple(line for daemon in daemons for line in last_lines(Path(daemon.log), 5))
-            raise CommandError(f"{what} took longer than {within:g} s", lines=lines)
+            raise CommandError(f"{what} took longer than {within:g} s", lines=lines, hint=_where_to_look(*daemons))
         time.sleep(LOOK_EVERY)
+
+
+def _where_to_look(*daemons: Daemon) -> str:
+    logs = " ".join(dict.fromkeys(daemon.log for daemon in daemons))
+    return f"quorate doctor; all of the log: less {logs}"
 
 
 def last_lines(log: Path, count: int = 15) -> tuple[str, ...]:

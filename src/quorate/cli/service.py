@@ -183,7 +183,10 @@ def install(
     if folder != UNITS:
         return
     if shutil.which("systemctl") is None:
-        raise CommandError("there is no systemctl here, so systemd does not know of the unit yet")
+        raise CommandError(
+            "there is no systemctl here, so systemd does not know of the unit yet",
+            hint=f"without systemd, let what you have in its place run: quorate {role}",
+        )
     _systemctl("daemon-reload")
     if now:
         _systemctl("enable", "--now", *texts)
