@@ -234,15 +234,38 @@ def test_a_host_without_a_python_says_so(net: Net) -> None:
     assert "it has no python9" in answer.data["findings"][0]["evidence"]
 
 
-def test_an_own_name_that_is_loopback_is_mentioned_with_the_device_to_name(net: Net) -> None:
-    hosts = Path("/etc/netns", net.namespaces["gpu2"], "hosts")
+@contextlib.contextmanager
+def own_name_on_loopback(net: Net, host: str) -> Iterator[None]:
+    """Only a login after the change sees it: `ip netns exec` mounts the file when sshd starts."""
+    hosts = Path("/etc/netns", net.namespaces[host], "hosts")
     before = hosts.read_text()
     hosts.write_text(f"127.0.0.1 localhost\n127.0.1.1 {socket.gethostname()}\n")
     try:
-        # Only a login after the change sees it: `ip netns exec` mounts the file when sshd starts.
-        answer = net.check(hosts=("gpu1", "gpu2"))
+        yield
     finally:
         hosts.write_text(before)
+
+
+def rename_device(net: Net, host: str, before: str, after: str) -> None:
+    for words in (("down",), ("name", after), ("up",)):
+        run("ip", "-n", net.namespaces[host], "link", "set", before if words != ("up",) else after, *words)
+
+
+def test_the_name_of_a_device_there_is_no_word_of_the_command_to_paste_here(net: Net) -> None:
+    rename_device(net, "gpu2", "eth0", "e;$(id)")
+    try:
+        with own_name_on_loopback(net, "gpu2"):
+            answer = net.check(hosts=("gpu1", "gpu2"))
+    finally:
+        rename_device(net, "gpu2", "e;$(id)", "eth0")
+    remedy = answer.data["findings"][0]["remedy"]
+    pasted = f"{remedy}; printenv GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME"
+    assert subprocess.check_output(["sh", "-c", pasted], text=True) == "e;$(id)\n=e;$(id)\n"
+
+
+def test_an_own_name_that_is_loopback_is_mentioned_with_the_device_to_name(net: Net) -> None:
+    with own_name_on_loopback(net, "gpu2"):
+        answer = net.check(hosts=("gpu1", "gpu2"))
     assert answer.codes == [("NAME-OWN-LOOPBACK", "gpu2", None)]
     assert "GLOO_SOCKET_IFNAME=eth0" in answer.data["findings"][0]["remedy"]
     assert answer.code == 0

@@ -304,7 +304,8 @@ def _own_name(each: _Taking, taking: Sequence[_Taking]) -> list[Finding]:
     loopback = [address for address in seen["name"] if ip_address(address).is_loopback]
     if not loopback or ip_address(each.address).is_loopback:
         return []
-    device = next((device for device in seen["devices"].values() if device), "DEVICE")
+    # The remedy is there to be pasted, and the name is the other host's own word: the kernel lets it be `e;rm -r ~`.
+    device = shlex.quote(next((str(device) for device in seen["devices"].values() if device), "DEVICE"))
     return [
         Finding(
             "NAME-OWN-LOOPBACK",

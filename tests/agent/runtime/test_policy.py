@@ -104,6 +104,16 @@ def test_a_job_is_its_own_user_or_one_that_is_listed() -> None:
         policy().user(f"{OWN.uid}:0", OWN)
 
 
+def test_the_number_of_a_jobs_own_group_makes_it_no_other_user() -> None:
+    """A site where everybody is in group 1000, which is also alice's UID."""
+    own = User(1_900_000_000, 1000)
+    assert policy().user(f"{own.uid}:1000", own) == own
+    assert policy(run_as=["1500"]).user("1500:1000", own) == User(1500, 1000)
+    for wanted in ("1000", "1000:1000"):
+        with pytest.raises(Forbidden, match=refused("run_as")):
+            policy().user(wanted, own)
+
+
 def test_where_members_run_as_the_agent_so_do_containers() -> None:
     assert policy().user("", None) == User(os.geteuid(), os.getegid())
 

@@ -154,15 +154,18 @@ class Policy:
             return base
         name, _, group = wanted.partition(":")
         uid, gid = self._number(name), self._number(group) if group else None
-        if uid == base.uid:
-            return User(uid, base.gid if gid is None else self._listed(gid, wanted, base))
-        self._listed(uid, wanted, base)
-        return User(uid, uid if gid is None else self._listed(gid, wanted, base))
+        # Its own group needs no leave as a group; as a UID the same number is somebody else.
+        if uid != base.uid:
+            self._listed(uid, wanted)
+        if gid is None:
+            return User(uid, base.gid if uid == base.uid else uid)
+        if gid != base.gid:
+            self._listed(gid, wanted)
+        return User(uid, gid)
 
-    def _listed(self, number: int, wanted: str, base: User) -> int:
-        if number == base.gid or any(number in _range(text) for text in self._allow.run_as):
-            return number
-        raise self._forbidden("run_as", f"run_as: {wanted}")
+    def _listed(self, number: int, wanted: str) -> None:
+        if not any(number in _range(text) for text in self._allow.run_as):
+            raise self._forbidden("run_as", f"run_as: {wanted}")
 
     def _number(self, name: str) -> int:
         if name == "root":
