@@ -8,12 +8,12 @@ import pytest
 from quorate.iam.documents import GCP, OCI, PAGES, Documented, Fate
 from quorate.iam.lint import lint_file
 from quorate.iam.oci.generate import as_text, generate
-from quorate.iam.oci.parser import parse
 from quorate.iam.oci.syntax import Statement, VerbGrant
-from quorate.iam.oci.tokens import PolicySyntaxError
 from quorate.iam.pages import EXAMPLE_AWS, EXAMPLE_GCP, example_oci
 from quorate.iam.policy import write
 from quorate.iam.request import Part, Profile, Target
+
+from .strictly import NotAccepted, parse
 
 # The statements and rules of the page's code blocks and prose, in its order.
 STATEMENTS_OF_THE_OCI_PAGE = """\
@@ -76,7 +76,7 @@ def test_the_linter_finds_what_is_wrong_with_the_text_of_the_page(item: Document
 
 @pytest.mark.parametrize("text", STATEMENTS_OF_THE_OCI_PAGE[:-1])
 def test_no_statement_of_the_page_is_accepted_as_it_stands(text: str) -> None:
-    with pytest.raises(PolicySyntaxError):
+    with pytest.raises(NotAccepted):
         parse(text)
 
 

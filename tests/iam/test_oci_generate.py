@@ -11,13 +11,13 @@ from quorate.iam.finding import RefusedRequest
 from quorate.iam.lint import lint_file
 from quorate.iam.oci.explain import explain, explain_rule
 from quorate.iam.oci.generate import as_json, as_text, generate
-from quorate.iam.oci.matching import parse_rule
-from quorate.iam.oci.parser import parse
 from quorate.iam.oci.request import OciRequest, Tag
 from quorate.iam.oci.syntax import Statement, VerbGrant
 from quorate.iam.pages import example_oci
 from quorate.iam.policy import write
 from quorate.iam.request import Audience, Auth, Part, Profile, Target
+
+from .strictly import parse, parse_rule
 
 ASKED = [
     (Target.DATA_SCIENCE, Audience.USER),

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from quorate.iam.lint import is_clean, lint_file
 from quorate.iam.oci.lint import MAX_STATEMENTS, RuleText, StatementText, lint, lint_rule
 from quorate.iam.oci.lint_statement import lint_statement
-from quorate.iam.oci.matching import cases, parse_rule
-from quorate.iam.oci.parser import parse
+from quorate.iam.oci.matching import cases
 from quorate.iam.oci.subsume import covers
 from quorate.iam.oci.syntax import Statement
 from quorate.iam.oci.vocabulary import FAMILIES, permissions
 from quorate.iam.place import START, Place
 
 from .documented_statements import STATEMENTS
+from .strictly import parse, parse_rule
 
 OCID = "ocid1.compartment.oc1..aaaa"
 

@@ -60,7 +60,7 @@ class IamError(Exception):
 
     IamError
     ├── UnreadableFile   not text, not JSON, not a policy of any known kind
-    └── PolicySyntaxError (oci.tokens)   a statement that breaks the policy language
+    └── RefusedRequest   a policy that cannot be written, such as one without a subject
     """
 
 
@@ -74,4 +74,4 @@ class UnreadableFile(IamError):
 
 
 class RefusedRequest(IamError):
-    """A policy was asked for that cannot be written, such as one without a subject."""
+    """A policy was asked for that cannot be written; the text says why."""

@@ -13,7 +13,6 @@ CONDITIONS_DOC = "https://cloud.google.com/iam/docs/conditions-resource-attribut
 STORAGE_DOC = "https://cloud.google.com/storage/docs/access-control/iam-permissions"
 ACT_AS_DOC = "https://cloud.google.com/iam/docs/service-account-permissions"
 LOGGING_DOC = "https://cloud.google.com/logging/docs/access-control"
-MONITORING_DOC = "https://cloud.google.com/monitoring/access-control"
 REGISTRY_DOC = "https://cloud.google.com/artifact-registry/docs/access-control"
 DETERMINED_DOC = "Determined docs, dynamic agents on GCP, section GCP API Access"
 

@@ -1,10 +1,10 @@
-"""Walks over tokens, and either raises at the first problem or collects them all and goes on."""
+"""Walks over tokens and collects all problems, for a linter that goes on after each."""
 
 from __future__ import annotations
 
 from quorate.iam import codes
 from quorate.iam.finding import Code
-from quorate.iam.oci.tokens import Kind, PolicySyntaxError, Problem, Token, tokenize
+from quorate.iam.oci.tokens import Kind, Problem, Token, tokenize
 
 # Deeper nesting than this has no use, and without a limit a hostile file could exhaust the stack.
 MAX_DEPTH = 32
@@ -15,16 +15,12 @@ class GiveUp(Exception):
 
 
 class Cursor:
-    """The parser's place in the tokens. Strict: the first problem raises. Otherwise they gather in `problems`."""
+    """The parser's place in the tokens, and the problems so far."""
 
-    def __init__(self, text: str, *, strict: bool) -> None:
-        self._tokens, lexical = tokenize(text)
+    def __init__(self, text: str) -> None:
+        self._tokens, self.problems = tokenize(text)
         self._next = 0
-        self._strict = strict
         self.depth = 0
-        self.problems: list[Problem] = []
-        for problem in lexical:
-            self.add_problem(problem)
 
     @property
     def token(self) -> Token:
@@ -60,7 +56,7 @@ class Cursor:
         return False
 
     def report(self, code: Code, message: str, mend: str, at: Token | None = None) -> None:
-        self.add_problem(Problem(code, (at or self.token).place, message, mend))
+        self.problems.append(Problem(code, (at or self.token).place, message, mend))
 
     def give_up(self, code: Code, message: str, mend: str, at: Token | None = None) -> GiveUp:
         """Report, and return what the caller raises."""
@@ -78,8 +74,3 @@ class Cursor:
 
     def leave(self) -> None:
         self.depth -= 1
-
-    def add_problem(self, problem: Problem) -> None:
-        if self._strict:
-            raise PolicySyntaxError(problem)
-        self.problems.append(problem)

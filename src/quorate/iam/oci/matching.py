@@ -26,14 +26,9 @@ class RuleReading:
     problems: tuple[Problem, ...]
 
 
-def parse_rule(text: str) -> Condition:
-    """The matching rule that `text` is. Raises PolicySyntaxError where OCI would not accept it."""
-    return _rule(Cursor(text, strict=True))
-
-
 def read_rule(text: str) -> RuleReading:
     """As much of a rule as can be made out, with all its problems; for a linter."""
-    at = Cursor(text, strict=False)
+    at = Cursor(text)
     try:
         rule = _rule(at)
     except GiveUp:
@@ -60,7 +55,7 @@ def _check(at: Cursor, part: Compare) -> None:
     variable = part.variable.lower()
     if variable not in MATCHING_VARIABLES and not variable.startswith("tag."):
         hint = did_you_mean(variable, MATCHING_VARIABLES)
-        at.add_problem(
+        at.problems.append(
             Problem(
                 codes.SYNTAX,
                 part.place,
@@ -69,7 +64,7 @@ def _check(at: Cursor, part: Compare) -> None:
             )
         )
     elif variable.startswith("tag.") and (variable.count(".") < 3 or not variable.endswith(".value")):
-        at.add_problem(
+        at.problems.append(
             Problem(
                 codes.SYNTAX,
                 part.place,
@@ -78,7 +73,7 @@ def _check(at: Cursor, part: Compare) -> None:
             )
         )
     if part.operator not in (Operator.EQUAL, Operator.NOT_EQUAL, Operator.PRESENT):
-        at.add_problem(
+        at.problems.append(
             Problem(codes.SYNTAX, part.place, f"a matching rule has no `{part.operator}`", "use `=` or `!=`")
         )
 

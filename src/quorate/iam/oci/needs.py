@@ -14,9 +14,7 @@ from quorate.iam.oci.vocabulary import CORE, DATA_SCIENCE, LOGGING, MONITORING, 
 from quorate.iam.request import Audience, Profile, Target
 
 ADS_PAGE = "ADS docs, distributed training, Configurations page"
-ADS_JOBS_PAGE = "https://accelerated-data-science.readthedocs.io/en/latest/user_guide/jobs/policies.html"
 RUN_CREATE_PAGE = "https://docs.oracle.com/en-us/iaas/Content/data-science/using/scheduler-policies.htm"
-LAUNCH_PAGE = "https://docs.oracle.com/en-us/iaas/Content/Identity/Concepts/commonpolicies.htm"
 DYNAMIC_PAGE = (
     "https://docs.oracle.com/en-us/iaas/Content/Identity/callresources/Writing_Policies_for_Dynamic_Groups.htm"
 )

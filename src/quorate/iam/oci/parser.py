@@ -39,14 +39,9 @@ class Reading:
     problems: tuple[Problem, ...]
 
 
-def parse(text: str) -> Statement | Define:
-    """The statement that `text` is. Raises PolicySyntaxError at the first thing that OCI would not accept."""
-    return _statement(Cursor(text, strict=True))
-
-
 def read(text: str) -> Reading:
     """As much of a statement as can be made out, with all its problems; for a linter."""
-    at = Cursor(text, strict=False)
+    at = Cursor(text)
     try:
         statement = _statement(at)
     except GiveUp:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from quorate.iam import codes
-from quorate.iam.finding import Code, IamError
+from quorate.iam.finding import Code
 from quorate.iam.place import Place
 
 # Longer than any statement that OCI accepts, and short enough that no input makes the parser slow.
@@ -59,15 +59,6 @@ class Problem:
     place: Place
     message: str
     mend: str
-
-
-class PolicySyntaxError(IamError):
-    """The text breaks the policy language at `place`."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(f"{problem.place}: {problem.message}")
-        self.problem = problem
-        self.place = problem.place
 
 
 _SPACE = re.compile(r"\s+")
