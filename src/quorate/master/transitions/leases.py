@@ -8,15 +8,9 @@ from quorate.model.ids import MemberId
 from quorate.model.job import JobSpec, Launcher
 from quorate.model.ports import PortRange
 from quorate.network import catalogue
+from quorate.network.jobplan import FLOW_OF_PURPOSE
 from quorate.network.ports import REST_S, HostPorts, Lease, Leases, Refusal, Request, Want, lease
 
-#: The purposes as the companion knows them, each with the flow of the catalogue that says its canonical port.
-_FLOWS = {
-    "rendezvous": "rendezvous",
-    "watch": "watch",
-    "torch": "torch-rendezvous",
-    "main": "master-port",
-}
 #: A stranger who has a port is not asked for it again for so long. Each asking costs a job an attempt.
 _TAKEN_S = 900.0
 #: An agent does not say which range its kernel uses; this is Linux's default (ip_local_port_range).
@@ -49,7 +43,7 @@ def lease_ports(
     """Ports by member and purpose for a gang whose members (in rank order) go to these agents; changes nothing."""
     requests = []
     for rank, (member, agent) in enumerate(places):
-        wants = tuple(Want(p, catalogue.port(_FLOWS[p])) for p in purposes(spec, len(places), rank))
+        wants = tuple(Want(p, catalogue.port(FLOW_OF_PURPOSE[p])) for p in purposes(spec, len(places), rank))
         if wants:
             requests.append(Request(_host(state, agent), member, wants))
     if not requests:
@@ -64,7 +58,7 @@ def lease_ports(
 def canonical_ports(spec: JobSpec, places: Sequence[tuple[MemberId, str]]) -> dict[str, dict[str, int]]:
     """Ports by member and purpose for a gang with a network of its own, where nobody else can have them."""
     return {
-        member: {purpose: catalogue.port(_FLOWS[purpose]) for purpose in purposes(spec, len(places), rank)}
+        member: {purpose: catalogue.port(FLOW_OF_PURPOSE[purpose]) for purpose in purposes(spec, len(places), rank)}
         for rank, (member, _) in enumerate(places)
     }
 
