@@ -13,14 +13,14 @@ from tests.agent.peer import JOB, spec
 
 from quorate.agent import daemon, hostports
 from quorate.agent.command import User
-from quorate.agent.config import AgentConfig, load_agent_file
+from quorate.agent.config import AgentConfig
 from quorate.agent.contexts import ContextError, unpack
 from quorate.agent.devices import find_slots, visible_devices
 from quorate.agent.membership import JoinError, JoinToken, MasterAway, establish
 from quorate.agent.orders import Machine, OrderError, Places, compose
 from quorate.agent.users import NoUserLeft, UserPool
 from quorate.model.messages import PlannedMember, SlotInfo
-from quorate.model.yamlfile import FileProblems
+from quorate.model.yamlfile import FileProblems, load_yaml
 from quorate.network import catalogue
 
 M = f"{JOB}-1.0.1"
@@ -135,7 +135,7 @@ def test_a_key_is_made_once_and_kept_private_even_if_the_master_is_away(tmp_path
 
 def test_a_mistake_in_agent_yaml_is_named_with_its_line_and_what_was_meant() -> None:
     with pytest.raises(FileProblems) as caught:
-        load_agent_file("master: https://10.0.0.2:8443\nslotz: 3\nusers: {first: 5}\n", "agent.yaml")
+        load_yaml("master: https://10.0.0.2:8443\nslotz: 3\nusers: {first: 5}\n", "agent.yaml", AgentConfig)
     text = str(caught.value)
     assert "agent.yaml:2" in text
     assert "slots" in text

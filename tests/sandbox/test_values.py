@@ -23,7 +23,7 @@ from quorate.agent.sandbox.reconcile import (
     reconcile,
 )
 from quorate.agent.sandbox.spec import Desired, FlowRule, HostSpec, HubSpec, Peer, SandboxSpec, inner_mtu
-from quorate.network.catalogue import EPHEMERAL
+from quorate.network.catalogue import EPHEMERAL, METADATA_ADDRESSES
 from quorate.network.flows import Direction, NetworkMode, Transport
 from quorate.network.jobplan import JobNetwork, MemberEnd, plan_job
 
@@ -125,4 +125,12 @@ def test_a_members_rules_are_its_flows_of_the_plan_and_no_others() -> None:
         ("10.128.0.10/32",),
         ((29400, 29400),),
     )
-    assert "169.254.169.254/32" in planned.forbidden_networks(plan)
+
+
+def test_members_reach_neither_their_agents_nor_the_clouds_metadata() -> None:
+    hub = msgspec.structs.replace(HUB, forbidden=("10.9.0.0/16",))
+    assert {"169.254.169.254/32", "10.0.0.1", "10.0.0.2", "10.9.0.0/16"} <= set(hub.unreachable)
+    allowed = msgspec.structs.replace(hub, metadata=True)
+    assert set(hub.unreachable) - set(allowed.unreachable) == {
+        address for address in METADATA_ADDRESSES if ":" not in address
+    }

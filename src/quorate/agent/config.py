@@ -14,7 +14,6 @@ from quorate.agent.runtime.policy import Allow
 from quorate.agent.sandbox.place import SOCKET
 from quorate.model.job import MAX_SLOTS, LabelText, Name
 from quorate.model.ports import PortRange
-from quorate.model.yamlfile import load_yaml
 from quorate.network import catalogue
 
 AgentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -167,8 +166,3 @@ class AgentConfig(_Section):
         if self.members_as is MembersAs.AUTO:
             return os.geteuid() == 0
         return self.members_as is MembersAs.USERS
-
-
-def load_agent_file(text: str, filename: str) -> AgentConfig:
-    """Reads `agent.yaml`; raises FileProblems with everything that is wrong with it, each with its line."""
-    return load_yaml(text, filename, AgentConfig)

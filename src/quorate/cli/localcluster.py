@@ -28,7 +28,6 @@ Told = Callable[[str], None]
 #: Agent n is 127.0.0.(10 + n): as good as a host of its own, for Linux routes all of 127.0.0.0/8 to itself. Another
 #: local cluster on this machine takes 127.0.1.…, for the members of both want the same ports.
 FIRST_ADDRESS = 11
-MOST_AGENTS = 200
 #: Seconds that running jobs get to end when the cluster stops, beyond their own grace.
 STOP_MARGIN = 10.0
 #: Its name among the daemons.

@@ -13,10 +13,13 @@ from quorate.cli.output import Json, note, print_json
 
 app = new_group("Start a local cluster.")
 
+#: Each has an address of its own, and all of them are in one 127.0.n.0/24.
+_MOST_AGENTS = 200
+
 
 @app.command()
 def up(
-    agents: Annotated[int, typer.Option("--agents", min=1, max=200, help="How many agents.")] = 2,
+    agents: Annotated[int, typer.Option("--agents", min=1, max=_MOST_AGENTS, help="How many agents.")] = 2,
     slots: Annotated[int | None, typer.Option(min=0, help="Slots of each agent; else what it finds.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The master's port; else 8080 if free.")] = None,
     folder: Annotated[

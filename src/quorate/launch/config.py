@@ -115,12 +115,6 @@ class ProbeFlow:
         further = rank if self.per_rank else 0
         return self.ports[0] + further, self.ports[1] + further
 
-    def comes_from(self, rank: int) -> bool:
-        return not self.sources or rank in self.sources
-
-    def goes_to(self, rank: int) -> bool:
-        return not self.destinations or rank in self.destinations
-
 
 @dataclasses.dataclass(frozen=True)
 class Timeouts:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from quorate.agent.command import User
-from quorate.agent.config import load_agent_file
+from quorate.agent.config import AgentConfig
 from quorate.agent.runtime.policy import Allow, AllowedMount, Forbidden, Policy
 from quorate.model.messages import Mount
-from quorate.model.yamlfile import FileProblems
+from quorate.model.yamlfile import FileProblems, load_yaml
 
 OWN = User(1_900_000_000, 1_900_000_000)
 
@@ -120,9 +120,9 @@ def test_where_members_run_as_the_agent_so_do_containers() -> None:
 
 def test_no_operator_can_allow_what_would_open_a_sandbox() -> None:
     with pytest.raises(FileProblems, match="NET_ADMIN"):
-        load_agent_file("master: https://m:1\nallow:\n  capabilities: [NET_ADMIN]\n", "agent.yaml")
+        load_yaml("master: https://m:1\nallow:\n  capabilities: [NET_ADMIN]\n", "agent.yaml", AgentConfig)
 
 
 def test_a_user_that_is_none_is_told_with_its_line() -> None:
     with pytest.raises(FileProblems, match=r"agent\.yaml:3.*'everybody' is no user"):
-        load_agent_file("master: https://m:1\nallow:\n  run_as: [everybody]\n", "agent.yaml")
+        load_yaml("master: https://m:1\nallow:\n  run_as: [everybody]\n", "agent.yaml", AgentConfig)

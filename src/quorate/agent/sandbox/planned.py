@@ -1,6 +1,6 @@
-"""From an allocation's plan to the rules of one member's sandbox, and to what its hub never lets through."""
+"""From an allocation's plan to the rules of one member's sandbox."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from quorate.agent.sandbox.spec import FlowRule
 from quorate.network.flows import Direction, Role
@@ -20,12 +20,3 @@ def flow_rules(plan: Plan, address: str) -> tuple[FlowRule, ...]:
             if peers and any(own in network for network in flow.local(direction).v4):
                 rules.append(FlowRule(flow.flow, direction, flow.transport, peers, ports, flow.purpose))
     return tuple(rules)
-
-
-def forbidden_networks(plan: Plan) -> tuple[str, ...]:
-    """Where the plan forbids members to go: agents, master, other allocations, metadata."""
-    networks: dict[IPv4Network, None] = {}
-    for flow in plan.forbidden:
-        if flow.source.role is Role.MEMBER:
-            networks.update(dict.fromkeys(flow.destination.v4))
-    return tuple(map(str, networks))
