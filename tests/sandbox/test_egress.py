@@ -16,6 +16,7 @@ import dns.rdatatype
 import dns.rrset
 import msgspec
 import pytest
+from tests.agent.conftest import eventually
 from tests.sandbox.agents import Machine, across, machines, run
 from tests.sandbox.hosts import Inside, Lab
 
@@ -168,6 +169,31 @@ async def test_a_member_in_the_hosts_network_reaches_everything_but_the_metadata
     assert said == {"169.254.169.254": "ConnectionRefusedError", "10.77.0.201": "outside"}
     # What is not a member, such as the agent with its machine's identity, does.
     assert machine.host.outside.tries("169.254.169.254", 80).startswith("open outside")
+
+
+async def test_a_member_under_a_user_of_the_operators_choice_does_not_reach_the_metadata_either(lab: Lab) -> None:
+    owners = {"ann": {"uid": 1234, "gid": 1234}}
+    with outside(lab):
+        async with machines(lab, users={"owners": owners}) as (machine, *_):
+            script = _TRY.format(hosts=("169.254.169.254", "10.77.0.201")) + "import time; time.sleep(600)"
+            spec = msgspec.structs.replace(across(machine, script=script), network=None)
+            await run(spec, machine)
+            member = f"{spec.allocation}.0.1"
+            await machine.peer.until(lambda: machine.peer.output(member).count(b"\n") == 2)
+            said = dict(line.split() for line in machine.peer.output(member).decode().splitlines())
+            assert said == {"169.254.169.254": "ConnectionRefusedError", "10.77.0.201": "outside"}
+            # As long as it lives, also through the agent's next life.
+            machine.agent.kill()
+            machine.start(users={"owners": owners, "last": 1_900_000_042})
+            await machine.peer.until(lambda: len(machine.peer.hellos) == 2)
+            await eventually(lambda: "1900000042" in _rules(machine))
+            assert "elements = { 1234 }" in _rules(machine)
+            await machine.peer.want(())
+            await eventually(lambda: "1234" not in _rules(machine))
+
+
+def _rules(machine: Machine) -> str:
+    return machine.host.run("nft", "list", "table", "inet", "quorate")
 
 
 async def test_an_agent_that_ends_with_its_members_leaves_no_table(pair: list[Machine]) -> None:

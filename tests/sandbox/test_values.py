@@ -70,6 +70,12 @@ def test_desired_sets_that_contradict_themselves_are_refused() -> None:
             Desired(hubs, sandboxes)
 
 
+def test_the_hosts_rules_are_for_no_user_that_cannot_be_a_member() -> None:
+    for uid in (0, 2**32 - 1):
+        with pytest.raises(ValueError, match=f"{uid} one cannot be a member's"):
+            Desired(chosen=(uid,))
+
+
 def test_a_rule_cannot_carry_text_of_its_own_into_the_rules() -> None:
     rule = FlowRule("ssh", Direction.INGRESS, Transport.TCP, ("10.128.0.0/24",), ((22, 22),), 'x" ; flush ruleset #\n')
     text = rules.sandbox_rules(HUB, SandboxSpec("jjjj-1.0.1", (rule,)))

@@ -42,6 +42,8 @@ _CLEAN_LOOKS, _LOOK_S, _LONGEST_LOOK_S = 2, 0.03, 2.0
 _SHIMS_BYTES = 16 << 10
 #: A spare shim is forked when no member has been started for so long: not while others are on their way.
 _SPARE_AFTER_S = 0.05
+#: In the folder of a member in the host's network: its UID, for the agent's next life.
+_HOST_UID = "host-uid"
 #: How far an image is is told at this pace.
 _PROGRESS_S = 1.0
 
@@ -183,6 +185,8 @@ class Members:
         # Before anything is fetched: what is not allowed need not come.
         granted = containers.grant(role, user) if containers else None
         runs_as = granted.user if granted and os.geteuid() == 0 else user
+        if spec.network is None and containers and granted:
+            containers.host_network(role, granted.user)
         work = folder / "work"
         work.mkdir(mode=0o700)
         if runs_as is not None:
@@ -208,6 +212,8 @@ class Members:
             places = replace(places, ssh=str(self._secrets / f"{member}.ssh"))
             files = {name: _text(Path(path)) for name, path in SYSTEM_FILES.items()}
             machine = replace(machine, passwd=files["passwd"], ssh_config=files["ssh_config"])
+        if spec.network is None and runs_as is not None:
+            await self._guard(member, runs_as)
         _see_room(folder)
         return compose(member, spec, machine, places, user, secrets, shim.boottime() - began, within)
 
@@ -239,8 +245,6 @@ class Members:
             held = await containers.pause(member, planned.name, Path(places.folder))
             places = await self._make_sandbox(member, spec, places, held.pid)
             network = f"container:{held.container}"
-        else:
-            containers.host_network()
         setting = containers.setting(
             member,
             work=places.work,
@@ -290,6 +294,16 @@ class Members:
         except NetworkError as error:
             raise PrepareError("SANDBOX-FAILED", f"its private network could not be made: {error}") from error
         return replace(places, netns=str(netns), hosts=str(hosts), resolv=str(resolv))
+
+    async def _guard(self, member: str, user: User) -> None:
+        """For a member in the host's network, which then is kept from the cloud's metadata as long as it is held."""
+        if self._networks is None:
+            return
+        (self.folder(member) / _HOST_UID).write_text(str(user.uid))
+        try:
+            await self._networks.guard(member, user.uid)
+        except NetworkError as error:
+            raise PrepareError("SANDBOX-FAILED", f"it could not be kept from the cloud's metadata: {error}") from error
 
     def _make_secrets_folder(self) -> None:
         if not self._secrets.parent.is_dir():
@@ -419,6 +433,14 @@ class Members:
         """Of those members whose namespace is a pause container's: the process that holds it."""
         found = {member: found_containers.pause_pid(self.folder(member)) for member in live}
         return {member: pid for member, pid in found.items() if pid is not None}
+
+    def on_host(self, live: Iterable[str]) -> dict[str, int]:
+        """Of those members that are in this machine's network: the UID that each runs as."""
+        found = {}
+        for member in live:
+            with suppress(OSError, ValueError):
+                found[member] = int((self.folder(member) / _HOST_UID).read_text())
+        return found
 
     async def recover(self, live: Sequence[str], ended: Iterable[str]) -> Recovered:
         """Looks for members whose end the journal does not know; removes the folders of those that it does not know."""

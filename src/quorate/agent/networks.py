@@ -57,11 +57,13 @@ class Networks:
     found: Callable[[tuple[Finding, ...]], None]
     #: Whom members' questions for names go to, instead of the machine's own servers.
     servers: tuple[str, ...] = ()
-    #: First and last UID of members; those in the host's network are kept from the cloud's metadata.
+    #: First and last UID of members; those in the host's network are kept from the cloud's metadata. See also `guard`.
     users: tuple[int, int] | None = None
     #: Seconds between two looks at what others have changed.
     look_s: float = 30.0
     _held: dict[str, _Held] = field(default_factory=dict)
+    #: By members in the host's network: their UIDs, where those are none of `users`.
+    _chosen: dict[str, int] = field(default_factory=dict)
     _waiting: dict[str, "asyncio.Future[None]"] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _distrust: tuple[str, ...] = ()
@@ -75,11 +77,15 @@ class Networks:
 
     # --- what is wanted ----------------------------------------------------------------------------------------
 
-    def recover(self, living: Mapping[str, AllocationSpec], containers: Mapping[str, int]) -> None:
+    def recover(
+        self, living: Mapping[str, AllocationSpec], containers: Mapping[str, int], uids: Mapping[str, int]
+    ) -> None:
         """Begins the work: those who live already keep their networks, and everything else goes.
 
-        `containers`: of members with an image, the process that holds their namespace.
+        `containers`: of members with an image, the process that holds their namespace. `uids`: of members in the
+        host's network.
         """
+        self._chosen = {member: uid for member, uid in uids.items() if self._is_chosen(uid)}
         for member, spec in living.items():
             try:
                 self.hold(member, spec, containers.get(member))
@@ -95,6 +101,7 @@ class Networks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._resolvers.close()
         self._held = {member: held for member, held in self._held.items() if member in living}
+        self._chosen = {member: uid for member, uid in self._chosen.items() if member in living}
         self.users = self.users if living else None
         with suppress(HelperError):
             last = replace(self.helper, timeout_s=_LAST_S)
@@ -116,20 +123,44 @@ class Networks:
 
         Returns the path of its namespace once packets pass. Raises NetworkError, and then the member is not held.
         """
-        done = self._waiting[member] = asyncio.get_running_loop().create_future()
         try:
             path = self.hold(member, spec, container)
-            await done
+            await self._done(member)
         except BaseException:
             self.release(member)
             raise
+        return path
+
+    async def guard(self, member: str, uid: int) -> None:
+        """Keeps a member in the host's network from the cloud's metadata, under whatever UID: before it starts.
+
+        But for root, whom no rule can tell from the machine's own programs. Raises NetworkError.
+        """
+        if not self._is_chosen(uid):
+            return
+        self._chosen[member] = uid
+        self._changed.set()
+        try:
+            await self._done(member)
+        except BaseException:
+            self.release(member)
+            raise
+
+    async def _done(self, member: str) -> None:
+        """Once what is wanted of the member is there. Raises NetworkError."""
+        done = self._waiting[member] = asyncio.get_running_loop().create_future()
+        try:
+            await done
         finally:
             self._waiting.pop(member, None)
-        return path
+
+    def _is_chosen(self, uid: int) -> bool:
+        return uid != 0 and not (self.users is not None and self.users[0] <= uid <= self.users[1])
 
     def release(self, member: str) -> None:
         """Nobody needs the member's sandbox any more; with the last one its hub goes."""
-        if self._held.pop(member, None) is not None:
+        held, uid = self._held.pop(member, None), self._chosen.pop(member, None)
+        if held is not None or uid is not None:
             self._changed.set()
 
     # --- what is there -----------------------------------------------------------------------------------------
@@ -196,7 +227,8 @@ class Networks:
 
     def _desired(self) -> tuple[Desired, dict[str, str]]:
         desired, refused = wanted.together({member: held.parts for member, held in self._held.items()})
-        return msgspec.structs.replace(desired, users=self.users), refused
+        chosen = tuple(sorted(set(self._chosen.values())))
+        return msgspec.structs.replace(desired, users=self.users, chosen=chosen), refused
 
     # --- what others do ----------------------------------------------------------------------------------------
 

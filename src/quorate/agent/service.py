@@ -154,7 +154,8 @@ class Service:
         known = (*self._core.live, *self._core.ended)
         acknowledged = {member: self._shipments.follow(member, self._members.folder(member)) for member in known}
         if self._networks is not None:
-            self._networks.recover(self._core.networked, self._members.pauses(self._core.live))
+            live = self._core.live
+            self._networks.recover(self._core.networked, self._members.pauses(live), self._members.on_host(live))
         self.tell(await self._members.recover(self._core.live, self._core.ended))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))

@@ -9,7 +9,7 @@ import pytest
 from quorate.agent.command import User
 from quorate.agent.config import AgentConfig
 from quorate.agent.runtime.policy import Allow, AllowedMount, Forbidden, Policy
-from quorate.model.messages import Mount
+from quorate.model.messages import Mount, RoleSpec
 from quorate.model.yamlfile import FileProblems, load_yaml
 
 OWN = User(1_900_000_000, 1_900_000_000)
@@ -112,6 +112,28 @@ def test_the_number_of_a_jobs_own_group_makes_it_no_other_user() -> None:
     for wanted in ("1000", "1000:1000"):
         with pytest.raises(Forbidden, match=refused("run_as")):
             policy().user(wanted, own)
+
+
+ROOT = User(0, 0)
+
+
+def test_in_the_hosts_network_root_needs_a_word_of_its_own() -> None:
+    role = RoleSpec(image="x", run_as="root")
+    with pytest.raises(Forbidden, match=refused("host_root")):
+        policy(run_as=["root"]).host_network(role, ROOT)
+    policy(run_as=["root"], host_root=True).host_network(role, ROOT)
+    policy(run_as=["1234"]).host_network(RoleSpec(image="x", run_as="1234"), User(1234, 1234))
+    with pytest.raises(Forbidden, match=refused("host_network")):
+        policy(host_network=False).host_network(RoleSpec(image="x"), OWN)
+
+
+@pytest.mark.parametrize("capability", ["NET_RAW", "SETUID"])
+def test_what_would_pass_by_the_hosts_rules_is_for_private_networks_alone(capability: str) -> None:
+    allowed = policy(capabilities=[capability, "CHOWN"])
+    assert allowed.capabilities([capability]) == [capability]
+    with pytest.raises(Forbidden, match=f"with {capability} a member in this machine's own network"):
+        allowed.host_network(RoleSpec(image="x", capabilities=(capability,)), OWN)
+    allowed.host_network(RoleSpec(image="x", capabilities=("CHOWN",)), OWN)
 
 
 def test_where_members_run_as_the_agent_so_do_containers() -> None:

@@ -134,7 +134,7 @@ async def test_root_in_a_container_comes_in_as_root_there_and_nowhere_else(
     docker: DockerEngine, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Nobody but the engine and the server itself takes root's rights on the machine away."""
-    made = serving(docker, tmp_path_factory.mktemp("rooted"), allow={"run_as": ["root"]})
+    made = serving(docker, tmp_path_factory.mktemp("rooted"), allow={"run_as": ["root"], "host_root": True})
     cluster = await asyncio.to_thread(next, made)
     try:
         async with inside(cluster, f"({RIGHTS}) > rights; sleep 600", run_as="root") as connection:

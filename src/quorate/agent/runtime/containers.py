@@ -198,10 +198,10 @@ class Containers:
 
     # --- what an order needs --------------------------------------------------------------------------------------
 
-    def host_network(self) -> None:
-        """Raises ContainerError where the operator keeps members with an image out of this machine's network."""
+    def host_network(self, role: RoleSpec, user: User) -> None:
+        """Raises ContainerError where a member with an image may not be in this machine's network as it is."""
         try:
-            self.policy.host_network()
+            self.policy.host_network(role, user)
         except policy.Forbidden as error:
             raise ContainerError("POLICY-FORBIDS", str(error)) from error
 

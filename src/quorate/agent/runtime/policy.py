@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from quorate.agent.command import User
 from quorate.agent.runtime.references import Reference
-from quorate.model.membersettings import FORBIDDEN_CAPABILITIES
+from quorate.model.membersettings import FORBIDDEN_CAPABILITIES, FORBIDDEN_ON_HOSTS
 from quorate.model.messages import Mount, RoleSpec
 
 
@@ -47,6 +47,9 @@ class Allow(_Section):
     mounts: tuple[AllowedMount, ...] = Field((), description="Folders of this machine that jobs may mount.")
     devices: tuple[str, ...] = Field((), description="Patterns of devices, such as /dev/infiniband/*.")
     host_network: bool = Field(True, description="Whether members with an image may share this machine's network.")
+    host_root: bool = Field(
+        False, description="Whether they may be root there, whom no rule can keep from the cloud's metadata."
+    )
     run_as: tuple[str, ...] = Field(
         (), description="Users that jobs may name: root, a UID, a range of UIDs such as 1000-1999."
     )
@@ -98,9 +101,19 @@ class Policy:
             raise self._forbidden("images", f"image {reference}")
         return reference
 
-    def host_network(self) -> None:
+    def host_network(self, role: RoleSpec, user: User) -> None:
+        """What a job of a private network may have is not all that one in this machine's own may."""
         if not self._allow.host_network:
             raise self._forbidden("host_network", "a member with an image in this machine's own network")
+        for name in role.capabilities:
+            if name in FORBIDDEN_ON_HOSTS:
+                raise Forbidden(
+                    f"with {name} a member in this machine's own network could pass by its rules; the job may have it "
+                    "in a private one, with network: {mode: bridge} or {mode: overlay}"
+                )
+        # Without a word of the job, root is whom the operator has members run as.
+        if user.uid == 0 and role.run_as and not self._allow.host_root:
+            raise self._forbidden("host_root", "root in its own network, where no rule keeps it from cloud metadata,")
 
     def capabilities(self, wanted: Sequence[str]) -> list[str]:
         for name in wanted:

@@ -125,6 +125,7 @@ def host_rules(host: HostSpec, uplinks: str) -> str:
     lines = [
         *_set("agents", [agent for agent in host.agents if ":" not in agent]),
         *_set("agents6", [agent for agent in host.agents if ":" in agent], "ipv6_addr"),
+        *_typed_set("chosen", "type uid", map(str, host.chosen)),
         "chain inbound {",
         "type filter hook input priority filter; policy accept;",
         *(vxlan_in if port else ()),
@@ -153,10 +154,13 @@ def host_rules(host: HostSpec, uplinks: str) -> str:
 
 def _without_metadata(host: HostSpec) -> Iterator[str]:
     """Names and time are left alone: some clouds answer those at the very same address."""
+    members = ["@chosen"] if host.chosen else []
     if host.users is not None:
-        for family in ("ip", "ip6"):
-            found = [address for address in catalogue.METADATA_ADDRESSES if (":" in address) is (family == "ip6")]
-            where = f"meta skuid {host.users[0]}-{host.users[1]} {family} daddr {{ {', '.join(found)} }}"
+        members.append(f"{host.users[0]}-{host.users[1]}")
+    for family in ("ip", "ip6"):
+        found = [address for address in catalogue.METADATA_ADDRESSES if (":" in address) is (family == "ip6")]
+        for member in members:
+            where = f"meta skuid {member} {family} daddr {{ {', '.join(found)} }}"
             yield f'{where} tcp dport != 53 counter reject with tcp reset comment "metadata"'
 
 

@@ -198,6 +198,7 @@ class HostSpec(_Value, frozen=True):
     forward: bool = False
     #: As in Desired.
     users: tuple[int, int] | None = None
+    chosen: tuple[int, ...] = ()
 
 
 class Desired(_Value, frozen=True):
@@ -207,8 +208,12 @@ class Desired(_Value, frozen=True):
     sandboxes: tuple[SandboxSpec, ...] = ()
     #: First and last UID of members that share the host's network: they do not reach the cloud's metadata.
     users: tuple[int, int] | None = None
+    #: UIDs besides those, in order, that members of the host's network have now: the operator's or a job's choice.
+    chosen: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if any(not 1 <= uid <= LAST_UID for uid in self.chosen):
+            raise SpecError(f"of the UIDs {', '.join(map(str, self.chosen))} one cannot be a member's in these rules")
         if self.users is not None and not 1 <= self.users[0] <= self.users[1] <= LAST_UID:
             raise SpecError(f"{self.users[0]}-{self.users[1]} is no range of users of members")
         hubs = {hub.allocation: hub for hub in self.hubs}
@@ -232,12 +237,13 @@ class Desired(_Value, frozen=True):
     @property
     def host(self) -> HostSpec | None:
         """The machine's own part; None where it needs none."""
-        if not self.hubs and self.users is None:
+        if not self.hubs and self.users is None and not self.chosen:
             return None
         # Those with a member of an allocation that is here.
         agents = tuple(sorted({peer.agent for hub in self.hubs for peer in hub.remote.values()}))
         port = self.hubs[0].vxlan_port if self.hubs else 0
-        return HostSpec(port, agents, any(hub.egress is not Egress.NONE for hub in self.hubs), self.users)
+        forward = any(hub.egress is not Egress.NONE for hub in self.hubs)
+        return HostSpec(port, agents, forward, self.users, self.chosen)
 
     def hub(self, allocation: str) -> HubSpec:
         """The hub of that allocation; raises KeyError."""
