@@ -20,6 +20,7 @@ from quorate.launch.config import Configuration, Preflight, ProbeFlow
 from quorate.launch.names import Finding
 from quorate.launch.preflightjudge import CODES, Failed, Report, judge
 from quorate.launch.preflightplan import Attempt, Pattern
+from quorate.network import findings
 
 
 def holds(configuration: Configuration, rank: int, purpose: str) -> socket.socket:
@@ -281,6 +282,13 @@ def test_what_could_not_be_told_stops_nobody() -> None:
 def test_clocks_are_told_apart_as_far_as_the_measurement_allows(ahead: float, uncertain: float, found: int) -> None:
     members = mesh(2).members
     assert len(preflightjudge.clock(members[1], members[0], ahead, uncertain)) == found
+
+
+def test_the_judge_has_the_words_of_all_others_about_clocks_although_it_travels_alone() -> None:
+    assert preflightjudge.CLOCK_SKEW_S == findings.CLOCK_SKEW_S
+    members = mesh(2).members
+    (finding,) = preflightjudge.clock(members[1], members[0], 9.0, 0.1)
+    assert finding.sentence.endswith(f"; {findings.CLOCK_REMEDY}")
 
 
 def test_a_report_survives_its_journey() -> None:

@@ -17,6 +17,8 @@ from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
 
+from quorate.network.findings import CLOCK_REMEDY, CLOCK_SKEW_S
+
 #: For a master: Determined docs, "Deploy Determined with Dynamic Agents", compute engine machine types.
 MASTER_CPUS = 2
 MASTER_MEMORY = 4 * 10**9
@@ -25,8 +27,6 @@ MASTER_DISK = 100 * 10**9
 AGENT_DISK = 5 * 10**9
 #: Gloo and NCCL share memory between the processes of one machine.
 SHARED_MEMORY = 64 * 2**20
-#: Tokens and certificates bear this much difference between two clocks.
-CLOCK_SKEW = 5.0
 
 
 class Level(StrEnum):
@@ -233,7 +233,7 @@ def clock(_: Subject) -> Result:
     # TIME_ERROR (5): the clock is not synchronised, says adjtimex(2).
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(_Timex()))
     if state == 5:
-        return Result("CLOCK", Level.WARNING, "the kernel's clock is not kept right by NTP", "timedatectl set-ntp true")
+        return Result("CLOCK", Level.WARNING, "the kernel's clock is not kept right by NTP", CLOCK_REMEDY)
     if state < 0:
         return Result("CLOCK", Level.SKIPPED, f"adjtimex: {os.strerror(ctypes.get_errno())}")
     return Result("CLOCK", Level.OK, "kept right by NTP")
@@ -274,8 +274,8 @@ def master_answers(subject: Subject) -> Result:
 
     date = answer.headers.get("date")
     skew = abs(time.time() - parsedate_to_datetime(date).astimezone(UTC).timestamp()) if date else 0.0
-    if skew > CLOCK_SKEW:
-        return Result("CLOCK-SKEW", Level.WARNING, f"its clock differs by {skew:.0f} s", "timedatectl set-ntp true")
+    if skew > CLOCK_SKEW_S:
+        return Result("CLOCK-SKEW", Level.WARNING, f"its clock differs by {skew:.0f} s", CLOCK_REMEDY)
     took = answer.elapsed.total_seconds() * 1000
     return Result("MASTER", Level.OK, f"{subject.master} answers in {took:.0f} ms")
 

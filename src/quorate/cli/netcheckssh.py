@@ -18,7 +18,7 @@ from quorate.cli.netssh import Greeting, Host, HostFailed
 from quorate.cli.steps import Steps
 from quorate.model.ports import PortRange
 from quorate.network import catalogue
-from quorate.network.findings import Finding
+from quorate.network.findings import CLOCK_REMEDY, CLOCK_SKEW_S, Finding
 from quorate.network.flows import NetworkMode, PortKind, Role
 from quorate.network.jobplan import JobNetwork, MemberEnd, Openness, plan_job
 from quorate.network.plan import PlannedFlow
@@ -27,8 +27,6 @@ from quorate.network.remedies import Platform, opening
 
 #: Seconds after which whatever is silent is filtered; `launch/probe.py` says why.
 _TIMEOUT_S = 3.5
-#: Clocks that are further apart confuse logs, short-lived tokens, and certificates made just now.
-_CLOCK_SKEW_S = 5.0
 #: Flows of Quorate itself, which other people's jobs do not have.
 _OURS = frozenset({"rendezvous", "watch", "ssh"})
 _MOST_HOSTS = 256
@@ -289,11 +287,11 @@ def _clocks(taking: Sequence[_Taking]) -> Iterable[Finding]:
         offsets.append((theirs - (began + half), half))
     for each, (offset, half) in zip(taking[1:], offsets[1:], strict=True):
         ahead = offset - offsets[0][0]
-        if abs(ahead) - half - offsets[0][1] > _CLOCK_SKEW_S:
+        if abs(ahead) - half - offsets[0][1] > CLOCK_SKEW_S:
             word = "ahead of" if ahead > 0 else "behind"
             evidence = f"the clock of {each.name} is {abs(ahead):.0f} s {word} that of {taking[0].name}"
             yield Finding(
-                "CLOCK-SKEW", each.name, evidence, each.name, taking[0].name, f"ssh {each.name} sudo chronyc makestep"
+                "CLOCK-SKEW", each.name, evidence, each.name, taking[0].name, f"ssh {each.name} sudo {CLOCK_REMEDY}"
             )
 
 

@@ -19,8 +19,9 @@ CODES = {
     "undetermined": "NET-UNDETERMINED",
 }
 _ORDER = {outcome: place for place, outcome in enumerate(CODES)}
-#: Clocks that are further apart confuse logs, tokens that live for seconds, and certificates made just now.
+#: As in network/findings.py, which nothing here may import.
 CLOCK_SKEW_S = 5.0
+CLOCK_REMEDY = "timedatectl set-ntp true"
 #: A door's port and its flows are worth a sentence each; of the pairs that have the same trouble, so many are named.
 _NAMED = 3
 
@@ -125,7 +126,9 @@ def clock(member: Member, first: Member, ahead_s: float, uncertain_s: float) -> 
     if abs(ahead_s) - uncertain_s <= CLOCK_SKEW_S:
         return []
     word = "ahead of" if ahead_s > 0 else "behind"
-    sentence = f"the clock of {member.described()} is {abs(ahead_s):.0f} s {word} that of {first.described()}"
+    sentence = (
+        f"the clock of {member.described()} is {abs(ahead_s):.0f} s {word} that of {first.described()}; {CLOCK_REMEDY}"
+    )
     return [Finding("CLOCK-SKEW", sentence, fatal=False)]
 
 
