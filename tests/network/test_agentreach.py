@@ -56,6 +56,12 @@ def test_an_agent_that_takes_no_part_is_a_finding() -> None:
     ]
 
 
+def test_an_agent_that_cannot_listen_is_a_finding_with_the_command_that_shows_who_does() -> None:
+    (finding,) = found(agents=(agent("a", "10.0.0.11", closed="no port of 20000-28999 is free"), B)).findings
+    assert (finding.code, finding.source) == ("NET-UNDETERMINED", "a")
+    assert finding.remedy.startswith("ss -lntup  # on agent a")
+
+
 @pytest.mark.parametrize(
     ("master", "near", "split"),
     [
@@ -74,3 +80,4 @@ def test_a_master_in_another_network_is_a_finding_and_one_in_another_subnet_is_n
     assert codes(check) == (["NET-SPLIT"] if split else [])
     if split:
         assert "12.0 ms away" in check.findings[0].evidence
+        assert f"ip route get {master}  # on agent a" in check.findings[0].remedy

@@ -270,7 +270,10 @@ class Networks:
 
 
 def _failed(whose: str, why: str) -> Finding:
-    return Finding("SANDBOX-FAILED", "error", "A private network is not as it should be", f"{whose}: {why}")
+    return Finding(
+        "SANDBOX-FAILED", "error", "A private network is not as it should be", f"{whose}: {why}",
+        "quorate doctor agent  # there, says what this machine lacks",
+    )  # fmt: skip
 
 
 def _drifted(name: str) -> Finding:

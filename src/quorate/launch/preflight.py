@@ -270,7 +270,11 @@ def routes(configuration: Configuration) -> List[Finding]:
     used = devices.devices_to([m.address for m in configuration.members if m.rank != own.rank][:_ROUTES])
     if mine is None or not used or set(used) == {mine}:
         return []
-    sentence = f"{own.described()} has its address on {mine}, but reaches other members by {', '.join(sorted(used))}"
+    other = next(m.address for m in configuration.members if m.rank != own.rank)
+    sentence = (
+        f"{own.described()} has its address on {mine}, but reaches other members by {', '.join(sorted(used))}; "
+        f"ip route get {other} shows the way, --advertise-address of its agent chooses another address"
+    )
     return [Finding("NET-DEVICE", sentence, fatal=False)]
 
 

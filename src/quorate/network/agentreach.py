@@ -70,7 +70,9 @@ def _others(agents: Sequence[CheckedAgentView]) -> Iterator[Finding]:
         if agent.missing:
             yield Finding("NET-UNDETERMINED", agent.agent, agent.missing, agent.agent, remedy="quorate agent list")
         if agent.closed:
-            yield Finding("NET-UNDETERMINED", agent.agent, f"agent {agent.agent} cannot listen: {agent.closed}")
+            evidence = f"agent {agent.agent} cannot listen: {agent.closed}"
+            remedy = f"ss -lntup  # on agent {agent.agent}: who holds the ports"
+            yield Finding("NET-UNDETERMINED", agent.agent, evidence, agent.agent, remedy=remedy)
         if agent.master and not agent.master_near and not _one_network(agent.master, agent.address):
             far = "" if agent.master_rtt is None else f", {1000 * agent.master_rtt:.1f} ms away"
             yield Finding(
@@ -80,7 +82,8 @@ def _others(agents: Sequence[CheckedAgentView]) -> Iterator[Finding]:
                 f"a router{far}: they are in different networks",
                 agent.agent,
                 "master",
-                "put both in one network, or peer the two",
+                f"put both in one network, or peer the two; ip route get {agent.master}  # on agent {agent.agent}, "
+                "shows the router",
             )
 
 
