@@ -2,12 +2,17 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from quorate.agent.answers import MOST, Answers, CannotAnswer
+from quorate.agent.inspecting import Inspecting
+from quorate.model import asks
 from quorate.model.messages import MAX_ANSWER_BYTES, Answer, Ask
+from quorate.network.remedies import Platform
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +33,14 @@ class Asker:
 @pytest.fixture
 async def asker() -> Asker:
     return Asker()
+
+
+async def test_what_an_agent_sees_of_members_comes_with_the_platform_whose_firewall_it_stands_behind(
+    asker: Asker, tmp_path: Path
+) -> None:
+    Inspecting(dict, lambda _member: tmp_path, asker.answers, Platform.AWS)
+    body = msgspec.json.encode(asks.OfAllocation("jjjj-1"))
+    assert msgspec.json.decode((await asker.ask(asks.INSPECT, body)).body, type=asks.Seen) == asks.Seen((), "aws")
 
 
 async def test_a_handler_gets_json_and_its_json_is_the_answer(asker: Asker) -> None:

@@ -110,4 +110,9 @@ def test_a_port_that_a_firewall_rejects_is_named_with_its_flow_and_the_command_t
         assert "although it listens there: a firewall rejects it" in found["cause"]
         assert found["findings"][0]["code"] == "NET-REFUSED"
         assert "ip saddr 127.0.0.12 tcp dport 29400 accept" in found["findings"][0]["remedy"]
+        elsewhere = json.loads(pair.quorate("job", "diagnose", job, "--for", "aws", "--json").stdout)
+        assert elsewhere["findings"][0]["remedy"].startswith("aws ec2 authorize-security-group-ingress")
+        unknown = pair.quorate("job", "diagnose", job, "--for", "awss")
+        assert unknown.returncode == 2
+        assert "did you mean 'aws'" in unknown.stderr
         pair.cancel(job)

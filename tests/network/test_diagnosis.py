@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import msgspec
+
 from quorate.model.asks import Collective, MemberSeen, ProcessSeen, SocketSeen
-from quorate.network.diagnosis import Diagnosis, Subject, Tried, conclude, operation
+from quorate.network.diagnosis import Confines, Diagnosis, Subject, Tried, conclude, operation
+from quorate.network.remedies import Platform
 
 C10D = "torch/distributed/distributed_c10d.py"
 
@@ -81,6 +84,86 @@ def test_what_a_member_waits_for_comes_before_what_it_does_not_need() -> None:
 def test_a_listener_that_nobody_planned_and_nobody_wants_may_be_closed() -> None:
     unplanned = Tried("sub1", "main1", 8080, "", "refused", "")
     assert not conclude([subject(0, rank(0)), subject(1, rank(1))], [unplanned]).findings
+
+
+def test_a_port_that_the_plan_does_not_hold_is_rejected_by_our_own_rules_and_no_firewall_is_to_be_opened() -> None:
+    subjects = [subject(number, rank(number)) for number in range(2)]
+    unplanned = Tried("sub1", "main1", 8080, "", "refused", "", wanted=True)
+    (finding,) = conclude(subjects, [unplanned], Confines("jjjj", private=True, planned=True)).findings
+    assert "on tcp 8080 (a port that is not in the plan): it is rejected by the job's own rules" in finding.evidence
+    assert "firewall" not in finding.evidence
+    assert finding.remedy.startswith("network: {members: open}")
+    assert "quorate job network jjjj" in finding.remedy
+    # Where nothing is planned, it is somebody else who rejects it; on the hosts' network it has a firewall.
+    (elsewhere,) = conclude(subjects, [unplanned], Confines("jjjj", private=True)).findings
+    assert elsewhere.remedy == "quorate job network jjjj"
+    assert "tcp dport 8080" in conclude(subjects, [unplanned]).findings[0].remedy
+
+
+def test_a_planned_port_inside_a_private_network_is_no_machines_firewalls_affair() -> None:
+    subjects = [subject(number, rank(number)) for number in range(2)]
+    confines = Confines("jjjj", private=True, planned=True)
+    (finding,) = conclude(subjects, [tried("sub1", "main1", "filtered")], confines).findings
+    assert finding.remedy == "quorate job network jjjj"
+
+
+def test_the_remedy_is_for_the_platform_of_the_agent_that_is_closed_unless_another_is_wanted() -> None:
+    here, there = (replace(subject(number, rank(number)), platform=Platform.AWS) for number in range(2))
+    attempts = [tried("sub1", "main1", "filtered")]
+    assert conclude([here, there], attempts).findings[0].remedy.startswith("aws ec2 ")
+    assert conclude([here, there], attempts, platform=Platform.GCP).findings[0].remedy.startswith("gcloud ")
+
+
+def opening_to(address: str, retransmits: int = 2) -> SocketSeen:
+    return SocketSeen("tcp", "SYN-SENT", "10.0.0.3", 40000, address, 443, retransmits=retransmits, pid=1)
+
+
+def test_a_member_that_waits_for_an_address_outside_says_for_which_and_what_egress_is() -> None:
+    stuck = subject(1, rank(1), sockets=(opening_to("203.0.113.9"),))
+    diagnosis = conclude([subject(0, rank(0)), stuck], [], Confines("jjjj", private=True, egress="named"))
+    assert codes(diagnosis) == ["NET-FILTERED"]
+    assert diagnosis.cause == "sub1 waits for 203.0.113.9:443 outside, which has not answered; egress is named"
+    assert "nc -vzw 3 203.0.113.9 443  # on agent b" in diagnosis.findings[0].remedy
+    assert "egress: {hosts: [203.0.113.9]}" in diagnosis.findings[0].remedy
+    on_host = conclude([subject(0), replace(stuck, seen=replace_sockets(stuck, "2001:db8::9"))], [])
+    assert on_host.cause.startswith("sub1 waits for [2001:db8::9]:443 outside")
+    assert on_host.cause.endswith("egress is that of its host")
+
+
+def test_a_connection_outside_that_is_only_just_being_opened_is_no_cause() -> None:
+    fresh = subject(1, rank(1), sockets=(opening_to("203.0.113.9", retransmits=0),))
+    assert not conclude([subject(0, rank(0)), fresh], []).findings
+
+
+def replace_sockets(of: Subject, address: str) -> MemberSeen:
+    assert of.seen is not None
+    return msgspec.structs.replace(of.seen, sockets=(opening_to(address),))
+
+
+def test_every_finding_has_a_next_command() -> None:
+    lost = SocketSeen(
+        "tcp", "ESTABLISHED", "10.0.0.2", 40000, "10.0.0.3", 40001, unsent=4096, retransmits=5, pid=1, peer="sub1"
+    )
+    elsewhere = rank(1, "load (data.py:7)", at="data.py:7")
+    barrier = rank(1, f"barrier ({C10D}:5000)", at="train.py:40")
+    ahead, behind, other = (
+        Collective(0, "default_pg", 12, "all_reduce", "started"),
+        Collective(1, "default_pg", 11, "broadcast", "completed"),
+        Collective(1, "default_pg", 12, "broadcast", "started"),
+    )
+    first = subject(0, all_reduce(0))
+    hangs = [
+        conclude([subject(0, all_reduce(0), sockets=(lost,)), subject(1, all_reduce(1))], []),
+        conclude([first, subject(1, elsewhere)], []),
+        conclude([first, subject(1, barrier)], []),
+        conclude([first, subject(1)], []),
+        conclude([subject(0, collectives=(ahead,)), subject(1, collectives=(behind,))], []),
+        conclude([subject(0, collectives=(ahead,)), subject(1, collectives=(other,))], []),
+        conclude([first, subject(1, all_reduce(1))], [tried("sub1", "main1", "unroutable")]),
+    ]
+    for hang in hangs:
+        assert hang.findings
+        assert all(finding.remedy for finding in hang.findings), hang.findings
 
 
 def test_an_open_connection_on_which_nothing_is_acknowledged_has_lost_packets() -> None:

@@ -22,6 +22,7 @@ from quorate.model.ids import MemberId, split_member
 from quorate.model.messages import AllocationSpec
 from quorate.network.flows import Role
 from quorate.network.plan import Plan
+from quorate.network.remedies import Platform
 
 #: Between two looks at a process's time on the processors.
 _SAMPLE_S: Final = 0.5
@@ -47,8 +48,11 @@ class Pids(NamedTuple):
 class Inspecting:
     """Answers questions about members that run."""
 
-    def __init__(self, running: Running, folder: Callable[[str], Path], answers: Answers) -> None:
-        """`folder`: the member's own folder."""
+    def __init__(
+        self, running: Running, folder: Callable[[str], Path], answers: Answers, platform: Platform = Platform.NFTABLES
+    ) -> None:
+        """`folder`: the member's own folder. `platform`: whose firewall stands before this machine."""
+        self._platform = platform
         self._running = running
         self._folder = folder
         self._in_thread = answers.in_thread
@@ -59,7 +63,7 @@ class Inspecting:
         allocation = asked(asks.OfAllocation, body).allocation
         here = {member: spec for member, spec in self._running().items() if allocation_of(member) == allocation}
         seen = [await self._in_thread(self._member, member, spec) for member, spec in here.items()]
-        return asks.Seen(tuple(seen))
+        return asks.Seen(tuple(seen), self._platform.value)
 
     async def _reach(self, body: Any) -> asks.Probed:
         wanted: asks.Reach = asked(asks.Reach, body)

@@ -103,10 +103,11 @@ class Service:
                 (config.users.first, config.users.last),
                 config.drift_check_s,
             )
+        platform = at_hand()
         self._members = Members(
             config.state_dir / "members",
             zygote,
-            Machine(identity.slots, config.environment, _proxy(config), dict(os.environ), platform=at_hand()),
+            Machine(identity.slots, config.environment, _proxy(config), dict(os.environ), platform=platform),
             users,
             supplies,
             self.tell,
@@ -125,7 +126,7 @@ class Service:
             self.answers,
             lambda: bool(self._core.networked),
         )
-        Inspecting(lambda: self._core.allocated, self._members.folder, self.answers)
+        Inspecting(lambda: self._core.allocated, self._members.folder, self.answers, platform)
         spins = any(slot.kind == GPU for slot in identity.slots)
         Progress(lambda: self._core.live, self._members.folder, self.answers, spins=spins)
         self.answers.register(NETWORK, self._networks.answer if self._networks is not None else no_counters)

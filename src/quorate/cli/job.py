@@ -112,6 +112,14 @@ def logs(
 def diagnose(
     job: Id,
     kept: Annotated[bool, typer.Option("--kept", help="Show the newest one that was made; look at nothing.")] = False,
+    platform: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            metavar="PLATFORM",
+            help="Whose commands mend it: nft, gcp, aws, oci, kubernetes; else each agent's own.",
+        ),
+    ] = "",
     as_json: Json = False,
     master: Master = None,
     token: Token = None,
@@ -122,7 +130,7 @@ def diagnose(
     """
     from quorate.cli.jobdiagnosis import show_diagnosis
 
-    if show_diagnosis(job, kept=kept, as_json=as_json, master=master, token=token):
+    if show_diagnosis(job, kept=kept, platform=platform, as_json=as_json, master=master, token=token):
         raise typer.Exit(Exit.FAILED)
 
 

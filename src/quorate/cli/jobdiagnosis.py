@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from quorate.cli import netinput
 from quorate.cli.output import ago, bold, coloured, dim, note, on_terminal, print_json, size, span, table
 from quorate.cli.session import connect
 from quorate.model.views import DiagnosisView, MemberDiagnosisView, ProcessView, SocketView
@@ -14,12 +15,21 @@ _SOCKETS = 20
 _PROCESSES = 6
 
 
-def show_diagnosis(job: str, *, kept: bool, as_json: bool, master: str | None, token: str | None) -> bool:
-    """Have it made, or fetch the one that was kept; print it, and say whether something was found."""
+def show_diagnosis(
+    job: str, *, kept: bool, platform: str, as_json: bool, master: str | None, token: str | None
+) -> bool:
+    """Have it made, or fetch the one that was kept; print it, and say whether something was found.
+
+    `platform`: whose commands mend it; empty for those of each agent's own.
+    """
+    if platform:
+        netinput.platform(platform)
+    if platform and kept:
+        netinput.refuse("--for is for a diagnosis that is made now: what was kept has its commands", "leave out --kept")
     with connect(master, token) as client:
         if not kept and sys.stderr.isatty():
             note("looking at every member; this takes some seconds")
-        view = client.diagnosis(job) if kept else client.diagnose(job)
+        view = client.diagnosis(job) if kept else client.diagnose(job, platform)
     if as_json:
         print_json(view)
     else:

@@ -141,9 +141,14 @@ class Client:
         breaks = streams.Breaks(told, patient=patient)
         return streams.log_lines(self._lines, segment(job), {k: v for k, v in query.items() if v}, ended, breaks)
 
-    def diagnose(self, job: str) -> DiagnosisView:
-        """Why a job that runs does not go on; takes some seconds."""
-        return self._ask(DiagnosisView, "POST", f"/api/v1/jobs/{segment(job)}/diagnose", timeout=STREAM_TIMEOUT)
+    def diagnose(self, job: str, platform: str = "") -> DiagnosisView:
+        """Why a job that runs does not go on; takes some seconds.
+
+        `platform`: whose commands mend it (`nft`, `aws`…); without one, those of each agent's own platform.
+        """
+        query = {"for": platform} if platform else None
+        path = f"/api/v1/jobs/{segment(job)}/diagnose"
+        return self._ask(DiagnosisView, "POST", path, query=query, timeout=STREAM_TIMEOUT)
 
     def diagnosis(self, job: str) -> DiagnosisView:
         """The newest diagnosis that was made of the job; raises ApiError where there is none."""

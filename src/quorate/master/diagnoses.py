@@ -24,6 +24,7 @@ from quorate.model.asks import PROGRESS, Idle
 from quorate.model.ids import JOB_ID, JobId, allocation_id
 from quorate.model.state import JobState
 from quorate.model.views import DiagnosisView
+from quorate.network.remedies import Platform
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +50,32 @@ class Diagnoses:
         self._memory: OrderedDict[str, DiagnosisView | None] = OrderedDict()
         #: Allocations that were diagnosed by themselves.
         self._done: set[str] = set()
-        self._under_way: dict[str, asyncio.Task[DiagnosisView]] = {}
+        self._under_way: dict[tuple[str, Platform | None], asyncio.Task[DiagnosisView]] = {}
 
-    async def make(self, job: JobRecord, allocation: AllocationRecord, *, automatic: bool = False) -> DiagnosisView:
-        """Makes one; who asks for the same while it is being made gets the same."""
-        task = self._under_way.get(job.id)
+    async def make(
+        self,
+        job: JobRecord,
+        allocation: AllocationRecord,
+        *,
+        automatic: bool = False,
+        platform: Platform | None = None,
+    ) -> DiagnosisView:
+        """Makes one; who asks for the same while it is being made gets the same.
+
+        Remedies are commands for the platform; where none is given, for that of each agent.
+        """
+        what = (job.id, platform)
+        task = self._under_way.get(what)
         if task is None:
-            task = asyncio.create_task(self._make(job, allocation, automatic=automatic))
-            self._under_way[job.id] = task
-            task.add_done_callback(lambda _: self._under_way.pop(job.id, None))
+            task = asyncio.create_task(self._make(job, allocation, automatic=automatic, platform=platform))
+            self._under_way[what] = task
+            task.add_done_callback(lambda _: self._under_way.pop(what, None))
         return await asyncio.shield(task)
 
-    async def _make(self, job: JobRecord, allocation: AllocationRecord, *, automatic: bool) -> DiagnosisView:
-        view = await diagnose(self._links.asks, job, allocation, automatic=automatic)
+    async def _make(
+        self, job: JobRecord, allocation: AllocationRecord, *, automatic: bool, platform: Platform | None
+    ) -> DiagnosisView:
+        view = await diagnose(self._links.asks, job, allocation, automatic=automatic, platform=platform)
         self._remember(job.id, view)
         await asyncio.to_thread(self._write, job.id, view)
         return view

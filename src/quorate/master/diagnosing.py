@@ -10,8 +10,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from quorate.master.asks import AskError, Asks
+from quorate.master.jobcounters import refusals
 from quorate.master.records import AllocationRecord, JobRecord
 from quorate.model.asks import INSPECT, REACH, MemberSeen, OfAllocation, Probed, Reach, Seen
+from quorate.model.jobnetwork import Enforcement
 from quorate.model.messages import PlannedMember
 from quorate.model.views import (
     CollectiveView,
@@ -19,11 +21,14 @@ from quorate.model.views import (
     FindingView,
     MemberDiagnosisView,
     ProcessView,
+    RefusalView,
     SocketView,
     TriedView,
 )
-from quorate.network.diagnosis import Subject, Tried, conclude
-from quorate.network.flows import NetworkMode
+from quorate.network.diagnosis import Confines, Subject, Tried, conclude
+from quorate.network.flows import Direction, NetworkMode
+from quorate.network.jobplan import Openness
+from quorate.network.remedies import Platform
 
 #: Stacks of sixteen processes and dumps take seconds.
 _INSPECT_S: Final = 60.0
@@ -32,19 +37,31 @@ _REACH_S: Final = 20.0
 _MOST_MEMBERS: Final = 64
 #: Connections tried from one member.
 _MOST_PLACES: Final = 256
+_PLATFORMS: Final = frozenset(Platform)
 _ANYWHERE: Final = frozenset({"0.0.0.0", "::"})
 
 Answer = TypeVar("Answer")
 
 
 async def diagnose(
-    asks: Asks, job: JobRecord, allocation: AllocationRecord, *, automatic: bool = False
+    asks: Asks,
+    job: JobRecord,
+    allocation: AllocationRecord,
+    *,
+    automatic: bool = False,
+    platform: Platform | None = None,
 ) -> DiagnosisView:
-    """Looks at every member and tries its connections; takes some seconds."""
+    """Looks at every member and tries its connections; takes some seconds.
+
+    Remedies are commands for the platform; where none is given, for that of each agent.
+    """
     subjects = await _inspect(asks, allocation)
-    wanted = _places(subjects)
+    confines = _confines(job, allocation)
+    # Before anything is tried, which the rules would count as well.
+    refused = await refusals(asks, allocation) if confines.planned else []
+    wanted = _places(subjects, confines, refused)
     tried = [one for some in await asyncio.gather(*(_reach(asks, *each) for each in wanted)) for one in some]
-    diagnosis = conclude(subjects, [one for one, _ in tried])
+    diagnosis = conclude(subjects, [one for one, _ in tried], confines, platform)
     return DiagnosisView(
         job=job.id,
         attempt=allocation.attempt,
@@ -73,6 +90,14 @@ async def diagnose(
     )
 
 
+def _confines(job: JobRecord, allocation: AllocationRecord) -> Confines:
+    network = allocation.network
+    if network is None:
+        return Confines(job.id)
+    planned = network.members == Openness.PLANNED and network.enforcement == Enforcement.ENFORCE
+    return Confines(job.id, private=True, planned=planned, egress=network.egress)
+
+
 async def _inspect(asks: Asks, allocation: AllocationRecord) -> list[Subject]:
     by_agent: dict[str, list[PlannedMember]] = defaultdict(list)
     for member in allocation.members[:_MOST_MEMBERS]:
@@ -88,6 +113,8 @@ async def _inspect(asks: Asks, allocation: AllocationRecord) -> list[Subject]:
             one = seen.get(member.rank)
             missing = answer if isinstance(answer, str) else "" if one else "it does not run any more"
             subject = Subject(member.name, member.rank, member.agent, member.address, one, missing)
+            if isinstance(answer, Seen) and answer.platform in _PLATFORMS:
+                subject = dataclasses.replace(subject, platform=Platform(answer.platform))
             if overlay is not None:
                 port = overlay.vxlan_port or subject.vxlan_port
                 subject = dataclasses.replace(subject, underlay=member.underlay, vxlan_port=port)
@@ -104,8 +131,15 @@ async def _asked(asks: Asks, agent: str, what: str, body: bytes, timeout_s: floa
         return f"agent {agent} answered what is not understood: {error}"
 
 
-def _places(subjects: Sequence[Subject]) -> list[tuple[Subject, dict[tuple[str, int], Tried]]]:
-    """For each member what is to be tried from there: the others' listeners, and where it is trying to get itself."""
+def _places(
+    subjects: Sequence[Subject], confines: Confines, refused: Iterable[RefusalView]
+) -> list[tuple[Subject, dict[tuple[str, int], Tried]]]:
+    """For each member what is to be tried from there: the others' listeners, and where it is trying to get itself.
+
+    What our own rules reject is known without trying, and would be counted as refused: it is tried only where the
+    member was refused there itself.
+    """
+    has_tried = {(one.member, one.peer, one.port) for one in refused if one.direction == Direction.EGRESS}
     seen = [(subject, subject.seen) for subject in subjects if subject.seen is not None]
     listeners = {subject.name: list(_listeners(subject, of)) for subject, of in seen}
     found = []
@@ -118,8 +152,9 @@ def _places(subjects: Sequence[Subject]) -> list[tuple[Subject, dict[tuple[str, 
         for other, _ in seen:
             for port, flow in listeners[other.name] if other is not subject else ():
                 place = (other.address, port)
-                if len(places) < _MOST_PLACES:
-                    places.setdefault(place, Tried(subject.name, other.name, port, flow, "", ""))
+                itself = not flow and (subject.name, *place) in has_tried
+                if len(places) < _MOST_PLACES and (flow or itself or not confines.planned):
+                    places.setdefault(place, Tried(subject.name, other.name, port, flow, "", "", wanted=itself))
         found.append((subject, places))
     return found
 

@@ -27,11 +27,7 @@ async def job_network(asks: Asks, state: State, job: JobRecord) -> JobNetworkVie
             "network.mode bridge or overlay gives them one of their own"
         )
         return JobNetworkView(job=job.id, attempt=job.attempt, mode="host", nothing=nothing)
-    agents = sorted({member.agent for member in allocation.members})
-    body = msgspec.json.encode(OfAllocation(allocation.id))
-    answers = await asyncio.gather(*(_counters(asks, agent, body) for agent in agents))
-    counted = [answer for answer in answers if isinstance(answer, Counters)]
-    missing = tuple(answer for answer in answers if isinstance(answer, str))
+    counted, missing = await _ask_all(asks, allocation)
     nothing = "" if counted else f"no agent could say what passed: {missing[0]}"
     if job.state.final and not any(counters.flows for counters in counted):
         nothing = f"job {job.id} has ended, and its counters with the network that it had"
@@ -47,6 +43,21 @@ async def job_network(asks: Asks, state: State, job: JobRecord) -> JobNetworkVie
         spoofed=sum(counters.spoofed for counters in counted),
         missing=missing,
     )
+
+
+async def refusals(asks: Asks, allocation: AllocationRecord) -> list[RefusalView]:
+    """What its rules refused so far, as far as its agents could say; nothing where it has no network of its own."""
+    counted, _ = await _ask_all(asks, allocation) if allocation.network is not None else ([], ())
+    return [view for counters in counted for view in _refused(allocation, counters)]
+
+
+async def _ask_all(asks: Asks, allocation: AllocationRecord) -> tuple[list[Counters], tuple[str, ...]]:
+    """What its agents counted, and why others of them said nothing."""
+    agents = sorted({member.agent for member in allocation.members})
+    body = msgspec.json.encode(OfAllocation(allocation.id))
+    answers = await asyncio.gather(*(_counters(asks, agent, body) for agent in agents))
+    counted = [answer for answer in answers if isinstance(answer, Counters)]
+    return counted, tuple(answer for answer in answers if isinstance(answer, str))
 
 
 async def _counters(asks: Asks, agent: str, body: bytes) -> Counters | str:

@@ -234,6 +234,8 @@ class Seen(_Body, frozen=True):
     """The allocation's members on one agent."""
 
     members: tuple[MemberSeen, ...]
+    #: Whose firewall stands before its machine, in the words of `quorate net check --for`; empty where it does not say.
+    platform: str = ""
 
 
 class Reach(_Body, frozen=True):

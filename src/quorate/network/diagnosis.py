@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from quorate.model.asks import MemberSeen, ProcessSeen
@@ -44,6 +44,22 @@ class Subject:
     #: The agent's own address, and the port to which VXLAN goes there, where members are joined by an overlay.
     underlay: str = ""
     vxlan_port: int = catalogue.port("vxlan")
+    #: Whose firewall stands before that agent.
+    platform: Platform = Platform.NFTABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Confines:
+    """What the job's network lets its members do, as far as Quorate decides it."""
+
+    #: The job's id, for commands.
+    job: str = "JOB"
+    #: Whether its members have a network of their own: then no firewall of a machine stands between them.
+    private: bool = False
+    #: Whether Quorate's own rules reject between members what the plan does not hold.
+    planned: bool = False
+    #: `all`, `none` or `named`; empty where members go outside as their hosts do.
+    egress: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,31 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True)
+class _Hang:
+    """All that is known."""
+
+    subjects: dict[str, Subject]
+    tried: Sequence[Tried]
+    confines: Confines
+    #: The platform for which remedies are wanted; None: for each agent's own.
+    wanted: Platform | None
+    #: The attempts by source and destination.
+    ways: dict[tuple[str, str], list[Tried]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        for one in self.tried:
+            self.ways[one.source, one.destination].append(one)
+
+    def platform(self, of: Subject) -> Platform:
+        """Whose command opens a port of that agent's."""
+        return self.wanted or of.platform
+
+    def logs(self, member: str) -> str:
+        """The command that shows what a member said last."""
+        return f"quorate job logs {self.confines.job} --member {member} --tail 50"
+
+
+@dataclass(frozen=True, slots=True)
 class _Rank:
     """One process of the job's group: where it is."""
 
@@ -90,17 +131,25 @@ class _Rank:
         return f" at {self.process.at}" if self.process.at else ""
 
 
-def conclude(subjects: Sequence[Subject], tried: Sequence[Tried], platform: Platform = Platform.NFTABLES) -> Diagnosis:
-    """Return the cause that explains most: what is surely broken first, what is only slow last."""
-    by_name = {subject.name: subject for subject in subjects}
+def conclude(
+    subjects: Sequence[Subject],
+    tried: Sequence[Tried],
+    confines: Confines = Confines(),
+    platform: Platform | None = None,
+) -> Diagnosis:
+    """Return the cause that explains most: what is surely broken first, what is only slow last.
+
+    Remedies are commands for the platform; where none is given, for that of each agent.
+    """
+    hang = _Hang({subject.name: subject for subject in subjects}, tried, confines, platform)
     findings: list[Finding] = []
     causes: list[str] = []
-    for step in (_cut, _blocked, _lost):
-        for cause, finding in step(by_name, tried, platform):
+    for step in (_cut, _blocked, _lost, _outside):
+        for cause, finding in step(hang):
             causes.append(cause)
             findings.append(finding)
     ranks = [_Rank(p.rank, s.name, p) for s in subjects if s.seen for p in s.seen.processes if p.rank is not None]
-    for cause, finding in _collectives(sorted(ranks, key=lambda one: one.rank), subjects):
+    for cause, finding in _collectives(hang, sorted(ranks, key=lambda one: one.rank)):
         causes.append(cause)
         findings.append(finding)
     causes += _others(ranks, subjects)
@@ -127,17 +176,13 @@ def operation(stack: Sequence[str]) -> str:
 # --- the network -------------------------------------------------------------------------------------------------
 
 _Found = Iterator[tuple[str, Finding]]
-_Step = Callable[[dict[str, Subject], Sequence[Tried], Platform], _Found]
 
 
-def _cut(subjects: dict[str, Subject], tried: Sequence[Tried], platform: Platform) -> _Found:
+def _cut(hang: _Hang) -> _Found:
     """Pairs of members in an overlay between which nothing passes at all: then it is their agents that are cut off."""
-    ways: dict[tuple[str, str], list[Tried]] = defaultdict(list)
-    for one in tried:
-        ways[one.source, one.destination].append(one)
     named: set[frozenset[str]] = set()
-    for (source, destination), ones in ways.items():
-        here, there = subjects[source], subjects[destination]
+    for (source, destination), ones in hang.ways.items():
+        here, there = hang.subjects[source], hang.subjects[destination]
         agents = frozenset({here.agent, there.agent})
         if not _is_cut(here, there, ones) or agents in named:
             continue
@@ -148,7 +193,7 @@ def _cut(subjects: dict[str, Subject], tried: Sequence[Tried], platform: Platfor
             f"({here.underlay}) and {there.agent} ({there.underlay}) is dropped, at least one way"
         )
         v6 = ":" in there.underlay
-        remedy = opening(platform, "vxlan", "udp", ports, here.underlay, there.underlay, v6=v6)
+        remedy = opening(hang.platform(there), "vxlan", "udp", ports, here.underlay, there.underlay, v6=v6)
         yield cause, Finding("NET-FILTERED", f"{source} -> {destination}", cause, here.agent, there.agent, remedy)
 
 
@@ -157,63 +202,96 @@ def _is_cut(here: Subject, there: Subject, tried: Sequence[Tried]) -> bool:
     return overlaid and all(one.outcome == Outcome.FILTERED for one in tried)
 
 
-def _blocked(subjects: dict[str, Subject], tried: Sequence[Tried], platform: Platform) -> _Found:
+def _blocked(hang: _Hang) -> _Found:
     """Connections that do not come about although somebody listens, those that are being waited for first."""
-    bad = [one for one in tried if one.outcome not in (Outcome.OPEN, Outcome.UNDETERMINED)]
-    groups: dict[tuple[str, str, str], list[Tried]] = defaultdict(list)
+    bad = [one for one in hang.tried if one.outcome not in (Outcome.OPEN, Outcome.UNDETERMINED)]
+    groups: dict[tuple[str, str, str, bool], list[Tried]] = defaultdict(list)
     for one in sorted(bad, key=lambda one: (one.source == one.destination, not one.wanted, not one.flow)):
         # What nobody wants and nobody planned may well be closed.
         if one.wanted or one.flow:
-            groups[one.source, one.destination, one.outcome].append(one)
-    whole: dict[tuple[str, str], list[Tried]] = defaultdict(list)
-    for one in tried:
-        whole[one.source, one.destination].append(one)
-    for (source, destination, outcome), ones in groups.items():
+            groups[one.source, one.destination, one.outcome, bool(one.flow)].append(one)
+    for (source, destination, outcome, in_plan), ones in groups.items():
         first = ones[0]
-        there = subjects[destination]
-        if _is_cut(subjects[source], there, whole[source, destination]):
+        here, there = hang.subjects[source], hang.subjects[destination]
+        if _is_cut(here, there, hang.ways[source, destination]):
             continue
         purpose = catalogue.FLOWS[first.flow].purpose if first.flow in catalogue.FLOWS else ""
         named = f"{first.flow}, {purpose}" if purpose else first.flow or "a port that is not in the plan"
         ports = ", ".join(sorted({str(one.port) for one in ones}, key=int)[:4]) + (", …" if len(ones) > 4 else "")
+        forbidden = hang.confines.planned and not in_plan and Outcome(outcome) in _STOPPED
         what = {
             Outcome.REFUSED: "is refused, although it listens there: a firewall rejects it",
             Outcome.FILTERED: "gets no answer: a firewall drops it",
             Outcome.UNROUTABLE: "finds no way there",
         }.get(Outcome(outcome), f"ends otherwise than it should ({first.evidence})")
+        if forbidden:
+            what = "is rejected by the job's own rules, which let planned flows alone pass (network.members: planned)"
         if first.wanted:
             cause = f"{source} cannot connect to {destination} ({there.address}) on tcp {ports} ({named}): it {what}"
         else:
             cause = f"a connection from {source} to {destination} ({there.address}) on tcp {ports} ({named}) {what}"
-        here = subjects[source]
-        remedy = ""
-        if Outcome(outcome) in (Outcome.REFUSED, Outcome.FILTERED):
-            flow = first.flow or "declared"
-            v6 = ":" in there.address
-            remedy = opening(platform, flow, "tcp", PortRange.of(first.port), here.address, there.address, v6=v6)
+        remedy = _remedy(hang, first, here, there, forbidden=forbidden)
         code = CODES[Outcome(outcome)]
         subject = f"{source} -> {destination}: {first.flow or first.port}"
         yield cause, Finding(code, subject, f"{cause} (tried again: {outcome})", source, destination, remedy)
 
 
-def _lost(subjects: dict[str, Subject], _tried: Sequence[Tried], _platform: Platform) -> _Found:
+#: What a rule brings about, whoever wrote it.
+_STOPPED: Final = frozenset({Outcome.REFUSED, Outcome.FILTERED})
+
+
+def _remedy(hang: _Hang, tried: Tried, here: Subject, there: Subject, *, forbidden: bool) -> str:
+    confines = hang.confines
+    if forbidden:
+        return (
+            "network: {members: open} in the job's file; or listen on a port of the plan: "
+            f"quorate job network {confines.job} shows it, and what was refused"
+        )
+    if confines.private:
+        # Between members of an own network there are no rules but Quorate's.
+        return f"quorate job network {confines.job}"
+    if Outcome(tried.outcome) in _STOPPED:
+        flow, port, v6 = tried.flow or "declared", PortRange.of(tried.port), ":" in there.address
+        return opening(hang.platform(there), flow, "tcp", port, here.address, there.address, v6=v6)
+    return f"ip route get {there.address}  # on agent {here.agent}"
+
+
+def _lost(hang: _Hang) -> _Found:
     """Connections that were open once, on which nothing is acknowledged any more."""
-    for subject in subjects.values():
+    for subject in hang.subjects.values():
         for one in subject.seen.sockets if subject.seen else ():
             if one.state == "ESTABLISHED" and one.retransmits >= _RETRANSMITS and one.peer:
                 cause = (
                     f"what {subject.name} sends to {one.peer} on tcp {one.remote_port} is not acknowledged: "
                     f"{one.unsent} bytes wait, sent again {one.retransmits} times; packets are lost on the way"
                 )
-                yield cause, Finding("NET-LOSS", f"{subject.name} -> {one.peer}", cause, subject.name, one.peer)
+                about = f"{subject.name} -> {one.peer}"
+                yield cause, Finding("NET-LOSS", about, cause, subject.name, one.peer, "quorate net check")
                 break
+
+
+def _outside(hang: _Hang) -> _Found:
+    """Connections to what is no member, whose first packet nobody has answered."""
+    for subject in hang.subjects.values():
+        for one in subject.seen.sockets if subject.seen else ():
+            # Sent again: a connection that is only just being opened looks the same otherwise.
+            if one.state != "SYN-SENT" or one.peer or not one.retransmits:
+                continue
+            address = f"[{one.remote}]" if ":" in one.remote else one.remote
+            place = f"{address}:{one.remote_port}"
+            egress = f"egress is {hang.confines.egress}" if hang.confines.private else "egress is that of its host"
+            cause = f"{subject.name} waits for {place} outside, which has not answered; {egress}"
+            remedy = f"nc -vzw 3 {one.remote} {one.remote_port}  # on agent {subject.agent}: is it closed there, too?"
+            if hang.confines.egress == "named":
+                remedy += f"; network: {{egress: {{hosts: [{one.remote}]}}}} in the job's file names it"
+            yield cause, Finding("NET-FILTERED", f"{subject.name} -> {place}", cause, subject.name, place, remedy)
 
 
 # --- collectives -------------------------------------------------------------------------------------------------
 
 
-def _collectives(ranks: Sequence[_Rank], subjects: Sequence[Subject]) -> _Found:
-    yield from _recorded(subjects)
+def _collectives(hang: _Hang, ranks: Sequence[_Rank]) -> _Found:
+    yield from _recorded(hang)
     waiting = [one for one in ranks if one.waits_in]
     elsewhere = [one for one in ranks if not one.waits_in and one.process.stack]
     if not waiting:
@@ -231,7 +309,8 @@ def _collectives(ranks: Sequence[_Rank], subjects: Sequence[Subject]) -> _Found:
             f"{first.who} waits in {first.waits_in}{first.where} for {other.who}, which has not joined it: "
             f"that one {doing} elsewhere{other.where and ','}{other.where}{inside}"
         )
-        yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, first.member, other.member)
+        remedy = hang.logs(other.member)
+        yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, first.member, other.member, remedy)
     elif len(by_place) > 1:
         (what, _), (that, _) = list(by_place)[:2]
         other = by_place[list(by_place)[1]][0]
@@ -240,19 +319,22 @@ def _collectives(ranks: Sequence[_Rank], subjects: Sequence[Subject]) -> _Found:
                 f"ranks wait in different places: {first.who} in {first.waits_in}{first.where}, "
                 f"{other.who} in {other.waits_in}{other.where}"
             )
-            yield cause, Finding("COLLECTIVE-MIXED", "collective", cause, first.member, other.member)
+            remedy = hang.logs(other.member)
+            yield cause, Finding("COLLECTIVE-MIXED", "collective", cause, first.member, other.member, remedy)
     else:
         seen = {one.rank for one in ranks}
-        gone = [s for s in subjects if s.seen is not None and not any(p.rank is not None for p in s.seen.processes)]
+        alive = [(subject.name, subject.seen) for subject in hang.subjects.values() if subject.seen is not None]
+        gone = [name for name, of in alive if not any(process.rank is not None for process in of.processes)]
         if gone and seen:
-            cause = f"{first.who} waits in {first.waits_in}{first.where}, and {gone[0].name} has no rank that runs"
-            yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, first.member, gone[0].name)
+            cause = f"{first.who} waits in {first.waits_in}{first.where}, and {gone[0]} has no rank that runs"
+            remedy = hang.logs(gone[0])
+            yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, first.member, gone[0], remedy)
 
 
-def _recorded(subjects: Sequence[Subject]) -> _Found:
+def _recorded(hang: _Hang) -> _Found:
     """By the flight recorder: who is behind, or in another operation, in one process group."""
     groups: dict[str, dict[int, tuple[str, int, str, str]]] = defaultdict(dict)
-    for subject in subjects:
+    for subject in hang.subjects.values():
         for one in subject.seen.collectives if subject.seen else ():
             groups[one.group][one.rank] = (one.operation, one.sequence, one.state, subject.name)
     for group, by_rank in groups.items():
@@ -266,14 +348,14 @@ def _recorded(subjects: Sequence[Subject]) -> _Found:
                 f"rank {late} ({other}) has not joined {what} number {newest} of group {group}, in which rank {rank} "
                 f"({member}) waits: its last one is {last} number {number}"
             )
-            yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, member, other)
+            yield cause, Finding("COLLECTIVE-MISSED", "collective", cause, member, other, hang.logs(other))
         elif len({one[0] for one in ahead.values()}) > 1:
             other_rank, (other_what, _, _, other) = next(each for each in sorted(ahead.items()) if each[1][0] != what)
             cause = (
                 f"ranks are in different collectives as number {newest} of group {group}: rank {rank} ({member}) in "
                 f"{what}, rank {other_rank} ({other}) in {other_what}"
             )
-            yield cause, Finding("COLLECTIVE-MIXED", "collective", cause, member, other)
+            yield cause, Finding("COLLECTIVE-MIXED", "collective", cause, member, other, hang.logs(other))
 
 
 # --- the rest ----------------------------------------------------------------------------------------------------

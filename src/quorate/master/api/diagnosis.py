@@ -1,6 +1,8 @@
 """Why a job does not go on: made on demand, and the newest one as it was kept."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from quorate.master.api.calls import Master, User, answer, shows
 from quorate.master.api.jobs import Id, known_job, may_touch
@@ -8,12 +10,20 @@ from quorate.master.api.problems import ApiProblem
 from quorate.model.ids import allocation_id
 from quorate.model.state import JobState
 from quorate.model.views import DiagnosisView
+from quorate.network.remedies import Platform
 
 router = APIRouter(tags=["jobs"])
 
 
 @router.post("/jobs/{id}/diagnose", **shows(DiagnosisView))
-async def diagnose(master: Master, caller: User, job: Id) -> Response:
+async def diagnose(
+    master: Master,
+    caller: User,
+    job: Id,
+    platform: Annotated[
+        Platform | None, Query(alias="for", description="Whose commands mend it; else those of each agent's platform.")
+    ] = None,
+) -> Response:
     """Look at every member of a job that runs, try its connections again, and say what is most likely wrong."""
     record = known_job(master, job)
     may_touch(caller, record, "diagnose")
@@ -25,7 +35,7 @@ async def diagnose(master: Master, caller: User, job: Id) -> Response:
             f"job {record.id} is {record.state}: only members that run can be looked at",
             f"quorate job show {record.id}",
         )
-    return answer(await master.diagnoses.make(record, allocation))
+    return answer(await master.diagnoses.make(record, allocation, platform=platform))
 
 
 @router.get("/jobs/{id}/diagnosis", **shows(DiagnosisView))
