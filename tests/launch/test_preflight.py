@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import socket
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from quorate.launch.config import Configuration, Preflight, ProbeFlow
 from quorate.launch.names import Finding
 from quorate.launch.preflightjudge import CODES, Failed, Report, judge
 from quorate.launch.preflightplan import Attempt, Pattern
+from quorate.launch.reactor import READ, Reactor
 from quorate.network import findings
 
 
@@ -195,6 +197,14 @@ def test_full_size_packets_are_tried_once_between_any_two() -> None:
     assert len(full) == 10
 
 
+def test_members_of_one_machine_share_its_processors_so_that_many_of_them_try_less() -> None:
+    full, shared = Tried(mesh(64)), Tried(mesh(64, agents=2))
+    assert len(full.all) > 64 * 63 * 3
+    assert len(shared.all) < len(full.all) / 20
+    # Eight members of 64 on each machine are few.
+    assert len(Tried(mesh(64, agents=8)).all) == len(full.all)
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(65, 120), st.integers(1, 120))
 def test_many_members_cover_every_pair_of_agents_and_what_the_first_one_serves(size: int, agents: int) -> None:
@@ -217,6 +227,127 @@ def test_of_256_members_on_as_many_agents_each_serves_every_flow_to_somebody() -
         served.setdefault(attempt.rank, set()).update(tried.flows(source, attempt))
     assert all(flows >= {"rendezvous", "watch", "gloo", "tf-config"} for flows in served.values())
     assert len(tried.all) <= 256 * 255 + 2 * 256
+
+
+# --- the limit
+
+
+class Clock(Reactor):
+    """A real reactor whose time passes only when the test says so."""
+
+    at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+    def passes(self, seconds: float) -> None:
+        """That much later, all that is due has happened."""
+        self.at += seconds
+        self.after(0, self.stop)
+        self.run()
+        self._stopped = False
+
+
+@dataclasses.dataclass
+class Limited:
+    """The first member's trial of an allocation of which it is the only process."""
+
+    configuration: Configuration
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        self.part = preflight.Part(self.clock, self.configuration)
+        self.told: list[dict[str, Any]] = []
+        self.verdicts: list[list[Finding]] = []
+        self.trial = preflight.Trial(
+            self.clock, self.configuration, self.part, lambda _, said: self.told.append(said), self.verdicts.append
+        )
+
+    def becomes_ready(self, *ranks: int) -> None:
+        for rank in ranks:
+            doors = len(Pattern(self.configuration).doors(rank))
+            self.trial.hear(rank, {"ready": {"ports": [1] * doors}})
+        self.trial.begin_if_ready()
+
+
+@pytest.fixture
+def limited() -> Iterator[Limited]:
+    it = Limited(with_preflight(gang(3)))
+    yield it
+    it.part.close()
+    it.clock.close()
+
+
+def test_the_limit_runs_from_the_moment_at_which_all_have_come_though_one_is_never_ready(limited: Limited) -> None:
+    limited.becomes_ready(1)
+    limited.clock.passes(preflight.LIMIT_S - 0.001)
+    assert not limited.verdicts
+    limited.clock.passes(0.002)
+    (findings,) = limited.verdicts
+    assert {(finding.code, finding.fatal) for finding in findings} == {("NET-UNDETERMINED", False)}
+    limited.becomes_ready(2)
+    assert limited.told == []
+
+
+def test_who_is_ready_late_has_what_is_left_and_a_member_that_never_reports_is_named_once(limited: Limited) -> None:
+    limited.becomes_ready(1)
+    limited.clock.passes(3.0)
+    limited.becomes_ready(2)
+    (order,) = limited.told
+    assert order["probe"]["within_s"] == pytest.approx(preflight.LIMIT_S - 3.5)
+    limited.clock.passes(preflight.LIMIT_S - 3.0)
+    (findings,) = limited.verdicts
+    (silent,) = [finding.sentence for finding in findings if "nothing was heard" in finding.sentence]
+    assert "sub1" in silent
+    assert "sub2" in silent
+
+
+def test_attempts_without_time_are_a_notice_and_leave_no_socket_open(limited: Limited) -> None:
+    reports: list[Report | None] = []
+    ports = [[1] * len(Pattern(limited.configuration).doors(rank)) for rank in range(3)]
+    open_before = len(limited.clock._watched)
+    limited.part.try_all(ports, 0.0, lambda: reports.append(limited.part.report))
+    limited.clock.passes(0.001)
+    (report,) = reports
+    assert report is not None
+    assert report.failed == ()
+    assert report.untried == len(Pattern(limited.configuration).attempts(0))
+    assert len(limited.clock._watched) == open_before
+    (notice,) = preflightjudge.left_open(limited.configuration, {0: report, 1: Report(), 2: Report()}, 5.0)
+    assert (notice.code, notice.fatal) == ("NET-UNDETERMINED", False)
+    assert f"{report.untried} attempts" in notice.sentence
+
+
+def test_a_limit_comes_before_whatever_there_is_to_read() -> None:
+    clock = Clock()
+    happened: list[str] = []
+    pairs = [socket.socketpair() for _ in range(3)]
+
+    def slowly(_: int) -> None:
+        happened.append("read")
+        clock.at += 1.0
+
+    for here, there in pairs:
+        clock.watch(here, READ, slowly)
+        there.send(b"x")
+    clock.after(0.5, lambda: happened.append("timer"))
+    clock.at_latest(0.5, lambda: happened.append("limit"))
+    clock.passes(0.0)
+    assert happened == ["read", "limit", "read", "read"]
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    clock.close()
+
+
+def test_a_command_that_may_start_is_not_beside_attempts_that_go_on(limited: Limited) -> None:
+    reports: list[Report | None] = []
+    ports = [[1] * len(Pattern(limited.configuration).doors(rank)) for rank in range(3)]
+    limited.part.try_all(ports, 4.0, lambda: reports.append(limited.part.report))
+    limited.part.close()
+    limited.clock.passes(5.0)
+    assert reports == []
+    assert limited.clock._watched == {}
 
 
 # --- what is made of it
@@ -302,11 +433,12 @@ def test_a_report_survives_its_journey() -> None:
     [
         None,
         {},
-        {"failed": [[9, 0, 1, "filtered", "x"]], "tried": [], "findings": []},
-        {"failed": [[0, 99, 1, "filtered", "x"]], "tried": [], "findings": []},
-        {"failed": [[0, 0, 1, "sulking", "x"]], "tried": [], "findings": []},
-        {"failed": [], "tried": [1], "findings": []},
-        {"failed": [], "tried": [], "findings": [{"code": 1}]},
+        {"failed": [[9, 0, 1, "filtered", "x"]], "tried": [], "findings": [], "untried": 0},
+        {"failed": [[0, 99, 1, "filtered", "x"]], "tried": [], "findings": [], "untried": 0},
+        {"failed": [[0, 0, 1, "sulking", "x"]], "tried": [], "findings": [], "untried": 0},
+        {"failed": [], "tried": [1], "findings": [], "untried": 0},
+        {"failed": [], "tried": [], "findings": [{"code": 1}], "untried": 0},
+        {"failed": [], "tried": [], "findings": [], "untried": "x"},
     ],
 )
 def test_what_is_no_report_is_refused(said: Any) -> None:

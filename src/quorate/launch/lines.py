@@ -15,6 +15,8 @@ MAX_LINE = 64 * 1024
 #: What may wait to be sent to a peer that does not read.
 MAX_UNSENT = 1024 * 1024
 _CHUNK = 64 * 1024
+#: One for all: `json.dumps` makes one for each object.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class Lines:
@@ -40,6 +42,7 @@ class Lines:
         self._unsent = bytearray()
         self._open = True
         self._closing = False
+        self._waits = READ
         reactor.watch(sock, READ, self._ready)
 
     @property
@@ -48,9 +51,13 @@ class Lines:
 
     def send(self, message: Object) -> None:
         """Never blocks; on a connection that has ended it does nothing, for `on_end` tells of that."""
+        self.send_line(encoded(message))
+
+    def send_line(self, line: bytes) -> None:
+        """The same for what `encoded` has made: what goes to many is encoded once."""
         if not self._open or self._closing:
             return
-        self._unsent += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        self._unsent += line
         if len(self._unsent) > MAX_UNSENT:
             self._end("it does not read what it is sent")
             return
@@ -86,8 +93,11 @@ class Lines:
             return
         if self._closing and not self._unsent:
             self.close()
-        else:
-            self._reactor.watch(self._socket, READ | (WRITE if self._unsent else 0), self._ready)
+            return
+        waits = READ | (WRITE if self._unsent else 0)
+        if waits != self._waits:
+            self._waits = waits
+            self._reactor.watch(self._socket, waits, self._ready)
 
     def _read(self) -> None:
         try:
@@ -128,6 +138,11 @@ class Lines:
             self.close()
             if not closing:
                 self.on_end(why)
+
+
+def encoded(message: Object) -> bytes:
+    """One line."""
+    return _ENCODER.encode(message).encode() + b"\n"
 
 
 def _reason(error: OSError) -> str:

@@ -16,7 +16,7 @@ from typing import Callable, Dict, Set
 
 from quorate.launch import handshake, probewords
 from quorate.launch.config import Configuration, Member
-from quorate.launch.lines import Lines, Object
+from quorate.launch.lines import Lines, Object, encoded
 from quorate.launch.reactor import READ, WRITE, Reactor, Timer
 
 #: Seconds for a stranger to become a member; a healthy one needs a round trip.
@@ -93,7 +93,6 @@ class Door:
             if len(self._strangers) >= self._configuration.size + SPARE_STRANGERS:
                 sock.close()
                 continue
-            tune(sock)
             self._strangers.add(_Stranger(self, sock))
 
     def _admit(self, stranger: _Stranger, rank: int, link: Lines) -> None:
@@ -106,6 +105,7 @@ class _Stranger:
 
     def __init__(self, door: Door, sock: socket.socket) -> None:
         self._door = door
+        self._socket = sock
         self._challenge = handshake.challenge()
         self._lines = Lines(door._reactor, sock, self._answer, lambda _: self._gone(), max_line=probewords.MAX_LINE)
         self._timer = door._reactor.after(HANDSHAKE_S, self.dismiss)
@@ -140,6 +140,8 @@ class _Stranger:
             self._gone()
             return
         self._timer.cancel()
+        # Not before: most who knock are probers, and gone in a moment.
+        tune(self._socket)
         self._lines.send({"proof": handshake.of_host(configuration, purpose, rank, self._challenge, theirs)})
         self._door._admit(self, rank, self._lines)
 
@@ -305,8 +307,9 @@ class Links:
             self._by_rank[rank].send(message)
 
     def send_to_all(self, message: Object) -> None:
+        line = encoded(message)
         for link in list(self._by_rank.values()):
-            link.send(message)
+            link.send_line(line)
 
     def close_all_when_sent(self) -> None:
         for link in list(self._by_rank.values()):

@@ -3,7 +3,8 @@
 It runs over the connections of the rendezvous (rendezvous.py), which every member keeps to the first one:
 
     member → first   {"ready": {"ports": [port of each of its doors, 0 where it has none], "findings": […]}}
-    first → members  {"probe": {"ports": [those of every member]}}     once all are ready, so all listen
+    first → members  {"probe": {"ports": [those of every member],      once all are ready, so all listen
+                                "within_s": seconds}}
     member → first   {"clock": seconds since 1970}, then {"report": …}
     first → members  {"go": true} or {"failed": {"code", "sentence"}}
 
@@ -31,10 +32,10 @@ from quorate.launch.probesockets import endpoint, family
 from quorate.launch.probevalues import Span
 from quorate.launch.reactor import Reactor
 
-#: From the moment at which all are ready until there is a verdict, whatever happens.
+#: From the moment at which all have come until there is a verdict, whatever happens.
 LIMIT_S = 5.0
-#: Of that, what the attempts may take; the rest is for reports to travel.
-_ATTEMPTS_S = 4.5
+#: Of that, what is left for reports to travel. What was not tried by then is told, and stops nobody.
+_REPORTS_S = 0.5
 #: Of one attempt: the kernel sends again after 1 s and after 3 s, and on a lossy network the third may be the one.
 _ATTEMPT_S = 3.2
 #: Failures that a member reports; more would only say the same.
@@ -79,8 +80,8 @@ class Part:
         """What is wrong here, whatever the others say."""
         return [*self._taken(), *limits(self._configuration), *routes(self._configuration)]
 
-    def try_all(self, ports: Sequence[Sequence[int]], done: Callable[[], None]) -> None:
-        """Tries what is this member's to try; `done` comes once, when `report` is there."""
+    def try_all(self, ports: Sequence[Sequence[int]], within_s: float, done: Callable[[], None]) -> None:
+        """Tries what is this member's to try; `done` comes once, when `report` is there: within so many seconds."""
         if self._probing is not None:
             return
         members = self._configuration.members
@@ -97,12 +98,14 @@ class Part:
             done()
 
         self._probing = Probing(
-            self._reactor, targets, self._configuration.secret, finished, timeout_s=_ATTEMPT_S, deadline_s=_ATTEMPTS_S
+            self._reactor, targets, self._configuration.secret, finished, timeout_s=_ATTEMPT_S, deadline_s=within_s
         )
 
     def close(self) -> None:
-        """Frees the ports, for the member's command is next."""
+        """Frees the ports, for the member's command is next, and leaves off what is under way."""
         self._answering.close()
+        if self._probing is not None:
+            self._probing.stop()
 
     def _span(self, door: Door) -> Span:
         return Span(self._listens_at, door.first, door.last, door.transport)
@@ -112,13 +115,14 @@ class Part:
         failed = [
             Failed(own, attempt.rank, attempt.door, each.target.place.port, each.outcome.value, each.evidence)
             for attempt, each in zip(attempts, probes)  # noqa: B905 (Python 3.8)
-            if each.outcome is not Outcome.OPEN
+            if each.tried and each.outcome is not Outcome.OPEN
         ][:_MOST]
         counted: Dict[int, int] = {each.destination: 0 for each in failed}
         for attempt in attempts:
             if attempt.rank in counted:
                 counted[attempt.rank] += 1
-        return Report(tuple(failed), tuple(sorted(counted.items())), tuple(self.findings()))
+        untried = sum(not each.tried for each in probes)
+        return Report(tuple(failed), tuple(sorted(counted.items())), tuple(self.findings()), untried)
 
     def _taken(self) -> List[Finding]:
         """Ports that somebody else holds. In a network of their own, members have only what Quorate started there."""
@@ -165,6 +169,7 @@ class Trial:
         self._reports: Dict[int, Report] = {}
         self._clocks: List[Finding] = []
         self._timed: Set[int] = set()
+        self._ends_at: float | None = None
         self._sent_at: float | None = None
 
     @property
@@ -189,17 +194,24 @@ class Trial:
             self._end_if_complete()
 
     def begin_if_ready(self) -> None:
-        """To be called when all are there."""
-        if self.began or len(self._ports) < self._configuration.size:
+        """To be called when all are there: from the first call on the limit runs, whoever is not ready yet."""
+        if self._ends_at is None:
+            self._ends_at = self._reactor.now() + LIMIT_S
+            self._reactor.at_latest(LIMIT_S, self._end)
+        if self.began or self._decide is None or len(self._ports) < self._configuration.size:
             return
         self._sent_at = self._reactor.now()
         self._sent_wall = time.time()
         self._tell(None, self._order())
-        self._reactor.after(LIMIT_S, self._end)
-        self._part.try_all(self._all_ports(), self._tried)
+        self._part.try_all(self._all_ports(), self._left_s(), self._tried)
 
     def _order(self) -> Object:
-        return {"probe": {"ports": self._all_ports()}}
+        return {"probe": {"ports": self._all_ports(), "within_s": self._left_s()}}
+
+    def _left_s(self) -> float:
+        """What is left for attempts."""
+        assert self._ends_at is not None
+        return max(0.0, self._ends_at - _REPORTS_S - self._reactor.now())
 
     def _all_ports(self) -> List[Sequence[int]]:
         return [self._ports[rank] for rank in range(self._configuration.size)]
@@ -225,14 +237,8 @@ class Trial:
         if decide is None:
             return
         reports = [self._reports.get(rank, Report()) for rank in range(self._configuration.size)]
-        decide([*preflightjudge.judge(self._configuration, self._pattern, reports), *self._silent(), *self._clocks])
-
-    def _silent(self) -> List[Finding]:
-        silent = [m for m in self._configuration.members if m.rank not in self._reports]
-        return [
-            Finding("NET-UNDETERMINED", f"{m.described()} did not report within {LIMIT_S:g} s what it found", False)
-            for m in silent
-        ][:_MOST]
+        found = preflightjudge.judge(self._configuration, self._pattern, reports)
+        decide([*found, *preflightjudge.left_open(self._configuration, self._reports, LIMIT_S), *self._clocks])
 
 
 def limits(configuration: Configuration) -> List[Finding]:

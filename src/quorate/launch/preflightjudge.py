@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from quorate.launch.config import Configuration, Member, ProbeFlow
 from quorate.launch.names import Finding
@@ -51,12 +51,15 @@ class Report:
     #: How many attempts were made to each member to which some failed.
     tried: Tuple[Tuple[int, int], ...] = ()
     findings: Tuple[Finding, ...] = ()
+    #: Attempts for which there was no time.
+    untried: int = 0
 
     def to_object(self) -> Dict[str, Any]:
         return {
             "failed": [failed.to_list() for failed in self.failed],
             "tried": [list(pair) for pair in self.tried],
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "untried": self.untried,
         }
 
     @staticmethod
@@ -69,7 +72,11 @@ class Report:
                 if each.outcome not in CODES or not isinstance(each.evidence, str) or each.destination < 0:
                     raise ValueError(each.outcome)
             tried = tuple((int(other), int(count)) for other, count in data["tried"])
-            return Report(failed, tried, tuple(Finding(**finding) for finding in data["findings"]))
+            findings = tuple(Finding(**finding) for finding in data["findings"])
+            untried = data["untried"]
+            if type(untried) is not int:
+                raise TypeError(untried)
+            return Report(failed, tried, findings, untried)
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"no report of a preflight: {error!r}") from None
 
@@ -121,6 +128,23 @@ def one_flow(
     return _finding(code, sentence, flow, source.address, destination.address)
 
 
+def left_open(configuration: Configuration, reports: Mapping[int, Report], limit_s: float) -> List[Finding]:
+    """A notice of what the limit has left open: attempts that were not made, and members of whom nothing was heard."""
+    late = {rank: report.untried for rank, report in sorted(reports.items()) if report.untried}
+    found = []
+    if late:
+        sentence = (
+            f"within {limit_s:g} s there was no time for {sum(late.values())} attempts to reach others, of "
+            f"{_some(configuration, list(late))}: what they would have found is not known"
+        )
+        found.append(Finding("NET-UNDETERMINED", sentence, fatal=False))
+    silent = [member.rank for member in configuration.members if member.rank not in reports]
+    if silent:
+        sentence = f"within {limit_s:g} s nothing was heard of what was found by {_some(configuration, silent)}"
+        found.append(Finding("NET-UNDETERMINED", sentence, fatal=False))
+    return found
+
+
 def clock(member: Member, first: Member, ahead_s: float, uncertain_s: float) -> List[Finding]:
     """A warning where two members' clocks differ by more than the measurement allows for."""
     if abs(ahead_s) - uncertain_s <= CLOCK_SKEW_S:
@@ -166,6 +190,11 @@ def _more(configuration: Configuration, group: Sequence[Failed]) -> str:
     names = [configuration.members[a].name + " to " + configuration.members[b].name for a, b in pairs[: _NAMED - 1]]
     beyond = f" and {len(pairs) - len(names)} more" if len(pairs) > len(names) else ""
     return f" (nor from {', '.join(names)}{beyond})"
+
+
+def _some(configuration: Configuration, ranks: Sequence[int]) -> str:
+    named = ", ".join(configuration.members[rank].described() for rank in ranks[:_NAMED])
+    return f"{named} and {len(ranks) - _NAMED} more members" if len(ranks) > _NAMED else named
 
 
 def _flows(pattern: Pattern, failed: Failed) -> Sequence[ProbeFlow]:

@@ -1,18 +1,22 @@
 """Which flows each member tries with which others, decided alike by all of them; pure.
 
-Up to FULL members everybody tries every flow with everybody. Beyond, each ordered pair of agents is still tried, and
-each flow at each member, but of the flows that all members serve a pair tries one, in turn.
+Up to FULL members everybody tries every flow with everybody, unless very many share one machine. Beyond, each ordered
+pair of agents is still tried, and each flow at each member, but of the flows that all members serve a pair tries one,
+in turn.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Dict, List, Sequence, Set, Tuple
 
 from quorate.launch.config import Configuration, ProbeFlow, Purpose
 
 #: The largest allocation of which everything is tried: 64 members are some ten thousand connections already.
 FULL = 64
+#: Ordered pairs that one agent's machine has to try at most: what eight members of 64 have. Its processors are shared.
+FULL_ON_ONE = 8 * FULL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,9 @@ class Pattern:
                 self._at.setdefault(rank, []).append(position)
         self._sources = [frozenset(flow.sources) for flow in configuration.flows]
         self._doors: Dict[int, Tuple[Door, ...]] = {}
+        size = configuration.size
+        busiest = max(Counter(member.agent or member.address for member in configuration.members).values())
+        self._covers = size > FULL or busiest * size > FULL_ON_ONE
 
     def doors(self, rank: int) -> Tuple[Door, ...]:
         """Where the member of that rank listens, in an order that all members know."""
@@ -66,13 +73,13 @@ class Pattern:
     def attempts(self, rank: int) -> List[Attempt]:
         """What the member of that rank tries."""
         size = self._configuration.size
-        partners = self._partners(rank) if size > FULL else set()
+        partners = self._partners(rank) if self._covers else set()
         found = []
         for other in range(size):
             if other == rank:
                 continue
             mine = [place for place, door in enumerate(self.doors(other)) if self.flows(door, rank)]
-            if size > FULL:
+            if self._covers:
                 # What few members serve may have nobody else to try it.
                 shared = [place for place in mine if self._is_of_many(self.doors(other)[place])]
                 mine = [place for place in mine if place not in shared]

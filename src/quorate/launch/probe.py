@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 from typing import Callable, Dict, List, Sequence
 
-from quorate.launch.probeattempts import Connection, Datagram
+from quorate.launch.probeattempts import Attempt, Connection, Datagram
 from quorate.launch.probevalues import Outcome, Place, Probe, Target
 from quorate.launch.reactor import Reactor
 
@@ -34,7 +34,8 @@ PARALLEL = 256
 class Probing:
     """Tries all targets at once (up to `parallel`) in somebody's reactor; `done` gets the results in the same order.
 
-    `deadline_s` bounds the whole: what has not come to an end by then is undetermined. None for no bound.
+    `deadline_s` bounds the whole, whatever is left to read: what has not come to an end by then counts as not tried.
+    None for no bound.
     """
 
     def __init__(
@@ -55,34 +56,44 @@ class Probing:
         self._timeout_s = timeout_s
         self._results: Dict[int, Probe] = {}
         self._next = 0
-        self._under_way = 0
+        self._under_way: Dict[int, Attempt] = {}
         self._parallel = parallel
         # Not at once: whoever makes it wants to hold it before it calls back.
         reactor.after(0, self._start_more)
         if deadline_s is not None:
-            reactor.after(deadline_s, self._finish)
+            reactor.at_latest(deadline_s, self._finish)
+
+    def stop(self) -> None:
+        """Ends all attempts at once, without a word."""
+        self._done = None
+        for attempt in self._under_way.values():
+            attempt.abandon()
+        self._under_way.clear()
 
     def _start_more(self) -> None:
-        while self._done is not None and self._next < len(self._targets) and self._under_way < self._parallel:
+        while self._done is not None and self._next < len(self._targets) and len(self._under_way) < self._parallel:
             position, target = self._next, self._targets[self._next]
             self._next += 1
-            self._under_way += 1
             ended = functools.partial(self._ended, position)
             kind = Datagram if target.place.transport == "udp" else Connection
-            kind(self._reactor, target, self._nonce, self._timeout_s, ended).start()
+            self._under_way[position] = attempt = kind(self._reactor, target, self._nonce, self._timeout_s, ended)
+            attempt.start()
         if self._next == len(self._targets) and not self._under_way:
             self._finish()
 
     def _ended(self, position: int, result: Probe) -> None:
         self._results[position] = result
-        self._under_way -= 1
+        self._under_way.pop(position, None)
         # Not from here: an attempt that fails at once would start the next, and that one the next, without end.
-        self._reactor.after(0, self._start_more)
+        if self._next < len(self._targets) or not self._under_way:
+            self._reactor.after(0, self._start_more)
 
     def _finish(self) -> None:
         done, self._done = self._done, None
+        self.stop()
         if done is not None:
-            late = (Probe(target, Outcome.UNDETERMINED, "there was no time left to try it") for target in self._targets)
+            why = "there was no time left to try it"
+            late = (Probe(target, Outcome.UNDETERMINED, why, tried=False) for target in self._targets)
             done([self._results.get(position, probe) for position, probe in enumerate(late)])
 
 

@@ -9,6 +9,7 @@ import socket
 from typing import Any, Callable, Dict, List
 
 from quorate.launch import probesockets, probewords
+from quorate.launch.lines import encoded
 from quorate.launch.probevalues import Outcome, Probe, Target
 from quorate.launch.reactor import READ, WRITE, Reactor, Timer
 
@@ -58,6 +59,11 @@ class Attempt:
             self._begin(self._open(self.KIND))
         except OSError as error:
             self._failed(error.errno or 0)
+
+    def abandon(self) -> None:
+        """Ends it without a result."""
+        self._done = None
+        self._finish(Outcome.UNDETERMINED, "")
 
     def _begin(self, sock: socket.socket) -> None:
         raise NotImplementedError
@@ -186,13 +192,12 @@ class Connection(Attempt):
         if self._target.quiet:
             self._finish(Outcome.OPEN, "somebody takes the connection")
             return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reactor.watch(sock, READ, lambda _: self._spoken(sock))
         self._say(sock, probewords.question(self._challenge))
 
     def _say(self, sock: socket.socket, message: Dict[str, Any]) -> None:
         try:
-            sock.send(_line(message))
+            sock.send(encoded(message))
         except OSError as error:
             self._broken(error)
 
@@ -299,7 +304,7 @@ class Datagram(Attempt):
         headers = 48 if ":" in place.address else 28
         if size:
             probesockets.forbid_fragments(sock)
-        self._message = _line(probewords.question(self._challenge)).ljust(max(_DATAGRAM, size - headers), b"\0")
+        self._message = encoded(probewords.question(self._challenge)).ljust(max(_DATAGRAM, size - headers), b"\0")
         sock.connect(probesockets.endpoint(place.address, place.port))
         self._reactor.watch(sock, READ, lambda _: self._spoken(sock))
         for seconds in _DATAGRAMS_AT:
@@ -337,10 +342,6 @@ def _segment(sock: socket.socket) -> int:
     if not hasattr(socket, "TCP_MAXSEG"):
         return 1448
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
-
-
-def _line(message: Dict[str, Any]) -> bytes:
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 def _object(line: bytes) -> Dict[str, Any]:

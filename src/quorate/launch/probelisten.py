@@ -10,7 +10,7 @@ import threading
 from typing import Dict, Iterable, Set, Union
 
 from quorate.launch import probesockets, probewords
-from quorate.launch.lines import Lines, Object
+from quorate.launch.lines import Lines, Object, encoded
 from quorate.launch.probevalues import Place, Span
 from quorate.launch.reactor import READ, Reactor
 
@@ -91,7 +91,7 @@ class Answering:
             message, sender = sock.recvfrom(65536)
             asked = json.loads(message.split(b"\n")[0])
             for reply in probewords.replies(asked, self._nonce, self._who, place.transport, place.port):
-                answer = json.dumps(reply, separators=(",", ":")).encode() + b"\n"
+                answer = encoded(reply)
                 if len(message) >= len(answer):
                     # As large as the question: the way back is tried for the same size.
                     sock.sendto(answer.ljust(len(message), b"\0"), sender)

@@ -7,6 +7,7 @@ Linux: ip(7), ipv6(7), tcp(7); the constants are those of include/uapi/linux/in.
 from __future__ import annotations
 
 import fcntl
+import functools
 import socket
 import struct
 import sys
@@ -27,6 +28,7 @@ def family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+@functools.lru_cache(maxsize=4096)
 def endpoint(address: str, port: int) -> Any:
     """Numeric only: a prober that waits for DNS measures DNS. Raises OSError for anything else.
 

@@ -65,6 +65,8 @@ class Probe:
     evidence: str
     #: Seconds to the first answer of any kind; None without one.
     round_trip_s: float | None = None
+    #: False where there was no time for it, so that nothing is known.
+    tried: bool = True
 
     def to_object(self) -> Dict[str, Any]:
         return {**dataclasses.asdict(self), "outcome": self.outcome.value}

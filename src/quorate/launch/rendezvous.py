@@ -257,7 +257,7 @@ class Arrival:
             self._on_go()
         elif isinstance(trial, dict) and self._part is not None and self._link is not None:
             self._link.send({"clock": time.time()})
-            self._part.try_all(trial["ports"], self._report)
+            self._part.try_all(trial["ports"], trial["within_s"], self._report)
         elif isinstance(failed, dict):
             self._fail(Failure(str(failed.get("code", "")), str(failed.get("sentence", ""))))
 
