@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from quorate.agent import flightrecorder, sockets
+from quorate.agent.processes import MARKER, environment, marked
 from quorate.agent.progress import Sign, is_progress, signs
 from quorate.model.asks import Collective
 
@@ -119,6 +120,39 @@ def test_ranks_that_listen_on_their_pipe_are_asked_for_a_dump(tmp_path: Path) ->
         rank.join(20)
         os.close(keep)
         os.close(reader)
+
+
+#: Says, as any process may, that 64 MiB of its memory are its environment (prctl(2), PR_SET_MM_MAP).
+BOASTS = """
+import ctypes, mmap, struct
+room = mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+stat = open("/proc/self/stat").read().rpartition(")")[2].split()
+field = lambda number: int(stat[number - 3])
+known = (field(26), field(27), field(45), field(46), field(47), field(47), field(28), field(48), field(49))
+told = struct.pack("11QQII", *known, start, start + len(room), 0, 0, 0xFFFFFFFF)
+libc = ctypes.CDLL(None, use_errno=True)
+failed = libc.prctl(35, 14, told, ctypes.c_ulong(len(told)), 0)
+print(ctypes.get_errno() if failed else "done", flush=True)
+input()
+"""
+
+
+def test_a_process_that_calls_all_its_memory_its_environment_is_read_no_further_than_an_honest_one() -> None:
+    with subprocess.Popen([sys.executable, "-c", BOASTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n"
+        assert len(environment(process.pid)) == 8 << 20
+        process.communicate(b"\n")
+
+
+def test_the_mark_is_found_behind_all_the_variables_that_a_process_may_have() -> None:
+    member = "zzzz-2.0.1"
+    variables = {f"FILL{number}": "x" * 120_000 for number in range(15)}
+    with subprocess.Popen(["cat"], env={**variables, MARKER: member}, stdin=subprocess.PIPE) as process:
+        assert environment(process.pid).endswith(f"{MARKER}={member}\0".encode())
+        assert marked(member) == [process.pid]
+        process.communicate()
 
 
 def test_output_work_and_traffic_are_signs_of_progress_and_a_heartbeat_is_none() -> None:

@@ -138,11 +138,12 @@ def _processes(pids: Sequence[int], notes: list[str]) -> Iterator[asks.ProcessSe
         if py_spy is not None and pid in python:
             stack = stacks.of_process(py_spy, pid)
             notes += [stack.why] if stack.why else []
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, OSError):
             process = psutil.Process(pid)
             yield asks.ProcessSeen(
                 pid=pid,
-                name=process.name(),
+                # psutil would look into its command line for more of it, which may be as long as its memory.
+                name=Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n"),
                 state=_STATES.get(process.status(), "?"),
                 cpu=round(used[pid], 3),
                 waits_in=_waits_in(pid),
@@ -189,7 +190,7 @@ def _environment(pids: Iterable[int], names: Collection[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for pid in pids:
         with suppress(OSError):
-            for pair in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            for pair in processes.environment(pid).split(b"\0"):
                 name, _, value = pair.partition(b"=")
                 if (known := name.decode(errors="replace")) in names:
                     found.setdefault(known, value.decode(errors="replace")[:64])

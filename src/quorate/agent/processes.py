@@ -14,6 +14,10 @@ from pathlib import Path
 #: Set in the environment of every process of a member, so that what a dead shim left behind is found.
 MARKER = "QUORATE_MEMBER"
 
+#: execve(2) takes no more than 6 MiB of arguments and variables, so that of honest processes all is read.
+_ENVIRONMENT_BYTES = 8 * 1024 * 1024
+_PIECE_BYTES = 256 * 1024
+
 
 @functools.cache
 def boot_id() -> str:
@@ -105,6 +109,20 @@ def _pids() -> Iterator[int]:
             yield int(name)
 
 
+def environment(pid: int) -> bytes:
+    """A process's variables, as environ of proc(5) has them, but bounded: a process may call all its memory its
+    environment (prctl(2), PR_SET_MM_MAP). Raises OSError."""
+    with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123 (a hot path)
+        data = file.read(_PIECE_BYTES)
+        if len(data) < _PIECE_BYTES:
+            return data
+        pieces, left = [data], _ENVIRONMENT_BYTES - len(data)
+        while left and (data := file.read(min(_PIECE_BYTES, left))):
+            pieces.append(data)
+            left -= len(data)
+        return b"".join(pieces)
+
+
 def marked(member: str) -> list[int]:
     """Processes whose environment names the member, whoever their parent is by now."""
     wanted = f"{MARKER}={member}".encode()
@@ -112,8 +130,8 @@ def marked(member: str) -> list[int]:
     found = []
     for pid in _pids():
         with suppress(OSError):
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            if pid != own and wanted in environment and wanted in environment.split(b"\0"):
+            variables = environment(pid)
+            if pid != own and wanted in variables and wanted in variables.split(b"\0"):
                 found.append(pid)
     return found
 

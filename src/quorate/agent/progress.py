@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from quorate.agent.answers import Answers
 from quorate.agent.inspecting import pid_in
-from quorate.agent.processes import MARKER
+from quorate.agent.processes import MARKER, environment
 from quorate.agent.shim import boottime
 from quorate.model import asks
 
@@ -18,6 +18,8 @@ _IDLE_CORES: Final = 0.02
 _IDLE_BYTES_PER_S: Final = 2048.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _MARK: Final = f"{MARKER}=".encode()
+#: Longer than any member's id.
+_MEMBER_BYTES: Final = 256
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ def signs(folders: Mapping[str, Path]) -> dict[str, Sign]:
                 children.setdefault(int(fields[1]), []).append(int(name))
                 # Its own time, and that of children who have ended.
                 used[int(name)] = sum(map(int, fields[11:15])) / _TICKS
-                _, _, rest = Path("/proc", name, "environ").read_bytes().partition(_MARK)
+                _, _, rest = environment(int(name)).partition(_MARK)
                 if rest:
-                    marked.setdefault(rest.partition(b"\0")[0].decode("ascii", "replace"), []).append(int(name))
+                    member = rest[:_MEMBER_BYTES].partition(b"\0")[0].decode("ascii", "replace")
+                    marked.setdefault(member, []).append(int(name))
     host = Path("/proc/self/ns/net").stat().st_ino
     found: dict[str, Sign] = {}
     for member, folder in folders.items():

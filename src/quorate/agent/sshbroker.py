@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quorate.agent.command import User
-from quorate.agent.processes import children
+from quorate.agent.processes import children, environment
 from quorate.agent.runtime.engine import Engine, EngineError
 
 #: The largest message: a command line may have 128 KiB.
@@ -108,6 +108,6 @@ def _variables_of(pid: int) -> list[str]:
     with suppress(OSError):
         if Path(f"/proc/{pid}/comm").read_text().strip() in _INITS:
             pid = next(iter(children(pid)), pid)
-        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        entries = environment(pid).split(b"\0")
         return [entry.decode(errors="replace") for entry in entries if b"=" in entry]
     return []

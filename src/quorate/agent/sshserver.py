@@ -21,7 +21,7 @@ from typing import Any
 
 import asyncssh
 
-from quorate.agent import command, sshkeys
+from quorate.agent import command, processes, sshkeys
 from quorate.agent.door import Service
 from quorate.agent.runtime.engine import Engine
 from quorate.agent.sshbroker import Broker
@@ -220,7 +220,7 @@ class _Members:
     def _environment(self) -> dict[str, str]:
         """What the member's command has, with what its bootstrap has exported; what it was given, when it has gone."""
         try:
-            entries = Path(f"/proc/{self._service.pid}/environ").read_bytes().split(b"\0")
+            entries = processes.environment(self._service.pid).split(b"\0")
         except OSError:
             entries = []
         found = dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
