@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.master.serving import MasterProcess, hear, hello, running, say
+from tests.master.serving import PATIENCE_S, MasterProcess, hear, hello, running, say
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -130,6 +130,26 @@ async def test_bytes_pass_both_ways_and_one_end_s_end_is_the_other_s(agents: Age
     await far.close()
     with pytest.raises(ConnectionClosed):
         await near.recv()
+
+
+async def test_a_stream_ends_with_the_token_it_was_opened_with(agents: Agents) -> None:
+    job, agent, _ = await placed(agents)
+    with agents.master.client() as operator:
+        made = operator.post("/api/v1/tokens", json={"kind": "user", "user": "eve", "operator": True}).json()
+        waiting = asyncio.ensure_future(_open(user_s(agents.master, job, made["token"])))
+        stream, ask = await agents.asked(agent)
+        far = await agents.dial(agent, stream.ticket)
+        await say(agents.links[agent], Answer(ask.sequence))
+        near = await waiting
+        await near.send(b"still good")
+        assert await far.recv() == b"still good"
+        assert operator.delete(f"/api/v1/tokens/{made['id']}").status_code == 204
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(ConnectionClosed) as closed:
+            await near.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+        await far.wait_closed()
 
 
 async def test_a_ticket_is_good_once_and_for_the_agent_that_was_asked_alone(agents: Agents) -> None:

@@ -31,6 +31,10 @@ _DIAL_S: Final = 15.0
 #: Streams at once, of one user and of all.
 _MOST_OF_A_USER: Final = 64
 _MOST: Final = 1024
+#: A token that is revoked ends its streams at once, one that runs out within this.
+_LOOK_S: Final = 60.0
+#: RFC 6455: whoever was let in may not stay.
+_POLICY_VIOLATION: Final = 1008
 
 
 class Refusal(Exception):
@@ -67,6 +71,8 @@ class Streams:
         self._tickets: dict[str, _Ticket] = {}
         self._open: dict[str, int] = {}
         self._stopping = asyncio.Event()
+        #: Set, and another one put in its place, when tokens are to be judged again.
+        self._changed = asyncio.Event()
 
     @property
     def count(self) -> int:
@@ -77,13 +83,22 @@ class Streams:
         """The master stops."""
         self._stopping.set()
 
+    def judge_again(self) -> None:
+        """A token is gone: streams that were opened by it end."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     # --- the user's side ---------------------------------------------------------------------------------------
 
-    async def enter(self, scope: Scope, receive: Receive, send: Send, wall: float) -> Problem | None:
-        """Serves a user's WebSocket at PATH from its first event on; returns why not, where nothing was accepted."""
+    async def enter(self, scope: Scope, receive: Receive, send: Send, wall: Callable[[], float]) -> Problem | None:
+        """Serves a user's WebSocket at PATH from its first event on; returns why not, where nothing was accepted.
+
+        `wall`: tells UTC seconds.
+        """
         await receive()
         headers = dict(scope["headers"])
-        caller = caller_of(self._state(), bearer(headers.get(b"authorization", b"").decode("latin-1")), wall)
+        credential = bearer(headers.get(b"authorization", b"").decode("latin-1"))
+        caller = caller_of(self._state(), credential, wall())
         match = PATH.fullmatch(scope["path"])
         try:
             if caller is None:
@@ -99,9 +114,13 @@ class Streams:
                 )
         except Refusal as refusal:
             return refusal.problem
+
+        def good() -> bool:
+            return caller_of(self._state(), credential, wall()) is not None
+
         self._open[caller.user] = self._open.get(caller.user, 0) + 1
         try:
-            return await self._join(member, _End(receive, send))
+            return await self._join(member, _End(receive, send), good)
         finally:
             self._open[caller.user] -= 1
             if not self._open[caller.user]:
@@ -117,7 +136,8 @@ class Streams:
             raise Refusal(403, "NOT-YOUR-JOB", detail, "ask its owner")
         return _running(state, record, wanted)
 
-    async def _join(self, member: MemberRecord, near: _End) -> Problem | None:
+    async def _join(self, member: MemberRecord, near: _End, good: Callable[[], bool]) -> Problem | None:
+        """`good`: whether the user's token is so still."""
         ticket = secrets.token_urlsafe(32)
         held = self._tickets[ticket] = _Ticket(member.agent, asyncio.get_running_loop().create_future())
         try:
@@ -125,7 +145,7 @@ class Streams:
                 await self._asks.ask(member.agent, STREAM, msgspec.json.encode(Stream(member.id, ticket)), _DIAL_S)
                 far = await held.far
             await near.send({"type": "websocket.accept"})
-            await self._pump(near, far, lambda: self._used(member.job))
+            await self._pump(near, far, lambda: self._used(member.job), good)
         except AskError as error:
             return Problem(title=str(error), status=error.why.status, code=error.why.code, detail=str(error))
         except TimeoutError:
@@ -136,9 +156,11 @@ class Streams:
             held.over.set()
         return None
 
-    async def _pump(self, near: _End, far: _End, used: Callable[[], None]) -> None:
-        """Until one end is at its end, or the master stops; then both are."""
+    async def _pump(self, near: _End, far: _End, used: Callable[[], None], good: Callable[[], bool]) -> None:
+        """Until one end is at its end, the token is good no more, or the master stops; then both are."""
+        judged = asyncio.create_task(self._while(good))
         work = [
+            judged,
             asyncio.create_task(_copy(near, far, used)),
             asyncio.create_task(_copy(far, near, used)),
             asyncio.create_task(self._stop()),
@@ -146,12 +168,19 @@ class Streams:
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            code = GOING_AWAY if self._stopping.is_set() else _POLICY_VIOLATION if judged.done() else 1000
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
             for end in (near, far):
                 with suppress(OSError, RuntimeError):
-                    await end.send({"type": "websocket.close", "code": GOING_AWAY if self._stopping.is_set() else 1000})
+                    await end.send({"type": "websocket.close", "code": code})
+
+    async def _while(self, good: Callable[[], bool]) -> None:
+        while good():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._changed.wait()
 
     async def _stop(self) -> None:
         await self._stopping.wait()

@@ -129,7 +129,7 @@ def _logged(app: Asgi) -> Asgi:
 
 async def _enter(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
     await services.writer.settled()
-    problem = await services.streams.enter(scope, receive, send, wall())
+    problem = await services.streams.enter(scope, receive, send, wall)
     if problem is not None:
         client = scope.get("client")
         if problem.status == 401:

@@ -96,6 +96,7 @@ async def listing(master: Master, _caller: Operator, limit: Limit = 100, cursor:
 async def revoke(master: Master, _caller: Operator, token: Annotated[str, Path(alias="id", max_length=64)]) -> Response:
     """Forget a token. Agents that came in by it keep their own keys."""
     await ask(master, TokenRevoked(**moment(), token=token), Done)
+    master.streams.judge_again()
     return Response(status_code=204)
 
 
