@@ -1,11 +1,13 @@
 """Members with an image in private networks: pause containers, names, and what an agent's death changes."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 from tests.agent.conftest import until
 from tests.agent.runtime.conftest import Cluster, serving
 from tests.docker_engine import DockerEngine
+from tests.lab import dockers
 
 from quorate.model.state import JobState
 
@@ -15,10 +17,12 @@ pytestmark = [pytest.mark.docker, pytest.mark.lab]
 @pytest.fixture(scope="module")
 def cluster(docker: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     # A machine has one agent that makes networks, so this one allows what any of these tests asks for.
-    allow = {"run_as": ["root"], "capabilities": ["CHOWN"]}
+    allow = {**dockers.ALLOW, "run_as": ["root", "1234"], "capabilities": ["CHOWN"]}
     yield from serving(docker, tmp_path_factory.mktemp("cluster"), sandboxes=True, allow=allow)
 
 
+#: Where the host's programs are, in the container too.
+_PATH = "/usr/sbin:/usr/bin"
 PAIR = {"network": {"mode": "bridge"}, "resources": {"nodes": 2}}
 
 
@@ -75,13 +79,71 @@ def test_a_private_network_outlives_its_agent(cluster: Cluster) -> None:
     until(lambda: not cluster.docker.names())
 
 
-def test_a_member_that_is_root_in_its_container_cannot_change_its_network(cluster: Cluster) -> None:
-    attempts = ("ip link set eth0 down", "ip route add 1.1.1.1 dev lo", "ip addr add 10.9.9.9 dev eth0")
-    script = "; ".join(("id -u", *(f"busybox {attempt} || echo refused" for attempt in attempts)))
-    job = cluster.submit(script, network={"mode": "bridge"}, run_as="root", capabilities=["CHOWN"])
-    view = cluster.ended(job)
-    assert view.state is JobState.COMPLETED, view.reason
-    assert [line for line in cluster.output(job) if "ip:" not in line] == ["0", "refused", "refused", "refused"]
+#: What root would do to be rid of its rules and its place in the network.
+_ATTEMPTS = (
+    "nft flush ruleset", "nft delete table inet quorate", "nft add table inet own",
+    "ip link set eth0 down", "ip route add 1.1.1.1 dev lo", "ip addr add 10.9.9.9/32 dev eth0",
+)  # fmt: skip
+
+
+def test_a_member_that_is_root_in_its_container_cannot_change_its_rules_or_its_network(cluster: Cluster) -> None:
+    repository, _, tag = dockers.IMAGE.partition(":")
+    cluster.docker.engine.load(dockers.tiny_image(), repository, tag, ())
+    attempts = "; ".join(f"{attempt} && echo done: {attempt}" for attempt in _ATTEMPTS)
+    job = cluster.submit(
+        f"id -u; until [ -e go ]; do sleep 0.1; done; {attempts}; touch tried; sleep 600",
+        image={"name": dockers.IMAGE, "pull": "never"}, mounts=dockers.MOUNTS, environment={"PATH": _PATH},
+        network={"mode": "bridge"}, run_as="root", capabilities=["CHOWN"],
+    )  # fmt: skip
+    member = cluster.until_running(job)
+    pid = cluster.docker.container(member)["State"]["Pid"]
+    before = _network(pid)
+    assert "table inet quorate" in before and "eth0" in before
+    work = cluster.agent.folder(member) / "work"
+    (work / "go").touch()
+    until((work / "tried").exists)
+    assert _network(pid) == before
+    until(lambda: "0" in cluster.output(job))
+    assert not [line for line in cluster.output(job) if line.startswith("done")]
+    # The very same programs in the very same place do all of it, once they have the machine's rights.
+    for attempt in _ATTEMPTS[2:]:
+        _within(pid, "--mount", *attempt.split())
+    _within(pid, "--mount", *_ATTEMPTS[0].split())
+    assert _network(pid) != before
+    cluster.client.cancel(job)
+    cluster.ended(job)
+
+
+def _network(pid: int) -> str:
+    """The rules, devices and routes that the process has, without what is only counted."""
+    return "".join(
+        _within(pid, *command.split()) for command in ("nft -s list ruleset", "ip -brief address", "ip route")
+    )
+
+
+def _within(pid: int, *command: str) -> str:
+    done = subprocess.run(
+        ["nsenter", f"--target={pid}", "--net", *command],
+        env={"PATH": _PATH}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_member_in_the_hosts_network_is_kept_from_the_metadata_under_the_user_that_it_names(cluster: Cluster) -> None:
+    def chosen() -> str:
+        command = ["nft", "list", "set", "inet", "quorate", "chosen"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    job = cluster.submit("sleep 600", run_as="1234")
+    cluster.until_running(job)
+    assert "elements = { 1234 }" in chosen()
+    cluster.client.cancel(job)
+    cluster.ended(job)
+    until(lambda: "1234" not in chosen())
+    refused = cluster.run("true", run_as="root")
+    assert refused.state is JobState.FAILED
+    assert "allow: host_root" in refused.reason
 
 
 def test_a_member_that_uses_ssh_finds_its_client_ready_though_its_image_knows_nothing_of_it(cluster: Cluster) -> None:
