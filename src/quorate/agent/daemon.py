@@ -49,6 +49,7 @@ def run(config: AgentConfig) -> int:
     """Runs an agent until it is told to end; returns the exit code. Errors for people go to the log, without traces."""
     from quorate.agent.journal import JournalError, JournalFull
     from quorate.agent.membership import JoinError
+    from quorate.agent.runtime.policy import Unsafe
 
     try:
         config.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ def run(config: AgentConfig) -> int:
     zygotes = _Zygotes(lock)
     try:
         return _serve(config, zygotes.get)
-    except (JoinError, JournalError, JournalFull) as error:
+    except (JoinError, JournalError, JournalFull, Unsafe) as error:
         log.error("%s", error)
         return 1
     finally:

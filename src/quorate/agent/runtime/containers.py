@@ -256,7 +256,7 @@ class _Pull:
 
 
 def seek(config: AgentConfig, agent: str) -> Containers | None:
-    """The engine of this machine; None, with a line in the log, where there is none. Blocks."""
+    """The engine of this machine; None, with a line in the log, where there is none. Blocks; raises policy.Unsafe."""
     folder, wanted = config.state_dir.resolve(), config.runtime.socket
     try:
         engine = find(wanted)

@@ -9,6 +9,7 @@ All of that is done in the engine's mount namespace, which need not be the agent
 """
 
 import ctypes
+import errno
 import os
 import socket
 import stat
@@ -22,11 +23,18 @@ STAGE: Final = "/run/quorate/mounts"
 
 #: The same on every architecture (openat2(2), Linux 5.6).
 _SYS_OPENAT2 = 437
+#: mount_setattr(2), Linux 5.12.
+_SYS_MOUNT_SETATTR = 442
+_AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = -100, 0x8000, 0x01
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
 #: sched.h and sys/mount.h.
 _CLONE_NEWNS = 0x00020000
-_MS_BIND, _MS_REC, _MNT_DETACH = 4096, 16384, 2
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 4096, 16384, 1 << 18, 2
 _MAX_SAID = 4096
+#: As many as the kernel follows (path_resolution(7)).
+_MAX_LINKS = 40
+#: From this version of the interface on, an engine makes what is mounted beneath a source read-only too, or says no.
+_RECURSIVE_SINCE = (1, 44)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,18 +47,24 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
+class _MountAttributes(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "namespace"))
+
+
 @contextmanager
-def staged(mounts: Sequence[Mapping[str, Any]], engine: str, member: str) -> Iterator[list[dict[str, Any]]]:
+def staged(
+    mounts: Sequence[Mapping[str, Any]], engine: str, member: str, api: str = ""
+) -> Iterator[list[dict[str, Any]]]:
     """The engine's own words for these mounts, which hold while this is entered. Raises MountError.
 
     Each has `root`, which the operator allows, `below`, a path in it without links, `target` and `read_only`. `engine`
-    is the path of the engine's socket.
+    is the path of the engine's socket, `api` the version of the interface that it speaks.
     """
     if not mounts:
         yield []
         return
     if os.geteuid() != 0:
-        yield [bind(_unmovable(mount), mount["target"], mount["read_only"]) for mount in mounts]
+        yield [_bind_unstaged(mount, api) for mount in mounts]
         return
     place = f"{STAGE}/{member}"
     keeper = _keeper(engine)
@@ -85,16 +99,68 @@ def bind(source: str, target: str, read_only: bool) -> dict[str, Any]:
     }
 
 
-def _unmovable(mount: Mapping[str, Any]) -> str:
-    """The path of a source that only root and this user can move; none but root can stage others. Raises MountError."""
-    path = os.path.realpath(f"{mount['root']}/{mount['below']}")
-    folder = path
-    while folder != "/":
-        folder = os.path.dirname(folder)  # noqa: PTH120
-        status = os.stat(folder)  # noqa: PTH116
-        if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX):
-            raise MountError(f"{path} cannot be mounted by an agent that is not root: others may change {folder}")
-    return path
+def settled(path: str) -> str:
+    """Where an absolute path leads, which only root and this user can change. Raises MountError, with the folder.
+
+    Whoever may write to a folder on the way, or on the way of a link in it, could make the path lead elsewhere later.
+    What does not exist yet is taken as it is written.
+    """
+    folder, ahead, links = "/", path.split("/")[::-1], 0
+    while ahead:
+        name = ahead.pop()
+        if name in ("", ".", ".."):
+            folder = os.path.dirname(folder) if name == ".." else folder  # noqa: PTH120
+            continue
+        here = f"{folder.rstrip('/')}/{name}"
+        try:
+            status = os.lstat(here)
+        except FileNotFoundError:
+            _check_kept(folder, here, None)
+            return os.path.normpath("/".join((here, *reversed(ahead))))
+        except OSError as error:
+            raise MountError(f"{here}: {error.strerror}") from error
+        _check_kept(folder, here, status)
+        if not stat.S_ISLNK(status.st_mode):
+            folder = here
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise MountError(f"{path} has too many links on its way")
+        target = os.readlink(here)  # noqa: PTH115
+        folder = "/" if target.startswith("/") else folder
+        ahead += target.split("/")[::-1]
+    return folder
+
+
+def _check_kept(folder: str, here: str, status: os.stat_result | None) -> None:
+    """Only root and this user can put something else at `here`, which lies in `folder`. Raises MountError."""
+    ours = (0, os.geteuid())
+    around = os.stat(folder)  # noqa: PTH116
+    if around.st_uid not in ours:
+        raise MountError(f"{folder} on its way belongs to UID {around.st_uid}, who can put something else there")
+    if not around.st_mode & 0o022:
+        return
+    # In a sticky folder everybody may make what is not there, and each may move what is his own.
+    if not around.st_mode & stat.S_ISVTX:
+        raise MountError(f"others may write to {folder} on its way, and put something else there")
+    if status is None or status.st_uid not in ours:
+        whose = "does not exist yet" if status is None else f"belongs to UID {status.st_uid}"
+        raise MountError(f"others may write to {folder} on its way, and {here} {whose}, so it can be replaced")
+
+
+def _bind_unstaged(mount: Mapping[str, Any], api: str) -> dict[str, Any]:
+    """None but root can stage a source, so nobody else may be able to move it. Raises MountError."""
+    path = f"{mount['root']}/{mount['below']}".rstrip("/") or "/"
+    try:
+        moved = settled(path) != path
+    except MountError as error:
+        raise MountError(f"{path} cannot be mounted by an agent that is not root: {error}") from error
+    if moved:
+        raise MountError(f"{path} cannot be mounted: it is not what it was when it was allowed")
+    made = bind(path, mount["target"], mount["read_only"])
+    if mount["read_only"] and tuple(int(part) for part in api.split(".") if part.isdecimal()) >= _RECURSIVE_SINCE:
+        made["BindOptions"]["ReadOnlyForceRecursive"] = True
+    return made
 
 
 def _keeper(engine: str) -> int:
@@ -149,9 +215,24 @@ def _stage(mounts: Sequence[Mapping[str, Any]], place: str) -> None:
             os.mkdir(target)  # noqa: PTH102
         else:
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        done = _libc.mount(f"/proc/self/fd/{source}".encode(), target.encode(), None, _MS_BIND | _MS_REC, None)
-        _check(done, f"{mount['root']}/{mount['below']}")
+        _mount_for(source, target, f"{mount['root']}/{mount['below']}", mount["read_only"])
         os.close(source)
+
+
+def _mount_for(source: int, target: str, what: str, read_only: bool) -> None:
+    """With all that is mounted beneath it, read-only as a whole; before Linux 5.12 that is left out where it is."""
+    path, place = f"/proc/self/fd/{source}".encode(), target.encode()
+    _check(_libc.mount(path, place, None, _MS_BIND | _MS_REC, None), what)
+    # Else the end of this mount would be the end of those that it is a copy of (mount_namespaces(7)).
+    _check(_libc.mount(None, place, None, _MS_PRIVATE | _MS_REC, None), what)
+    if not read_only:
+        return
+    wanted = _MountAttributes(_MOUNT_ATTR_RDONLY, 0, 0, 0)
+    if _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, place, _AT_RECURSIVE, ctypes.byref(wanted), ctypes.sizeof(wanted)):
+        if ctypes.get_errno() != errno.ENOSYS:
+            _check(-1, f"{what} for reading alone")
+        _check(_libc.umount2(place, _MNT_DETACH), what)
+        _check(_libc.mount(path, place, None, _MS_BIND, None), what)
 
 
 def _unstage(place: str) -> None:
@@ -169,18 +250,25 @@ def _unstage(place: str) -> None:
 
 
 def _open(root: str, below: str) -> int:
-    try:
-        top = os.open(root, os.O_PATH | os.O_CLOEXEC)
-    except OSError as error:
-        raise MountError(f"{root} cannot be mounted: {error.strerror}") from error
+    # Where the operator's entry led was settled when the agent started: a link on the way is a newer one.
+    top = _openat2(_AT_FDCWD, root, _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
+    if top < 0:
+        why = ctypes.get_errno()
+        now = "a link has come into its way since the agent started" if why == errno.ELOOP else os.strerror(why)
+        raise MountError(f"{root} cannot be mounted: {now}")
     if not below:
         return top
-    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
-    found: int = _libc.syscall(_SYS_OPENAT2, top, os.fsencode(below), ctypes.byref(how), ctypes.sizeof(how))
+    found = _openat2(top, below, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
     os.close(top)
     if found < 0:
         why = os.strerror(ctypes.get_errno())
         raise MountError(f"{root}/{below} cannot be mounted: it is not what it was when it was allowed ({why})")
+    return found
+
+
+def _openat2(folder: int, path: str, resolve: int) -> int:
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    found: int = _libc.syscall(_SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from quorate.agent.command import User
+from quorate.agent.runtime import mounts
 from quorate.agent.runtime.references import Reference
 from quorate.model.membersettings import FORBIDDEN_CAPABILITIES, FORBIDDEN_ON_HOSTS
 from quorate.model.messages import Mount, RoleSpec
@@ -17,6 +18,10 @@ from quorate.model.messages import Mount, RoleSpec
 
 class Forbidden(Exception):
     """The operator's file does not allow it; the text names the file and the key."""
+
+
+class Unsafe(Exception):
+    """An entry of the operator's file that others could make mean something else; the text says how, and what to do."""
 
 
 class _Section(BaseModel):
@@ -87,11 +92,15 @@ def _range(text: str) -> range:
 
 
 class Policy:
-    """Answers for one machine. Everything raises Forbidden."""
+    """Answers for one machine, where the entries for mounts lead as they did when this was made.
+
+    Everything raises Forbidden; making it raises Unsafe.
+    """
 
     def __init__(self, allow: Allow, file: str = "agent.yaml") -> None:
         self._allow = allow
         self._file = file
+        self._roots = [(self._settled(entry, number), entry) for number, entry in enumerate(allow.mounts)]
 
     def image(self, text: str) -> Reference:
         """The image, if its whole name is allowed; digests are allowed with the name that they stand at."""
@@ -142,8 +151,7 @@ class Policy:
         found = []
         for mount in wanted:
             real = Path(os.path.realpath(mount.source))
-            allowed = [(Path(os.path.realpath(entry.path)), entry) for entry in self._allow.mounts]
-            fitting = [(root, entry) for root, entry in allowed if real == root or root in real.parents]
+            fitting = [(root, entry) for root, entry in self._roots if real == root or root in real.parents]
             if not fitting:
                 shown = f"{mount.source} (which is {real})" if str(real) != mount.source else mount.source
                 raise self._forbidden("mounts", f"mount of {shown}")
@@ -188,6 +196,15 @@ class Policy:
         raise Forbidden(
             f"run_as: {name} is a name, and an image may give any name any UID; write root or a number such as 1000"
         )
+
+    def _settled(self, entry: AllowedMount, number: int) -> Path:
+        try:
+            return Path(mounts.settled(str(entry.path)))
+        except mounts.MountError as error:
+            raise Unsafe(
+                f"{self._file}, allow.mounts[{number}].path: jobs cannot be let into {entry.path}: {error}; let root "
+                "alone own and change every folder above what is allowed, or mount it at a place where that is so"
+            ) from error
 
     def check(self, role: RoleSpec) -> None:
         """All that can be asked before anything is fetched."""
