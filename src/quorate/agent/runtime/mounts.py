@@ -253,8 +253,8 @@ def _open(root: str, below: str) -> int:
     # Where the operator's entry led was settled when the agent started: a link on the way is a newer one.
     top = _openat2(_AT_FDCWD, root, _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
     if top < 0:
-        why = ctypes.get_errno()
-        now = "a link has come into its way since the agent started" if why == errno.ELOOP else os.strerror(why)
+        error = ctypes.get_errno()
+        now = "a link has come into its way since the agent started" if error == errno.ELOOP else os.strerror(error)
         raise MountError(f"{root} cannot be mounted: {now}")
     if not below:
         return top
