@@ -237,8 +237,20 @@ def test_each_allocation_has_a_user_of_its_own_until_it_is_released() -> None:
     assert users.user("job2-1", "bob") == first
     with pytest.raises(NoUserLeft, match="100000 to 100001"):
         users.user("job4-1", "bob")
-    users.release("job2-1")
+    assert users.retire("job2-1") == first.uid
+    with pytest.raises(NoUserLeft):
+        users.user("job4-1", "bob")
+    users.free(first.uid)
     assert users.user("job4-1", "bob") == first
+
+
+def test_the_user_that_nobody_has_had_for_longest_comes_next() -> None:
+    users = UserPool(100_000, 100_002, {})
+    for number in range(6):
+        uid = users.user(f"job{number}-1", "bob").uid
+        assert uid == 100_000 + number % 3
+        users.retire(f"job{number}-1")
+        users.free(uid)
 
 
 def test_a_restored_user_is_not_given_to_another_allocation() -> None:

@@ -91,7 +91,7 @@ def end(state_dir: Path, timeout_s: float = 60.0) -> bool:
             finally:
                 os.close(handle)
         return not running.alive
-    from quorate.agent.members import sweep
+    from quorate.agent.leftovers import kill_all
 
     members = state_dir / "members"
     for folder in members.iterdir() if members.is_dir() else ():
@@ -100,7 +100,7 @@ def end(state_dir: Path, timeout_s: float = 60.0) -> bool:
         shim = _process(folder / "shim.json")
         if shim is not None:
             shim.kill(signal.SIGKILL)
-        sweep(folder.name)
+        kill_all(folder.name)
     _sweep_containers(state_dir)
     _sweep_networks(state_dir)
     return True

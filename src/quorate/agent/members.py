@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import shutil
-import signal
 import socket
+import stat
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from quorate.agent import hostports, leasefile, processes, shim
+from quorate.agent import hostports, leasefile, leftovers, shim
 from quorate.agent.command import User
 from quorate.agent.events import Ended, Event, Failed, Progressed, Recovered, Running, SupervisorLost, Swept
 from quorate.agent.networks import NetworkError, Networks, sandbox_files
@@ -36,14 +36,14 @@ log = logging.getLogger(__name__)
 
 #: How long a shim that took the connection may take to say who it is.
 _HELLO_S = 5.0
-#: A sweep is over when so many looks in a row, this far apart, found nothing: a process may just have been forked.
-_CLEAN_LOOKS, _LOOK_S, _LONGEST_LOOK_S = 2, 0.03, 2.0
 #: What a shim writes of itself: who it is, what it is told, and how the member ended.
 _SHIMS_BYTES = 16 << 10
 #: A spare shim is forked when no member has been started for so long: not while others are on their way.
 _SPARE_AFTER_S = 0.05
 #: In the folder of a member in the host's network: its UID, for the agent's next life.
 _HOST_UID = "host-uid"
+#: How long a companion may take to go after its member, and how often that is looked at, before its user is given out.
+_LAST_PROCESS_S, _LAST_LOOK_S = 30.0, 0.5
 #: How far an image is is told at this pace.
 _PROGRESS_S = 1.0
 
@@ -116,7 +116,12 @@ class Members:
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare_timer: asyncio.TimerHandle | None = None
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._secrets = Path("/dev/shm") / f"quorate-{os.geteuid()}"
+        self._secrets = _secrets_folder()
+        # At once: whoever comes later finds the name taken, and cannot keep secrets from members.
+        try:
+            self._make_secrets_folder()
+        except (PrepareError, OSError) as error:
+            log.error("members can have no secrets: %s", error)
 
     def folder(self, member: str) -> Path:
         """The member's own folder."""
@@ -189,12 +194,13 @@ class Members:
             containers.host_network(role, granted.user)
         work = folder / "work"
         work.mkdir(mode=0o700)
-        if runs_as is not None:
-            os.chown(work, runs_as.uid, runs_as.gid)
         if spec.network is None and planned.ports and (sentence := hostports.taken(planned.ports)):
             raise PrepareError("PORT-TAKEN", sentence)
         if spec.context:
             await self._supplies.context(spec.context, work, runs_as)
+        if runs_as is not None:
+            # Only now: until here nobody else could get in, and lead root by a link to another place.
+            os.chown(work, runs_as.uid, runs_as.gid)
         secrets: dict[str, str] = {}
         if spec.secrets:
             secrets = await self._supplies.secrets(spec.allocation)
@@ -310,9 +316,15 @@ class Members:
             raise PrepareError("SECRETS-NO-MEMORY", "there is no /dev/shm, and secrets are not put on a disk")
         with suppress(FileExistsError):
             self._secrets.mkdir(mode=0o711)
-        status = self._secrets.lstat()
-        if not self._secrets.is_dir() or self._secrets.is_symlink() or status.st_uid != os.geteuid():
-            raise PrepareError("SECRETS-NO-MEMORY", f"{self._secrets} belongs to somebody else")
+        found = self._secrets.lstat()
+        if found.st_uid != os.geteuid():
+            raise PrepareError(
+                "SECRETS-NO-MEMORY",
+                f"user {found.st_uid} has put something at {self._secrets}, where this agent keeps secrets: "
+                f"see what it is, then rm -r {self._secrets}",
+            )
+        if not stat.S_ISDIR(found.st_mode):
+            raise PrepareError("SECRETS-NO-MEMORY", f"{self._secrets} is no folder: rm {self._secrets}")
 
     async def _attach(self, member: str, held: _Member, connection: socket.socket) -> ShimLink:
         return await ShimLink.over(
@@ -402,7 +414,7 @@ class Members:
         self._spawn(self._sweep(member))
 
     async def _sweep(self, member: str) -> None:
-        await asyncio.to_thread(sweep, member)
+        await asyncio.to_thread(leftovers.kill_all, member)
         if self._containers is not None:
             await self._containers.ended(member)
         self._members.pop(member, None)
@@ -410,17 +422,34 @@ class Members:
             shutil.rmtree(folder, ignore_errors=True)
         self._tell(Swept(member, self._grew(member, _size(self.folder(member) / shim.LOG))))
 
-    def forget(self, member: str, others: Iterable[str]) -> None:
-        """Removes the member's folder and sandbox; `others` are those that stay."""
+    def forget(self, member: str) -> None:
+        """Removes the member's folder and sandbox, and with its allocation's last one what its user has left."""
         self._members.pop(member, None)
         if self._networks is not None:
             self._networks.release(member)
+        self._spawn(self._forget(member))
+
+    async def _forget(self, member: str) -> None:
         if self._containers is not None and found_containers.is_held(self.folder(member)):
-            self._spawn(self._containers.forget(member))
-        self._spawn(asyncio.to_thread(_remove, self.folder(member)))
-        allocation = allocation_of(member)
-        if self._users is not None and all(allocation_of(other) != allocation for other in others):
-            self._users.release(allocation)
+            await self._containers.forget(member)
+        await self._clear_away(member)
+
+    async def _clear_away(self, member: str) -> None:
+        """The user is given to nobody else before everything of it is gone: the next one may read all of that."""
+        await asyncio.to_thread(leftovers.remove_tree, self._folder / member)
+        allocation, _, _ = member.rpartition(".")[0].rpartition(".")
+        if self._users is None or any(found.name.startswith(f"{allocation}.") for found in self._folder.iterdir()):
+            return
+        if (uid := self._users.retire(allocation)) is None:
+            return
+        until = time.monotonic() + _LAST_PROCESS_S
+        while await asyncio.to_thread(leftovers.has_processes, uid):
+            if time.monotonic() > until:
+                log.warning("user %d of allocation %s still has processes: nobody else gets this user", uid, allocation)
+                return
+            await asyncio.sleep(_LAST_LOOK_S)
+        await asyncio.to_thread(leftovers.remove_files, uid)
+        self._users.free(uid)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -445,15 +474,16 @@ class Members:
     async def recover(self, live: Sequence[str], ended: Iterable[str]) -> Recovered:
         """Looks for members whose end the journal does not know; removes the folders of those that it does not know."""
         known = {*live, *ended}
-        for member in known:
+        found = [folder.name for folder in self._folder.iterdir()]
+        for member in found:
             with suppress(OSError, ValueError):
                 if self._users is not None:
                     self._users.restore(allocation_of(member), int((self.folder(member) / "uid").read_text()))
         if self._containers is not None:
             await self._containers.sweep(known)
-        for folder in self._folder.iterdir():
-            if folder.name not in known:
-                self._spawn(asyncio.to_thread(_remove, folder))
+        for member in found:
+            if member not in known:
+                self._spawn(self._clear_away(member))
         observed = await asyncio.gather(*(self._look(member) for member in live))
         return Recovered(
             tuple(o for o in observed if isinstance(o, Running | Ended | Failed)),
@@ -516,23 +546,6 @@ def as_event(member: str, outcome: Outcome) -> Ended | Failed:
     return Ended(member, status, outcome.reason, outcome.finding, outcome.echo, outcome.log_bytes)
 
 
-def sweep(member: str) -> None:
-    """Kills every process of a member that has no shim any more, and returns when none is left."""
-    groups = processes.Cgroup.find(member)
-    clean, pause = 0, _LOOK_S
-    while clean < _CLEAN_LOOKS:
-        left = {pid for group in groups for pid in group.pids()} | set(processes.marked(member))
-        for group in groups:
-            group.kill()
-        processes.signal_all(left, signal.SIGKILL)
-        clean = 0 if left else clean + 1
-        time.sleep(pause)
-        # One that hangs in the kernel goes when that lets it; its slots are not free before.
-        pause = min(2 * pause, _LONGEST_LOOK_S) if left else _LOOK_S
-    for group in groups:
-        group.remove()
-
-
 def _connect(folder: Path) -> socket.socket | None:
     """A connection to the shim that serves this folder; None if there is none."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -547,6 +560,10 @@ def _connect(folder: Path) -> socket.socket | None:
         connection.close()
         return None
     return connection
+
+
+def _secrets_folder() -> Path:
+    return Path("/dev/shm") / f"quorate-{os.geteuid()}"
 
 
 def _see_room(folder: Path) -> None:
@@ -572,13 +589,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _remove(folder: Path) -> None:
-    """A tree whose owner may have taken every right from it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for root, _, _ in os.walk(folder):
-            with suppress(OSError):
-                Path(root).chmod(0o700)
-        shutil.rmtree(folder, ignore_errors=True)

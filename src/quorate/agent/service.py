@@ -219,7 +219,7 @@ class Service:
                 self._members.sweep(member)
             case Forget(member):
                 self._shipments.drop(member)
-                self._members.forget(member, (*self._core.live, *self._core.ended))
+                self._members.forget(member)
             case CloseLink(reason):
                 log.warning("closing the link: %s", reason)
                 self._close_link()
