@@ -130,7 +130,9 @@ class AgentConfig(_Section):
     dns: tuple[str, ...] = Field((), description="DNS servers for private networks; by default the machine's own.")
     runtime: RuntimeSettings = Field(RuntimeSettings(), description="The engine for members with an image.")
     allow: Allow = Field(Allow(), description="What jobs may ask of this machine; the master cannot override it.")
-    proxy: ProxySettings | None = Field(None, description="HTTP proxy of members and image pulls on this machine.")
+    proxy: ProxySettings | None = Field(
+        None, description="HTTP proxy of members; the engine, which pulls images, has its own."
+    )
 
     @field_validator("master")
     @classmethod

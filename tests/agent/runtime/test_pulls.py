@@ -76,6 +76,15 @@ def test_a_registry_that_is_not_there_is_the_platforms_failure(cluster: Cluster)
     assert view.exit_code == 125
 
 
+def test_a_failed_pull_tells_of_the_proxy_that_the_engine_does_not_know(docker: DockerEngine, tmp_path: Path) -> None:
+    settings = {"runtime": {"socket": docker.socket}, "proxy": {"url": "http://proxy.example.org:3128"}}
+    for cluster in serving(docker, tmp_path, **settings):
+        view = cluster.run("true", image="127.0.0.1:9/team/train:1")
+        assert "could not be pulled" in view.reason
+        assert "/etc/systemd/system/docker.service.d/proxy.conf" in view.reason
+        assert "(IMAGE-PULL-FAILED)" in view.reason
+
+
 def test_an_agents_own_credentials_open_a_registry(docker: DockerEngine, away: Registry, tmp_path: Path) -> None:
     known = {"runtime": {"socket": docker.socket, "docker_config": str(away.folder / "docker" / "config.json")}}
     for cluster in serving(docker, tmp_path, **known):

@@ -16,6 +16,7 @@ from tests.agent.conftest import until
 from quorate.agent.command import User
 from quorate.agent.runtime import body, waiter
 from quorate.agent.runtime.credentials import CredentialsError, credentials
+from quorate.agent.runtime.engineproxy import otherwise
 from quorate.agent.runtime.pull import Progress
 from quorate.agent.runtime.references import Reference
 from quorate.agent.runtime.stream import Demultiplexer, StreamError
@@ -38,6 +39,34 @@ from quorate.model.messages import RoleSpec
 def test_a_reference_is_read_as_docker_reads_it(text: str, whole: str, key: str) -> None:
     reference = Reference.parse(text)
     assert (str(reference), reference.credentials_key) == (whole, key)
+
+
+# --- the engine's proxy ------------------------------------------------------------------------------------------
+
+PROXY = "http://proxy.example.org:3128"
+
+
+@pytest.mark.parametrize(
+    ("plain", "secure", "said"),
+    [
+        (PROXY, PROXY, ""),
+        ("", PROXY, ""),
+        ("http://xxxxx:xxxxx@proxy.example.org:3128/", "proxy.example.org:3128", ""),
+        ("", "", "but the engine pulls images over HTTPS without one"),
+        (PROXY, "", "but the engine pulls images over HTTPS without one"),
+        ("", "http://other:8080", "but the engine pulls images by http://other:8080"),
+    ],
+)
+def test_an_engine_that_does_not_know_the_proxy_is_told_of_with_the_remedy(plain: str, secure: str, said: str) -> None:
+    told = otherwise(f"{PROXY.replace('//', '//user:secret@')}/", {"HttpProxy": plain, "HttpsProxy": secure}, "docker")
+    assert (said in told) if said else not told
+    if told:
+        assert "secret" not in told
+        assert (
+            f"docker.service.d/proxy.conf write [Service] and Environment=HTTP_PROXY={PROXY} HTTPS_PROXY={PROXY}"
+            in told
+        )
+        assert told.endswith("systemctl daemon-reload && systemctl restart docker")
 
 
 # --- output ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Final
 from quorate.agent.command import User
 from quorate.agent.config import AgentConfig
 from quorate.agent.processes import Process, process
-from quorate.agent.runtime import body, credentials, mounts, pause, policy, pull, waiter
+from quorate.agent.runtime import body, credentials, engineproxy, mounts, pause, policy, pull, waiter
 from quorate.agent.runtime.engine import Engine, EngineError, Json, find
 from quorate.agent.runtime.references import Reference
 from quorate.model.image import Pull
@@ -54,6 +54,8 @@ class Containers:
     config: Path | None
     #: Whether the engine has an init for containers.
     init: bool = True
+    #: The operator's HTTP proxy, which the engine should use too; empty for none.
+    proxy: str = ""
     _pulling: dict[str, "_Pull"] = field(default_factory=dict)
     #: Pause containers that were asked for, by their members.
     _pausing: dict[str, "asyncio.Task[pause.Pause]"] = field(default_factory=dict)
@@ -81,7 +83,8 @@ class Containers:
                 )
             return body.Image.read(found, self._files[identity])
         except (pull.PullError, EngineError) as error:
-            raise ContainerError(error.code, str(error)) from error
+            advice = await asyncio.to_thread(self.advice) if error.code == pull.FAILED else ""
+            raise ContainerError(error.code, f"{error}; {advice}" if advice else str(error)) from error
         except credentials.CredentialsError as error:
             raise ContainerError("IMAGE-PULL-DENIED", f"{reference} could not be asked for: {error}") from error
 
@@ -103,6 +106,16 @@ class Containers:
             )
         except policy.Forbidden as error:
             raise ContainerError("POLICY-FORBIDS", str(error)) from error
+
+    def advice(self) -> str:
+        """What is wrong with the engine's proxy, and the remedy; empty where nothing is known to be. Blocks."""
+        if not self.proxy:
+            return ""
+        try:
+            said = self.engine.info()
+        except EngineError:
+            return ""
+        return engineproxy.otherwise(self.proxy, said, "podman" if self.engine.name.startswith("Podman") else "docker")
 
     async def _pull(self, reference: Reference, secret: str, tell: Callable[[str], None]) -> None:
         # Members of one allocation come together and need one pull; another job's secret must not open this one's.
@@ -269,7 +282,11 @@ def seek(config: AgentConfig, agent: str) -> Containers | None:
     labels = {body.LABEL_CLUSTER: config.master, body.LABEL_AGENT: agent, body.LABEL_FOLDER: str(folder)}
     home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     allowed = policy.Policy(config.allow)
-    return Containers(engine, folder, labels, allowed, config.runtime.docker_config or home, _has_init(said))
+    credentials_file, proxy = config.runtime.docker_config or home, config.proxy.url if config.proxy else ""
+    found = Containers(engine, folder, labels, allowed, credentials_file, _has_init(said), proxy)
+    if advice := found.advice():
+        log.warning("%s", advice)
+    return found
 
 
 def _has_init(said: Json) -> bool:

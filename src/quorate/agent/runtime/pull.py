@@ -8,6 +8,8 @@ from quorate.agent.runtime.references import Reference
 
 #: Of a layer's way, what fetching is; unpacking is the rest.
 _FETCHING = 0.7
+#: The code of a finding that may be for want of a way outside.
+FAILED = "IMAGE-PULL-FAILED"
 _DONE = ("Pull complete", "Already exists")
 
 
@@ -80,7 +82,7 @@ def pull(engine: Engine, reference: Reference, credentials: str, tell: Callable[
     except EngineRefused as error:
         raise _why(reference, str(error), credentials) from error
     except (OSError, ValueError) as error:
-        raise PullError("IMAGE-PULL-FAILED", f"{reference}: the engine stopped in the middle: {error}") from error
+        raise PullError(FAILED, f"{reference}: the engine stopped in the middle: {error}") from error
 
 
 def _why(reference: Reference, said: str, credentials: str) -> PullError:
@@ -96,7 +98,7 @@ def _why(reference: Reference, said: str, credentials: str) -> PullError:
         return PullError("IMAGE-PULL-DENIED", f"the registry does not give {reference} away: {said}; {how}")
     if "not found" in low or "manifest unknown" in low or "does not exist" in low:
         return PullError("IMAGE-NOT-FOUND", f"there is no image {reference}: {said}; look at its name and its tag")
-    return PullError("IMAGE-PULL-FAILED", f"{reference} could not be pulled: {said}")
+    return PullError(FAILED, f"{reference} could not be pulled: {said}")
 
 
 def present(engine: Engine, name: str) -> Json | None:
