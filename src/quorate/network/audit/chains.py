@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from quorate.network.audit.ruleset import Scene, Unreadable
-from quorate.network.audit.space import Act, Entry, Intervals, both, join
-from quorate.network.flows import Direction
-from quorate.network.plan import PlannedFlow
+from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable
+from quorate.network.audit.space import Act, Entry, Intervals, Outcome, both, join
+from quorate.network.flows import Direction, Role, Transport
+from quorate.network.plan import Party, PlannedFlow
 
 #: The kernel's own bound is 16 (NFT_JUMP_STACK_SIZE); a file may claim anything.
 DEEPEST = 32
@@ -202,3 +203,30 @@ def append(entries: list[Entry], more: Sequence[Entry], **limits: Intervals) -> 
     for entry in more:
         axes: dict[str, Any] = {axis: both(getattr(entry, axis), limit) for axis, limit in limits.items()}
         entries.append(replace(entry, to=entry.to + start if entry.act is Act.JUMP else 0, **axes))
+
+
+class NetfilterRuleset(Ruleset):
+    """The rules of one machine. They know no parties, so that few scenes differ, and each is laid out once."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        self._known: dict[tuple[Direction, Transport, Phase], list[Entry]] = {}
+
+    def governs(self, local: Party) -> bool:
+        """They hold for whichever machine they are said to be of."""
+        return local.role in (Role.MASTER, Role.AGENT, Role.MEMBER)
+
+    def stateful(self, scene: Scene) -> bool:
+        """Answers pass only where a rule says so."""
+        return False
+
+    def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
+        """Return the entries of all chains that the packets pass."""
+        asked = scene.direction, scene.transport, scene.phase
+        if asked not in self._known:
+            self._known[asked] = self.laid_out(scene)
+        return self._known[asked], Outcome.ALLOW
+
+    @abstractmethod
+    def laid_out(self, scene: Scene) -> list[Entry]:
+        """Return the entries anew; only direction, transport and phase of the scene may matter."""

@@ -13,11 +13,11 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from quorate.model.ports import InvalidPorts, PortRange
-from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, far_networks, flatten
+from quorate.network.audit.chains import Fields, Match, NetfilterRuleset, Step, Verdict, append, far_networks, flatten
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
-from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, Outcome, outside
-from quorate.network.flows import Direction, Role, Transport
-from quorate.network.plan import Party, PlannedFlow
+from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, outside
+from quorate.network.flows import Direction, Transport
+from quorate.network.plan import PlannedFlow
 
 _FAMILY: dict[int, Intervals] = {4: ((0, V6 - 1),), 6: ((V6, LAST_ADDRESS),)}
 _TRANSPORTS = {"tcp": Transport.TCP, "6": Transport.TCP, "udp": Transport.UDP, "17": Transport.UDP}
@@ -143,28 +143,13 @@ def _options(words: list[str]) -> Iterator[_Option]:
         negated = False
 
 
-class _Iptables(Ruleset):
+class _Iptables(NetfilterRuleset):
     def __init__(self, families: dict[int, _Family], rules: tuple[Rule, ...]) -> None:
-        self._families, self.rules = families, rules
-        self._known: dict[tuple[Direction, Transport, Phase], list[Entry]] = {}
+        super().__init__(rules)
+        self._families = families
 
-    def governs(self, local: Party) -> bool:
-        """A machine's own rules hold for whichever machine they are said to be of."""
-        return local.role in (Role.MASTER, Role.AGENT, Role.MEMBER)
-
-    def stateful(self, scene: Scene) -> bool:
-        """Answers pass only where a rule says so."""
-        return False
-
-    def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
+    def laid_out(self, scene: Scene) -> list[Entry]:
         """Return the entries of the hook's chains, IPv4 before IPv6; a family that is not in the text is unknown."""
-        # A machine's own rules know no parties, so that the scenes of all of them are few.
-        asked = scene.direction, scene.transport, scene.phase
-        if asked not in self._known:
-            self._known[asked] = self._entries(scene)
-        return self._known[asked], Outcome.ALLOW
-
-    def _entries(self, scene: Scene) -> list[Entry]:
         fields = Fields.of(scene)
         hook = "INPUT" if fields.inbound else "OUTPUT"
         found: list[Entry] = []

@@ -13,12 +13,12 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from quorate.network.audit.chains import Fields, Match, Step, Verdict, append, far_networks, flatten
+from quorate.network.audit.chains import Fields, Match, NetfilterRuleset, Step, Verdict, append, far_networks, flatten
 from quorate.network.audit.documents import refuse_depth
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
-from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, Outcome, join, outside
-from quorate.network.flows import Direction, Role, Transport
-from quorate.network.plan import Party, PlannedFlow
+from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, join, outside
+from quorate.network.flows import Direction, Transport
+from quorate.network.plan import PlannedFlow
 
 _V4: Intervals = ((0, V6 - 1),)
 _V6: Intervals = ((V6, LAST_ADDRESS),)
@@ -149,28 +149,13 @@ def _left(left: Any) -> str:
     return str(left)
 
 
-class _Nftables(Ruleset):
+class _Nftables(NetfilterRuleset):
     def __init__(self, chains: dict[str, _Chain], sets: dict[str, Any], rules: tuple[Rule, ...]) -> None:
-        self._chains, self._sets, self.rules = chains, sets, rules
-        self._known: dict[tuple[Direction, Transport, Phase], list[Entry]] = {}
+        super().__init__(rules)
+        self._chains, self._sets = chains, sets
 
-    def governs(self, local: Party) -> bool:
-        """A machine's own rules hold for whichever machine they are said to be of."""
-        return local.role in (Role.MASTER, Role.AGENT, Role.MEMBER)
-
-    def stateful(self, scene: Scene) -> bool:
-        """Answers pass only where a rule says so."""
-        return False
-
-    def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
+    def laid_out(self, scene: Scene) -> list[Entry]:
         """Return the entries of all base chains that the packets pass, in the order of hooks and priorities."""
-        # A machine's own rules know no parties, so that the scenes of all of them are few.
-        asked = scene.direction, scene.transport, scene.phase
-        if asked not in self._known:
-            self._known[asked] = self._entries(scene)
-        return self._known[asked], Outcome.ALLOW
-
-    def _entries(self, scene: Scene) -> list[Entry]:
         fields = Fields.of(scene)
         hooks = ("prerouting", "input") if fields.inbound else ("output", "postrouting")
         passed = sorted(
