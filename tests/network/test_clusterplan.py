@@ -8,9 +8,9 @@ import pytest
 
 from quorate.model.clusterfile import ClusterFile, load_cluster_file
 from quorate.model.ports import PortRange
+from quorate.model.severity import Severity
 from quorate.model.yamlfile import FileProblems
 from quorate.network.clusterplan import plan_cluster
-from quorate.network.findings import Severity
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Plan, PlannedFlow
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import quorate
+from quorate.model.severity import Severity
 from quorate.network import findings
-from quorate.network.findings import CODES, Finding, Severity, failing, settle
+from quorate.network.findings import CODES, Finding, failing, settle
 
 SOURCE = Path(quorate.__file__).parent
 

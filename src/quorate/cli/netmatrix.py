@@ -6,7 +6,7 @@ import shutil
 
 from quorate.cli.netview import show_findings
 from quorate.cli.output import bold, on_terminal, print_json
-from quorate.network.findings import Severity
+from quorate.model.severity import Severity
 from quorate.network.reach import Attempt, NetCheck, Outcome
 
 #: Where more ends take part than fit, a cell has one sign, and the columns have numbers.

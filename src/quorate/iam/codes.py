@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quorate.iam.finding import Code, Severity
+from quorate.iam.finding import Code
+from quorate.model.severity import Severity
 
 _ALL: dict[str, Code] = {}
 

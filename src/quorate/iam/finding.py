@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from quorate.iam.place import START, Place
-
-
-class Severity(StrEnum):
-    """How bad a finding is; `info` alone never makes a check fail."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    INFO = "info"
+from quorate.model.severity import Severity
 
 
 @dataclass(frozen=True, slots=True)

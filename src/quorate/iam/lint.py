@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from quorate.iam.aws import lint as aws
-from quorate.iam.finding import Finding, Severity
+from quorate.iam.finding import Finding
 from quorate.iam.gcp import lint as gcp
 from quorate.iam.oci import lint as oci
 from quorate.iam.reading import Input, Kind, make_out
+from quorate.model.severity import Severity
 
 
 def lint_file(data: bytes, *, for_agents: bool = False) -> tuple[Input, list[Finding]]:

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
+
+from quorate.model.severity import Severity
 
 #: Seconds: clocks that are further apart confuse logs, tokens that live for seconds, and certificates made just now.
 CLOCK_SKEW_S = 5.0
 #: On the machine whose clock is wrong.
 CLOCK_REMEDY = "timedatectl set-ntp true"
-
-
-class Severity(StrEnum):
-    """How bad a finding is; only `error` and `warning` make a command exit with 1."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    INFO = "info"
 
 
 @dataclass(frozen=True, slots=True)
