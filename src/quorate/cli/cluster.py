@@ -10,7 +10,7 @@ import typer
 from quorate.cli import clusterexec, complete, joboptions
 from quorate.cli.app import new_group
 from quorate.cli.exits import Exit
-from quorate.cli.output import Json, ago, bold, coloured, note, print_json, table
+from quorate.cli.output import Json, ago, bold, coloured, first_line, note, print_json, table
 from quorate.cli.session import Master, Token, connect
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def list_clusters(
                 job.state,
                 str(job.spec.resources.nodes),
                 ago(job.submitted_at),
-                next(iter(job.reason.splitlines()), ""),
+                first_line(job.reason),
             )
             for job in clusters
         ),
@@ -191,7 +191,7 @@ def _wait_until_it_runs(client: Client, job: JobView) -> JobView:
         job = view
         if job.state is JobState.RUNNING or job.state.final:
             break
-        says = f"{job.id} {job.state}" + (f": {job.reason.splitlines()[0]}" if job.reason else "")
+        says = f"{job.id} {job.state}" + (f": {first_line(job.reason)}" if job.reason else "")
         if says != told:
             note(says)
             told = says

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.cli import outcome
 from quorate.cli.exits import Exit
-from quorate.cli.output import note, span
+from quorate.cli.output import first_line, note, span
 from quorate.cli.screen import Screen
 from quorate.model.problem import QuorateError
 from quorate.model.state import JobState
@@ -139,7 +139,7 @@ class Following:
             told = next((one.reason for one in self.client.job(self.job.id).attempts if one.attempt == attempt), "")
         except QuorateError:
             return ""
-        return f": {told.splitlines()[0]}" if told else ""
+        return f": {first_line(told)}" if told else ""
 
     def sentence(self, *, clock: bool = True) -> str:
         """The state in one line."""
@@ -149,7 +149,7 @@ class Following:
             JobState.PENDING: f"waits: {job.reason}" if job.reason else "waits",
             JobState.STARTING: f"starts on {where}",
             JobState.RUNNING: f"runs on {where}",
-            JobState.STOPPING: f"stops: {_first_line(job.reason)}",
+            JobState.STOPPING: f"stops: {first_line(job.reason) or 'its members end'}",
         }
         text = f"job {job.id} {words.get(job.state, str(job.state))}"
         if clock:
@@ -202,7 +202,3 @@ def _cancels(following: Following) -> bool:
 def names_of(job: JobView) -> dict[int, str]:
     """Rank to name of the members; empty while they are not known."""
     return {member.rank: member.name for member in job.members}
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0] if text else "its members end"

@@ -10,7 +10,7 @@ import typer
 from quorate.cli import clusterexec, complete
 from quorate.cli.app import new_group
 from quorate.cli.exits import Exit
-from quorate.cli.output import Json, ago, bold, coloured, dim, note, print_json, span, table
+from quorate.cli.output import Json, ago, bold, coloured, dim, first_line, note, print_json, span, table
 from quorate.cli.session import Master, Token, connect
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def list_jobs(
                 str(job.spec.resources.nodes),
                 ago(job.submitted_at),
                 span(job.ran),
-                _first_line(job.reason),
+                first_line(job.reason),
             )
             for job in jobs
         ),
@@ -284,12 +284,12 @@ def _network(job: JobDetail) -> str:
 def _members(members: tuple[MemberView, ...]) -> None:
     table(
         ["MEMBER", ">RANK", "AGENT", "STATE", "ENDED WITH", "WHY"],
-        ((m.name, str(m.rank), m.agent, m.state, ended_with(m), _first_line(m.reason)) for m in members),
+        ((m.name, str(m.rank), m.agent, m.state, ended_with(m), first_line(m.reason)) for m in members),
     )
 
 
 def _attempt(attempt: AttemptView) -> None:
-    print(bold(f"\nattempt {attempt.attempt}") + f"  {attempt.outcome}  {_first_line(attempt.reason)}")
+    print(bold(f"\nattempt {attempt.attempt}") + f"  {attempt.outcome}  {first_line(attempt.reason)}")
 
 
 def ended_with(member: MemberView) -> str:
@@ -308,7 +308,3 @@ def _times(job: JobView) -> str:
     from quorate.cli.outcome import times
 
     return times(job)
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0] if text else ""

@@ -151,6 +151,11 @@ def size(count: float) -> str:
     return f"{count / 1024:.1f} TiB"
 
 
+def first_line(text: str) -> str:
+    """What a reason of several lines says in one."""
+    return next(iter(text.splitlines()), "")
+
+
 def note(text: str) -> None:
     """A word on the side, for people: on stderr, so that stdout stays what was asked for."""
     print(f"\033[2m{text}\033[0m" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
