@@ -1,17 +1,20 @@
 """The DNS of each allocation: asked at its hub's address, answered by the machine's own servers, within its egress.
 
 Its sockets are in the hub, which has no other; what it asks goes out on the host. For egress to named hosts it is the
-only way to learn an address, and each address that it tells is let in for as long as the answer lives.
+only way to learn an address, and each address that it tells is let in for at least as long as the answer lives.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from quorate.agent.helperclient import Helper, HelperError
 from quorate.agent.helperprotocol import LONGEST_ADMISSION_S, MAX_ADMITTED
@@ -35,6 +38,12 @@ _CONNECTIONS: Final = 64
 _MAX_QUESTION: Final = 4096
 #: Who has just been told an address needs a moment to use it, even one that nobody may remember.
 _SHORTEST_ADMISSION_S: Final = 60
+#: For so long nobody asks the helper again for an address that is in. Not for longer, whatever the answer's life: if
+#: somebody takes the rules away, they come back without it.
+_REMEMBERED_S: Final = 30
+_MOST_REMEMBERED: Final = 8192
+#: Admissions under way at once, of all allocations; of each there is one.
+_ADMITTING: Final = 4
 
 
 @dataclass(frozen=True)
@@ -62,15 +71,24 @@ class Zone:
         )
 
 
+class _Admitted(NamedTuple):
+    """Seconds of time.monotonic()."""
+
+    since: float
+    until: float
+
+
 class Forwarder:
     """Answers questions of one allocation. `admit` lets addresses in for so many seconds; it raises HelperError."""
 
     def __init__(
-        self, zone: Zone, servers: Callable[[], Sequence[str]], admit: Callable[[dict[str, int]], None]
+        self, zone: Zone, servers: Callable[[], Sequence[str]], admit: Callable[[dict[str, int]], Awaitable[None]]
     ) -> None:
         self._zone = zone
         self._servers = servers
         self._admit = admit
+        self._admitting = asyncio.Lock()
+        self._admitted: dict[str, _Admitted] = {}
         self._under_way = 0
 
     async def answer(self, wire: bytes, *, stream: bool) -> bytes | None:
@@ -149,14 +167,26 @@ class Forwarder:
         import dns.rdatatype
 
         addresses = {
-            str(record.address): min(max(found.ttl, _SHORTEST_ADMISSION_S), LONGEST_ADMISSION_S)
+            str(record.address): min(max(found.ttl, _SHORTEST_ADMISSION_S), LONGEST_ADMISSION_S - _REMEMBERED_S)
             for found in reply.answer
             if found.rdtype == dns.rdatatype.A
             for record in found
         }
-        if addresses:
-            first = dict(list(addresses.items())[:MAX_ADMITTED])
-            await asyncio.to_thread(self._admit, first)
+        async with self._admitting:
+            now = time.monotonic()
+            # Somewhat longer than this answer lives, so that the next one finds it in.
+            missing = [
+                (one, life + _REMEMBERED_S) for one, life in addresses.items() if not self._is_in(one, now, life)
+            ]
+            if first := dict(missing[:MAX_ADMITTED]):
+                await self._admit(first)
+                if len(self._admitted) > _MOST_REMEMBERED:
+                    self._admitted.clear()
+                self._admitted |= {address: _Admitted(now, now + life) for address, life in first.items()}
+
+    def _is_in(self, address: str, now: float, life_s: float) -> bool:
+        known = self._admitted.get(address)
+        return known is not None and now < known.since + _REMEMBERED_S and now + life_s <= known.until
 
 
 @dataclass
@@ -197,6 +227,8 @@ class Resolvers:
     helper: Helper
     servers: tuple[str, ...] = ()
     _serving: dict[str, _Serving] = field(default_factory=dict)
+    #: Not the loop's own, which everything else needs, too.
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_ADMITTING, "quorate-admit"))
 
     async def keep(self, hubs: Mapping[str, tuple[HubSpec, AllocationSpec]], made: set[str]) -> dict[str, str]:
         """Resolvers for these allocations, those `made` anew among them, and for no others; returns why not, by
@@ -207,7 +239,7 @@ class Resolvers:
             if hub.egress is Egress.NONE or allocation in self._serving:
                 continue
             zone = Zone.of(hub, spec)
-            forwarder = Forwarder(zone, self._upstream, lambda found, whose=allocation: self.helper.admit(whose, found))  # type: ignore[misc]
+            forwarder = Forwarder(zone, self._upstream, partial(self._admit, allocation))
             serving = _Serving(zone, forwarder)
             try:
                 sockets = await asyncio.to_thread(self.helper.resolver, allocation, hub.gateway)
@@ -227,6 +259,9 @@ class Resolvers:
     def close(self) -> None:
         """All of them end."""
         self.only(set())
+
+    async def _admit(self, allocation: str, addresses: dict[str, int]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, self.helper.admit, allocation, addresses)
 
     def _upstream(self) -> Sequence[str]:
         return self.servers or nameservers(RESOLV_CONF)

@@ -1,0 +1,129 @@
+"""Egress to named hosts costs a trip to the helper for addresses that are news, and for no others."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from quorate.agent.helperclient import HelperError
+from quorate.agent.resolver import Forwarder, Zone
+
+pytestmark = [pytest.mark.lab, pytest.mark.anyio]
+
+#: A server of the machine's, by its address; port 53 of it needs root.
+SERVER = "127.0.0.77"
+ZONE = Zone("zzzz-1", {}, ("*.example",))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@contextmanager
+def names(lives_s: list[int]) -> Iterator[None]:
+    """Each name leads to 10.77.0.<its length>; answers live for so many seconds, one after the other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((SERVER, 53))
+        thread = threading.Thread(target=_serve, args=(server, iter(lives_s)))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.sendto(b"", (SERVER, 53))
+            thread.join()
+
+
+def _serve(server: socket.socket, lives_s: Iterator[int]) -> None:
+    while True:
+        data, peer = server.recvfrom(4096)
+        if not data:
+            return
+        question = dns.message.from_wire(data)
+        reply = dns.message.make_response(question)
+        name = question.question[0].name
+        address = f"10.77.0.{len(name.labels[0])}"
+        reply.answer.append(dns.rrset.from_text(name, next(lives_s), "IN", "A", address))
+        server.sendto(reply.to_wire(), peer)
+
+
+class Door:
+    """Lets in, and knows whom; opens when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, int]] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.knocked = asyncio.Event()
+
+    async def admit(self, addresses: dict[str, int]) -> None:
+        self.asked.append(addresses)
+        self.knocked.set()
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await self.open.wait()
+        self.at_once -= 1
+
+
+async def told(forwarder: Forwarder, name: str) -> dns.rcode.Rcode:
+    answer = await forwarder.answer(dns.message.make_query(f"{name}.example.", "A").to_wire(), stream=False)
+    assert answer is not None
+    return dns.message.from_wire(answer).rcode()
+
+
+async def test_an_address_that_is_in_is_not_let_in_again() -> None:
+    door = Door()
+    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit)
+    with names([300] * 4):
+        for name in ("one", "two", "four", "one"):
+            assert await told(forwarder, name) is dns.rcode.NOERROR
+    # Two names lead to one address.
+    assert [list(addresses) for addresses in door.asked] == [["10.77.0.3"], ["10.77.0.4"]]
+    assert all(seconds >= 300 for addresses in door.asked for seconds in addresses.values())
+
+
+async def test_an_answer_that_outlives_what_was_let_in_is_let_in_anew() -> None:
+    door = Door()
+    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit)
+    with names([60, 3600]):
+        await told(forwarder, "one")
+        await told(forwarder, "one")
+    first, second = door.asked
+    assert 60 <= first["10.77.0.3"] < 3600 <= second["10.77.0.3"]
+
+
+async def test_of_an_allocation_one_admission_is_under_way_and_who_waits_for_the_same_asks_no_more() -> None:
+    door = Door()
+    door.open.clear()
+    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit)
+    with names([300] * 20):
+        waiting = [asyncio.ensure_future(told(forwarder, "one" if n % 2 else "three")) for n in range(20)]
+        await door.knocked.wait()
+        door.open.set()
+        assert set(await asyncio.gather(*waiting)) == {dns.rcode.NOERROR}
+    assert door.most_at_once == 1
+    assert sorted(list(addresses) for addresses in door.asked) == [["10.77.0.3"], ["10.77.0.5"]]
+
+
+async def test_an_admission_that_failed_is_not_remembered() -> None:
+    door = Door()
+    answers = iter([True, False])
+
+    async def admit(addresses: dict[str, int]) -> None:
+        if next(answers):
+            raise HelperError("it is away")
+        await door.admit(addresses)
+
+    forwarder = Forwarder(ZONE, lambda: [SERVER], admit)
+    with names([300] * 2):
+        assert await told(forwarder, "one") is dns.rcode.SERVFAIL
+        assert await told(forwarder, "one") is dns.rcode.NOERROR
+    assert len(door.asked) == 1
