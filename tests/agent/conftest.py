@@ -58,7 +58,10 @@ class Agent:
         self._run(master)
 
     def _run(self, master: str, **more: str) -> None:
-        config = {"name": self.name, "master": master, "state_dir": str(self.state), "members_as": "self"}
+        # One agent of a machine makes private networks, and tests run side by side: those that want them say so.
+        config = {
+            "name": self.name, "master": master, "state_dir": str(self.state), "members_as": "self", "sandboxes": False,
+        }  # fmt: skip
         config |= self.settings | more
         self.process = subprocess.Popen([*self.within, sys.executable, "-c", _PROGRAM, json.dumps(config)])
 

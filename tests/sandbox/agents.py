@@ -43,7 +43,7 @@ class Machine:
         (self.agent.state / "membership.json").write_text(json.dumps(kept))
         self.agent.within = ("nsenter", f"--net={self.host.namespace}", *self.within)
         self.agent.settings = {
-            "advertise_address": self.host.address, "members_as": "users", "slots": 4,
+            "advertise_address": self.host.address, "members_as": "users", "slots": 4, "sandboxes": True,
             "helper": str(self.agent.state / "none.sock"), **settings,
         }  # fmt: skip
         self.agent.come_back(master)

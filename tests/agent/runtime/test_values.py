@@ -189,7 +189,7 @@ def test_the_waiter_waits_and_ends_well_when_it_is_told_to(tmp_path: Path, numbe
     # Once it waits: rt_sigtimedwait(2) has these numbers.
     until(lambda: Path(f"/proc/{process.pid}/syscall").read_text().split()[0] in ("128", "137"))
     # It leaves the reaping of strangers to the kernel.
-    assert int(_status(process.pid, "SigIgn"), 16) == 1 << signal.SIGCHLD - 1
+    assert int(_status(process.pid, "SigIgn"), 16) & 1 << signal.SIGCHLD - 1
     process.send_signal(number)
     assert process.wait(10) == 0
 
