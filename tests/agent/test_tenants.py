@@ -10,7 +10,7 @@ import pytest
 from tests.agent.conftest import eventually
 from tests.agent.peer import JOB, spec
 
-from quorate.agent import leftovers
+from quorate.agent import leftovers, temporary
 from quorate.agent import members as agent_members
 from quorate.agent.command import User
 from quorate.agent.events import Event
@@ -183,3 +183,29 @@ def test_who_holds_the_place_of_secrets_is_named(tmp_path: Path, monkeypatch: py
     machine = Machines(tmp_path / "members")
     with pytest.raises(PrepareError, match=f"user 4242 has put something at {place}"):
         machine.members._make_secrets_folder()
+
+
+@pytest.fixture
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What stands for the machine's /tmp, below which tests themselves lie."""
+    monkeypatch.setattr(temporary, "_SEEN", {"tmp": str(tmp_path / "seen")})
+    return tmp_path / "seen"
+
+
+def test_a_members_temporary_folder_is_everybodys_and_reached_by_nobody_else(tmp_path: Path, seen: Path) -> None:
+    ((own, over),) = temporary.make(tmp_path, ("python", "train.py", str(seen))).items()
+    assert over == str(seen)
+    assert stat.S_IMODE(Path(own).stat().st_mode) == 0o1777
+    assert stat.S_IMODE(Path(own).parent.stat().st_mode) == 0o700
+
+
+def test_a_member_whose_command_names_a_file_in_a_temporary_folder_sees_the_machines(
+    tmp_path: Path, seen: Path
+) -> None:
+    assert temporary.make(tmp_path, ("python", f"{seen}/train.py")) == {}
+
+
+def test_a_member_whose_own_folder_lies_in_a_temporary_folder_sees_the_machines(seen: Path) -> None:
+    member = seen / "member"
+    member.mkdir(parents=True)
+    assert temporary.make(member, ("python", "train.py")) == {}

@@ -75,6 +75,17 @@ async def test_members_of_two_agents_meet_by_name_each_in_a_network_of_its_own(p
         await eventually(lambda m=machine: m.left() == [])
 
 
+async def test_what_a_member_leaves_in_a_temporary_folder_is_nowhere_else(pair: list[Machine]) -> None:
+    name = f"quorate-{os.getpid()}"
+    spec = across(pair[0], script=f'import os; open("/var/tmp/{name}", "w"); print(os.listdir("/var/tmp"))')
+    await run(spec, pair[0])
+    member = f"{spec.allocation}.0.1"
+    await pair[0].peer.state(member, "exited")
+    await pair[0].peer.whole_log(member)
+    assert pair[0].peer.output(member).decode() == f"['{name}']\n"
+    assert not (Path("/var/tmp") / name).exists()
+
+
 async def test_a_helper_killed_while_it_makes_networks_is_replaced_and_the_members_start(pair: list[Machine]) -> None:
     killed = pair[0].helper()
     os.kill(killed, signal.SIGKILL)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from quorate.agent import hostports, leasefile, leftovers, shim
+from quorate.agent import hostports, leasefile, leftovers, shim, temporary
 from quorate.agent.command import User
 from quorate.agent.events import Ended, Event, Failed, Progressed, Recovered, Running, SupervisorLost, Swept
 from quorate.agent.networks import NetworkError, Networks, sandbox_files
@@ -212,6 +212,9 @@ class Members:
             places, within = await self._make_container(member, spec, role, containers, granted, places, secrets)
         elif spec.network is not None:
             places = await self._make_sandbox(member, spec, places)
+            variables = (*role.environment.values(), *self._machine.environment.values())
+            own = temporary.make(folder, (role.workdir, *role.entrypoint, *variables))
+            places = replace(places, temporary=own)
         machine = self._machine
         if spec.network is not None and spec.ssh:
             self._make_secrets_folder()

@@ -74,6 +74,8 @@ class Places:
     netns: str = ""
     hosts: str = ""
     resolv: str = ""
+    #: Its own temporary folders, and whose place they take.
+    temporary: Mapping[str, str] = field(default_factory=dict)
     #: A folder in memory for the files of its SSH client.
     ssh: str = ""
 
@@ -166,6 +168,7 @@ def compose(
         netns=places.netns,
         hosts_file=places.hosts,
         resolv_file=places.resolv,
+        temporary=dict(places.temporary),
         hostname=configuration.own.name if places.netns else "",
         ssh=offer,
         reader=reader,

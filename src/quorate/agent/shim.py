@@ -81,6 +81,8 @@ class Order:
     resolv_file: str = ""
     #: What the command, and the companion, take the machine's name for; empty: the machine's own.
     hostname: str = ""
+    #: Folders of the member that its command, and the companion, see in the place of the machine's.
+    temporary: dict[str, str] = field(default_factory=dict)
     #: How the member is reached by SSH; None: not at all.
     ssh: Offer | None = None
     #: Who reads the secrets, where that is another user than the companion's.
@@ -274,7 +276,8 @@ class Shim:
     @property
     def _surroundings(self) -> Surroundings:
         order = self._order
-        return Surroundings(order.netns, order.hosts_file, order.resolv_file, order.hostname)
+        folders = tuple(order.temporary.items())
+        return Surroundings(order.netns, order.hosts_file, order.resolv_file, order.hostname, folders=folders)
 
     def _start_companion(self) -> None:
         ours, theirs = socket.socketpair()

@@ -94,3 +94,14 @@ def test_who_answers_for_the_machine_is_not_asked_by_a_member(tmp_path: Path, mo
 def test_a_namespace_that_is_gone_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(command.CommandError, match=r"network namespace is gone.*/proc/1/nowhere"):
         run("true", Surroundings(netns="/proc/1/nowhere"), tmp_path)
+
+
+def test_a_member_writes_to_a_folder_of_its_own_where_others_have_the_machines(tmp_path: Path) -> None:
+    own, seen = tmp_path / "own", tmp_path / "seen"
+    own.mkdir()
+    seen.mkdir()
+    (seen / "theirs").touch()
+    script = f"ls {seen}; echo hello > {seen}/mine"
+    assert run(script, Surroundings(folders=((str(own), str(seen)),)), tmp_path) == ""
+    assert (own / "mine").read_text() == "hello\n"
+    assert [path.name for path in seen.iterdir()] == ["theirs"]

@@ -39,6 +39,8 @@ class Surroundings:
     hostname: str = ""
     #: What else is seen otherwise: own file, and the one that it takes the place of, where there is one.
     more: tuple[tuple[str, str], ...] = ()
+    #: Folders that may be written to, in the same way.
+    folders: tuple[tuple[str, str], ...] = ()
 
     def enter(self) -> None:
         """Takes the calling process in, for good; needs root where anything is set. Raises SurroundingsError."""
@@ -49,7 +51,7 @@ class Surroundings:
         if self.hostname:
             _check(_libc.unshare(_CLONE_NEWUTS), "a name of its own")
             socket.sethostname(self.hostname)
-        if over or self.netns:
+        if over or self.folders or self.netns:
             _check(_libc.unshare(_CLONE_NEWNS), "a mount namespace")
             # What the machine unmounts later goes here too, or a member would hold it; nothing goes the other way.
             _mount("none", "/", _MS_REC | _MS_SLAVE)
@@ -59,6 +61,9 @@ class Surroundings:
                 continue
             _mount(own, seen, _MS_BIND)
             _mount("none", seen, _MS_REMOUNT | _MS_BIND | _FOR_READING)
+        for own, seen in self.folders:
+            if os.path.isdir(seen):  # noqa: PTH112 (as above)
+                _mount(own, seen, _MS_BIND)
         if self.hosts_file:
             _hide(*_ANSWERING_FOR_THE_MACHINE)
         if self.netns:
