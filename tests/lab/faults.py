@@ -31,8 +31,11 @@ def port_dropped(
 
 
 @contextlib.contextmanager
-def port_dropped_in_overlays(lab: Lab, ports: str | int, transport: str = "tcp") -> Iterator[None]:
-    """Something in between looks into VXLAN and drops what would open a connection of a member's to a port."""
+def port_dropped_in_overlays(
+    lab: Lab, ports: str | int, *, source: Host | None = None, destination: Host | None = None, transport: str = "tcp"
+) -> Iterator[None]:
+    """Something in between looks into VXLAN and drops what would open a connection of a member's to a port, from and
+    to whose host is named."""
     # From the outer UDP header on: 8 of its own, 8 of VXLAN (RFC 7348), 14 of Ethernet, 20 of IPv4 without options.
     number = {"tcp": 6, "udp": 17}[transport]
     ip, ports_at = 8 + 8 + 14, 8 + 8 + 14 + 20
@@ -40,7 +43,7 @@ def port_dropped_in_overlays(lab: Lab, ports: str | int, transport: str = "tcp")
     if transport == "tcp":
         # SYN without ACK: answers go to ports of a window, too.
         inner += f" @th,{8 * (ports_at + 13)},8 & 0x12 == 0x02"
-    with _dropped(lab, inner):
+    with _dropped(lab, f"{_between(source, destination)} {inner}"):
         yield
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.lab import faults
+from tests.lab import faults, sshd
 from tests.lab.cluster import LabCluster, running
-from tests.lab.hosts import a_lab
+from tests.lab.hosts import Lab, a_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -55,3 +56,20 @@ def test_each_fault_is_one_finding_with_both_ends_and_the_flow(cluster: LabClust
         assert all("h2" in (finding["subject"], finding["source"], finding["destination"]) for finding in findings)
     cluster.until_ready()
     assert check(cluster) == (0, [])
+
+
+def test_a_clock_that_is_ahead_is_named_by_ssh_alone(lab: Lab) -> None:
+    if missing := sshd.missing():
+        pytest.skip(f"needs {', '.join(missing)}: apt install --no-install-recommends openssh-client openssh-server")
+    lab.open("h1", "h2")
+    with sshd.servers(lab, lab["h1"], lab["h2"]), faults.clock_ahead(lab["h2"], 90):
+        done = lab["desk"].quorate("net", "check", "--ssh", "h1", "h2", "--python", sys.executable, "--json")
+    assert done.stdout, done.stderr
+    check = json.loads(done.stdout)
+    found = the(check["findings"])
+    assert (found["code"], found["source"], found["destination"]) == ("CLOCK-SKEW", "h2", "h1")
+    assert found["evidence"].endswith("s ahead of that of h1")
+    assert found["remedy"] == "ssh h2 sudo chronyc makestep"
+    # All flows pass, and yet something was found.
+    assert check["verdict"].startswith("all 2 ways between 2 hosts are open")
+    assert done.returncode == 1

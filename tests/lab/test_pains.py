@@ -16,6 +16,50 @@ from quorate.model.state import JobState
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 PROXY = "http://10.77.0.4:3128"
+#: At the proxy's address: answers every request, and says which it has had.
+PROXY_SERVER = """
+import http.server
+class Proxy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        print(self.command, self.path, flush=True)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"the proxy")
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("", 3128), Proxy)
+print("listening", flush=True)
+server.serve_forever()
+"""
+#: The first member serves until the other has asked it, by name and by address, and somebody outside.
+PAST_AND_THROUGH = """
+import http.server, os, socket, time, urllib.error, urllib.request
+class Peer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"the peer")
+    def log_message(self, *_):
+        pass
+if os.environ["QUORATE_RANK"] == "0":
+    server = http.server.HTTPServer(("", 29500), Peer)
+    server.timeout = 20
+    for _ in range(2):
+        server.handle_request()
+else:
+    def get(host):
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://{host}/", timeout=20) as answer:
+                    return answer.read().decode()
+            except urllib.error.URLError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+    for host in ("main1:29500", socket.gethostbyname("main1") + ":29500", "elsewhere.example"):
+        print(host, "is answered by", get(host), flush=True)
+"""
 HOST = {"network": {"mode": "host"}}
 
 
@@ -97,8 +141,9 @@ def test_4_a_member_that_does_not_come_is_named_before_the_deadline(on_hosts: La
     finally:
         agent.signal(signal.SIGCONT)
         agent.entry.send_signal(signal.SIGCONT)
-    assert "MEMBERS-MISSING" in work.told(), work.told()
-    assert "h2" in reason(work)
+    said = reason(work)
+    assert said.endswith("(MEMBERS-MISSING)"), work.told()
+    assert "h2" in said
     on_hosts.until_ready()
 
 
@@ -120,6 +165,23 @@ def test_5_a_port_that_a_stranger_holds_is_left_to_it(on_hosts: LabCluster) -> N
     assert "1734" in work.told()
 
 
+def test_a_clock_that_is_ahead_is_told_of(on_hosts: LabCluster) -> None:
+    host = on_hosts.agents[1]
+    on_hosts.kill_agent(host)
+    try:
+        with faults.clock_ahead(host, 90):
+            # Members have the clock of the zygote that they are forked of.
+            on_hosts.start_agent(host)
+            on_hosts.until_ready()
+            said = completed(run(on_hosts, "true", **HOST))
+    finally:
+        on_hosts.kill_agent(host)
+        on_hosts.start_agent(host)
+        on_hosts.until_ready()
+    (line,) = {line for lines in said.values() for line in lines if "CLOCK-SKEW" in line}
+    assert "agent h2" in line
+
+
 def test_6_large_packets_in_a_black_hole_are_named(on_overlays: LabCluster) -> None:
     one, other = on_overlays.agents
     with faults.black_hole(on_overlays.lab, 1450, source=one, destination=other):
@@ -128,12 +190,18 @@ def test_6_large_packets_in_a_black_hole_are_named(on_overlays: LabCluster) -> N
 
 
 def test_7_members_reach_each_other_past_the_proxy_and_the_rest_through_it(on_overlays: LabCluster) -> None:
-    said = completed(run(on_overlays, 'echo "$http_proxy $no_proxy"', launcher="none"))
-    members = {member.name: member.address for member in run(on_overlays, "true").view().members}
-    for lines in said.values():
-        proxy, past = lines[-1].split()
-        assert proxy == PROXY
-        assert set(members) <= set(past.split(","))
+    proxy = on_overlays.lab["outside"].start("python3", "-c", PROXY_SERVER, log="proxy")
+    try:
+        until(lambda: "listening" in proxy.said(), "the proxy")
+        work = on_overlays.submit("python", "-c", PAST_AND_THROUGH, launcher="none")
+        work.ended()
+    finally:
+        proxy.kill()
+    by_name, by_address, outside = completed(work)["sub1"]
+    assert by_name == "main1:29500 is answered by the peer"
+    assert by_address.endswith(" is answered by the peer")
+    assert outside == "elsewhere.example is answered by the proxy"
+    assert proxy.said().splitlines() == ["listening", "GET http://elsewhere.example/"]
 
 
 def test_8_an_overlay_whose_port_is_open_as_tcp_is_named(on_overlays: LabCluster) -> None:

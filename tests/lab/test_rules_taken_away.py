@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,9 @@ from tests.lab import faults
 from tests.lab.cluster import LabCluster, Work, running
 from tests.lab.hosts import a_lab
 
+from quorate.model.job import JobSpec
 from quorate.model.state import JobState
+from quorate.model.views import MemberView
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -43,10 +46,21 @@ def failed(cluster: LabCluster, work: Work) -> str:
     return job.reason or ""
 
 
+def planned(cluster: LabCluster) -> tuple[MemberView, ...]:
+    """Where the next job's members would be."""
+    spec = {"entrypoint": ["true"], "resources": {"nodes": 2}, "placement": "spread", "launcher": "torch"}
+    return tuple(cluster.client.plan(JobSpec.model_validate(spec)).members)
+
+
 def flows_of(line: str) -> set[str]:
     """The flows for which a rule is there, by its comment."""
     comment = line.split('comment "')[1]
     return {part.split(":")[0] for part in comment.split("; ") if ":" in part}
+
+
+def names(reason: str, flow: str) -> bool:
+    """Whether that very flow is named: `rendezvous` is not `torch-rendezvous`."""
+    return re.search(rf"(?<![\w-]){re.escape(flow)}(?![\w-])", reason) is not None
 
 
 #: What a torch job's sandboxes let pass, each with its transport and ports. Without the rendezvous: nothing but their
@@ -57,14 +71,14 @@ FLOWS_INSIDE = [
     ("torch-rendezvous", "tcp", "29400"),
     ("gloo", "tcp", "32768-60999"),
 ]
-
-
-def dport(line: str) -> str:
-    return line.split(" dport ")[1].split()[0]
+#: Flows that only the first member serves.
+TO_THE_FIRST = {"torch-rendezvous"}
 
 
 #: What a torch job in its hosts' network uses; the other rules are there for other launchers, sandboxes and leases.
 USED = {"rendezvous", "watch", "torch-rendezvous", "gloo"}
+#: One rule for all leases: what is not on its canonical port is on one of these.
+LEASES = {"leased"}
 
 
 @pytest.mark.parametrize("direction", ["saddr", "daddr"])
@@ -81,22 +95,31 @@ def test_in_the_hosts_network_each_rule_that_is_missing_is_named(on_hosts: LabCl
             for host in on_hosts.agents:
                 stack.enter_context(faults.without_rule(host, on_hosts.agents_rules, line))
             work = on_hosts.submit("true", launcher="torch", network={"mode": "host"})
-            if flows & (USED | {"leased"}):
+            if flows & (USED | LEASES):
                 reason = failed(on_hosts, work)
                 assert "(NET-FILTERED)" in reason, (line, reason)
-                assert any(flow in reason for flow in flows) or dport(line).startswith("2"), (line, reason)
-                named |= flows & USED
+                found = {flow for flow in USED if names(reason, flow)}
+                assert found & (USED if flows == LEASES else flows), (line, reason)
+                named |= flows & found
             else:
                 assert work.ended().state is JobState.COMPLETED, (line, work.told())
     assert named == USED
 
 
-def test_in_an_overlay_each_flow_that_does_not_pass_is_named(on_overlays: LabCluster) -> None:
+@pytest.mark.parametrize("to", ["main1", "sub1"])
+def test_in_an_overlay_each_flow_that_does_not_pass_is_named(on_overlays: LabCluster, to: str) -> None:
+    agents = {member.name: on_overlays.lab[member.agent] for member in planned(on_overlays)}
+    (source,) = agents.keys() - {to}
     for flow, transport, ports in FLOWS_INSIDE:
-        with faults.port_dropped_in_overlays(on_overlays.lab, ports, transport):
+        if flow in TO_THE_FIRST and to != "main1":
+            continue
+        with faults.port_dropped_in_overlays(
+            on_overlays.lab, ports, source=agents[source], destination=agents[to], transport=transport
+        ):
             reason = failed(on_overlays, on_overlays.submit("true", launcher="torch"))
-            assert "(NET-FILTERED)" in reason, (flow, reason)
-            assert flow in reason, (flow, reason)
+        assert "(NET-FILTERED)" in reason, (flow, reason)
+        assert names(reason, flow), (flow, reason)
+        assert re.search(rf"does not pass from {source} .* to {to} ", reason), (flow, reason)
 
 
 @pytest.mark.parametrize("direction", ["saddr", "daddr"])

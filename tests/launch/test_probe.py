@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ import pytest
 from launch_vocabulary import free_port
 from test_travels_alone import old_pythons
 
-from quorate.cli.travel import BOOTSTRAP, parcel
+from quorate.cli.travel import BOOTSTRAP, parcel, program
 from quorate.launch.probe import Outcome, Place, Probe, Target, probe
 from quorate.launch.probelisten import Listeners
 from quorate.launch.probevalues import Span
@@ -227,7 +228,13 @@ def test_a_probe_leaves_no_port_in_time_wait() -> None:
         next_holder.bind((there.address, there.port))
 
 
-@pytest.mark.parametrize("python", [Path(sys.executable), *old_pythons()], ids=str)
+def test_what_travels_is_written_in_python_3_8() -> None:
+    """The modules are looked at in test_travels_alone.py; this is what reads them at the other end."""
+    for text in (BOOTSTRAP, program()):
+        ast.parse(text, feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("python", [pytest.param(Path(sys.executable), id=sys.executable), *old_pythons()])
 def test_it_travels_as_text_and_does_what_it_is_told(python: Path) -> None:
     there = place()
     with subprocess.Popen(
