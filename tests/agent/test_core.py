@@ -199,6 +199,13 @@ def test_a_restarted_agent_finds_its_members_running_starting_and_ended(life: Li
     assert hello.members[1].log_bytes == 7
 
 
+def test_how_long_a_member_ran_is_said_however_late_its_end_is_heard_of(life: Life) -> None:
+    running(life, A0)
+    life.tell(Ended(A0, DONE, ran_s=12.5))
+    life, _ = life.reborn()
+    assert [s.running_s for s in messages(Hello, life.tell(LinkUp(), after=60.0))[0].members] == [12.5]
+
+
 def test_what_has_ended_stays_until_the_cluster_drops_it_and_its_log_is_safe(life: Life) -> None:
     running(life, A0)
     assert states(life.tell(Ended(A0, DONE, log_bytes=100))) == {A0: "exited"}

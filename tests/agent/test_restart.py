@@ -8,6 +8,7 @@ from tests.agent.conftest import Agent, eventually
 from tests.agent.peer import JOB, Peer, master, spec
 
 from quorate.agent import processes
+from quorate.agent.shim import boottime
 
 pytestmark = pytest.mark.anyio
 
@@ -51,16 +52,19 @@ async def test_killing_the_agent_stops_no_member_and_the_next_one_finds_it(agent
 async def test_a_member_that_ends_while_no_agent_lives_is_told_by_the_next_one(agent: Agent) -> None:
     async with master() as peer:
         agent.start(peer.port)
+        began = boottime()
         await peer.run(M, spec(shell("while [ ! -e go ]; do sleep 0.02; done; echo done; exit 4")))
         await peer.state(M, "running")
         agent.kill()
         (agent.folder(M) / "work" / "go").touch()
         await eventually(lambda: (agent.folder(M) / "exit.json").exists())
+        longest = boottime() - began
         await again(agent, peer)
         hello = peer.hellos[-1].members[0]
         assert hello.state == "exited"
         assert hello.exit is not None
         assert hello.exit.code == 4
+        assert 0 < hello.running_s <= longest
         await peer.whole_log(M)
         assert peer.output(M) == b"done\n"
 

@@ -376,6 +376,27 @@ def test_waiting_starting_and_running_are_timed(cluster: Cluster) -> None:
     assert (ended.waited_s, ended.starting_s, ended.ran_s) == (20.0, 10.0, 30.0)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_run_that_ended_while_its_agent_was_away_counts_until_its_end(cluster: Cluster, code: int) -> None:
+    agents = [cluster.agent("a"), cluster.agent("b")]
+    job = cluster.submit(2)
+    cluster.run_all(job)
+    cluster.wait(30, *agents)
+    for rank, agent in enumerate(agents):
+        agent.says(exited(f"{job}-1.{rank}.1", code, running_s=10.0 - rank))
+    assert cluster.job(job).ran_s == 10.0
+
+
+def test_an_agent_that_does_not_say_how_long_a_member_ran_leaves_it_to_the_master(cluster: Cluster) -> None:
+    agents = [cluster.agent("a"), cluster.agent("b")]
+    job = cluster.submit(2)
+    cluster.run_all(job)
+    cluster.wait(30, *agents)
+    agents[0].says(exited(f"{job}-1.0.1", running_s=10.0))
+    agents[1].says(exited(f"{job}-1.1.1"))
+    assert cluster.job(job).ran_s == 30.0
+
+
 def test_an_elastic_job_starts_with_fewer_members(cluster: Cluster) -> None:
     cluster.agent("a")
     job = cluster.submit(2, resources={"min_nodes": 1})

@@ -143,6 +143,7 @@ class Core:
                 outcome.code,
                 outcome.echo,
                 log_bytes=outcome.log_bytes,
+                ran_s=outcome.running_s,
             )
         #: When the journal last had no room for an intent.
         self._full_at: float | None = None
@@ -242,8 +243,8 @@ class Core:
                 self._progressed(member, sentence)
             case Running(member, since):
                 self._ran(member, since)
-            case Ended(member, exit_status, reason, code, echo, log_bytes):
-                self._end(member, now, MemberState.EXITED, exit_status, reason, code, echo, log_bytes)
+            case Ended(member, exit_status, reason, code, echo, log_bytes, ran_s):
+                self._end(member, now, MemberState.EXITED, exit_status, reason, code, echo, log_bytes, ran_s)
                 yield from self._reconcile(now)
             case Failed(member, reason, code, echo, log_bytes):
                 self._end(member, now, MemberState.FAILED, None, reason, code, echo, log_bytes)
@@ -305,11 +306,12 @@ class Core:
         code: str = "",
         echo: bool = False,
         log_bytes: int = 0,
+        ran_s: float = 0.0,
     ) -> None:
         m = self._members.get(member)
         if m is None or m.state.final:
             return
-        m.ended(state, status, reason, code, echo, log_bytes)
+        m.ended(state, status, reason, code, echo, log_bytes, ran_s)
         self._reporting.changed(member, urgent=True)
         self._journal.record_outcome(m.status(now))
 

@@ -62,6 +62,8 @@ class Ended:
     code: str = ""
     echo: bool = False
     log_bytes: int = 0
+    #: Seconds that the command ran, by its shim; 0 where that does not say.
+    ran_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,14 @@ class Member:
     code: str = ""
     echo: bool = False
     since: float | None = None
+    #: Seconds that it ran, once it has ended.
+    ran_s: float = 0.0
     log_bytes: int = 0
     shipped: int = 0
     log_refused: bool = False
 
     def status(self, now: float) -> MemberStatus:
-        running = now - self.since if self.since is not None and not self.state.final else 0.0
+        running = now - self.since if self.since is not None and not self.state.final else self.ran_s
         return MemberStatus(
             member=self.member,
             state=self.state.value,
@@ -52,7 +54,8 @@ class Member:
         code: str = "",
         echo: bool = False,
         log_bytes: int = 0,
+        ran_s: float = 0.0,
     ) -> None:
         """The end, which never changes again."""
         self.state, self.exit, self.reason, self.code, self.echo = state, status, reason, code, echo
-        self.log_bytes = log_bytes
+        self.log_bytes, self.ran_s = log_bytes, ran_s

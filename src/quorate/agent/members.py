@@ -546,7 +546,7 @@ def as_event(member: str, outcome: Outcome) -> Ended | Failed:
     if not outcome.ran:
         return Failed(member, outcome.reason, outcome.finding, outcome.echo, outcome.log_bytes)
     status = ExitStatus(outcome.code, outcome.signal, outcome.tail)
-    return Ended(member, status, outcome.reason, outcome.finding, outcome.echo, outcome.log_bytes)
+    return Ended(member, status, outcome.reason, outcome.finding, outcome.echo, outcome.log_bytes, outcome.ran_s)
 
 
 def _connect(folder: Path) -> socket.socket | None:

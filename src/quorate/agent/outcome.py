@@ -25,6 +25,8 @@ class Outcome:
     #: Seconds of CLOCK_BOOTTIME at which the command began.
     since: float | None = None
     log_bytes: int = 0
+    #: Seconds that the command ran; 0 if it never did.
+    ran_s: float = 0.0
 
 
 def write_outcome(path: str, outcome: Outcome, told: Callable[[], None]) -> None:

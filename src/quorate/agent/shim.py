@@ -151,6 +151,7 @@ class Shim:
         self._companion: _Peer | None = None
         self._companion_pid = 0
         self._since: float | None = None
+        self._ran_s = 0.0
         #: How the command ended, once that was told.
         self._end: End | None = None
         self._failure: tuple[str, str, bool] | None = None
@@ -369,6 +370,8 @@ class Shim:
 
     def _ended(self, end: End) -> None:
         self._end = end
+        if self._since is not None:
+            self._ran_s = boottime() - self._since
         if self._door is not None:
             self._door.close()
         if self._companion is not None:
@@ -554,6 +557,7 @@ class Shim:
             echo=echo,
             since=self._since,
             log_bytes=self._log.size,
+            ran_s=round(self._ran_s, 3),
         )
         write_outcome(EXIT, outcome, told=lambda: self._tell({"over": asdict(outcome)}))
         self._runner.remove()

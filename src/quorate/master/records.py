@@ -168,6 +168,8 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     code: str = ""
     echo: bool = False
     log_bytes: int = 0
+    #: Seconds that it ran, once it has ended; 0 where its agent does not say.
+    ran_s: float = 0.0
     #: Why it is to end; from then on its agent is told to stop it.
     stop: str = ""
     #: Nothing of it is left on its agent for certain: only now are its slots and ports free again.

@@ -85,7 +85,8 @@ class MemberStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str = ""
     #: True where this member ended only because another one did; such an end is never the job's reason.
     echo: bool = False
-    #: Seconds since its command started, by the agent's CLOCK_BOOTTIME.
+    #: Seconds since its command started, by the agent's CLOCK_BOOTTIME; in a final state, for which it ran, or 0 where
+    #: that is not known.
     running_s: float = 0.0
     #: Bytes of the member's log on the agent's disk; all of them must be acknowledged before the member is forgotten.
     log_bytes: int = 0

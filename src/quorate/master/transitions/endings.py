@@ -99,8 +99,11 @@ def _nothing_began(draft: Draft, job: JobRecord) -> bool:
     )
 
 
-def end(draft: Draft, job: JobRecord, ending: Ending) -> None:
-    """Begins to end the job's attempt, or replaces the reason of an ending where the new one is better."""
+def end(draft: Draft, job: JobRecord, ending: Ending, ran_s: float = 0.0) -> None:
+    """Begins to end the job's attempt, or replaces the reason of an ending where the new one is better.
+
+    `ran_s`: how long the member ran whose end this is, where its agent says so.
+    """
     if job.state is JobState.STOPPING:
         present = job.ending
         assert present is not None
@@ -110,7 +113,7 @@ def end(draft: Draft, job: JobRecord, ending: Ending) -> None:
     elif job.state in (JobState.STARTING, JobState.RUNNING):
         fields: dict[str, object] = {}
         if job.state is JobState.RUNNING and job.running is not None:
-            fields["ran_s"] = job.ran_s + job.running.until(draft.stamp)
+            fields["ran_s"] = job.ran_s + _ran(job.running.until(draft.stamp), ran_s)
         elif job.placed is not None:
             fields["starting_s"] = job.starting_s + job.placed.until(draft.stamp)
         job = draft.tell(job, ending.reason, state=JobState.STOPPING, ending=ending, reason=ending.reason, **fields)
@@ -125,6 +128,14 @@ def end(draft: Draft, job: JobRecord, ending: Ending) -> None:
         return
     give_up_unreachable(draft, job)
     settle(draft, job)
+
+
+def _ran(heard_s: float, told_s: float) -> float:
+    """Seconds for which all members ran: until the end was heard of, or less where that was later than the end itself.
+
+    What agents tell counts from their own members' starts, before all ran; older ones tell nothing, which is 0.
+    """
+    return min(heard_s, told_s) if told_s > 0 else heard_s
 
 
 def current(draft: Draft, job: JobRecord) -> AllocationRecord:
@@ -223,7 +234,8 @@ def _conclude(draft: Draft, job: JobRecord, allocation: AllocationRecord) -> Non
             # Members so short that nobody saw them run: the whole of it was starting.
             job = draft.change(job, starting_s=job.starting_s + job.placed.until(draft.stamp))
         else:
-            job = draft.change(job, ran_s=job.ran_s + since.until(draft.stamp))
+            told = [member.ran_s for member in draft.state.members_of(allocation)]
+            job = draft.change(job, ran_s=job.ran_s + _ran(since.until(draft.stamp), max(told) if all(told) else 0.0))
         draft.change(allocation, ended=draft.stamp, outcome="completed")
         draft.tell(job, "completed", state=JobState.COMPLETED, ended=draft.stamp, exit_code=0, reason="")
         return

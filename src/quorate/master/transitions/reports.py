@@ -52,7 +52,8 @@ def observe(draft: Draft, agent: str, statuses: Iterable[MemberStatus], *, all_o
             or (state is record.state is MemberState.STARTING and status.reason[:_LONGEST_REASON] != record.reason)
         ):
             draft.change(record, state=state, reason=status.reason[:_LONGEST_REASON])
-        _note_run(draft, record, status)
+        if not state.final:
+            _note_run(draft, record, status)
     if tuple(strays) != draft.live(agent).strays:
         draft.change(draft.live(agent), strays=tuple(strays))
         draft.resend(agent)
@@ -66,7 +67,7 @@ def conclude(draft: Draft, job: str, ended: Iterable[MemberRecord]) -> None:
     for member in failures:
         record = draft.job(job)
         if member.allocation == endings.current(draft, record).id:
-            endings.end(draft, record, endings.ending_of(member))
+            endings.end(draft, record, endings.ending_of(member), ran_s=member.ran_s)
     endings.settle(draft, draft.job(job))
 
 
@@ -86,6 +87,7 @@ def _end(draft: Draft, record: MemberRecord, status: MemberStatus, state: Member
         code=status.code[:64],
         echo=status.echo,
         log_bytes=status.log_bytes,
+        ran_s=max(0.0, status.running_s),
     )
 
 
