@@ -73,8 +73,8 @@ class Door:
         self.at_once -= 1
 
 
-async def told(forwarder: Forwarder, name: str) -> dns.rcode.Rcode:
-    answer = await forwarder.answer(dns.message.make_query(f"{name}.example.", "A").to_wire(), stream=False)
+async def told(forwarder: Forwarder, name: str, kind: str = "A") -> dns.rcode.Rcode:
+    answer = await forwarder.answer(dns.message.make_query(f"{name}.example.", kind).to_wire(), stream=False)
     assert answer is not None
     return dns.message.from_wire(answer).rcode()
 
@@ -104,9 +104,11 @@ async def test_of_an_allocation_one_admission_is_under_way_and_who_waits_for_the
     door = Door()
     door.open.clear()
     forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit)
-    with names([300] * 20):
+    with names([300] * 21):
         waiting = [asyncio.ensure_future(told(forwarder, "one" if n % 2 else "three")) for n in range(20)]
         await door.knocked.wait()
+        # Of the server's answers, one after the other, this is the last, and nobody is let in for it.
+        await told(forwarder, "last", "TXT")
         door.open.set()
         assert set(await asyncio.gather(*waiting)) == {dns.rcode.NOERROR}
     assert door.most_at_once == 1

@@ -196,23 +196,48 @@ class Cgroup:
 @functools.cache
 def hierarchies() -> tuple[Path, ...]:
     """Where groups of our own can be made: below our own group in cgroup v2, else in the v1 hierarchy `pids`."""
-    return tuple(_hierarchies())
-
-
-def _hierarchies() -> Iterator[Path]:
-    mounts: dict[str, Path] = {}
     try:
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            before, _, after = line.partition(" - ")
-            kind, _, options = after.split(" ", 2)
-            if kind == "cgroup2":
-                mounts.setdefault("", Path(before.split()[4]))
-            elif kind == "cgroup" and "pids" in options.split(" ")[-1].split(","):
-                mounts.setdefault("pids", Path(before.split()[4]))
-        own = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        mounts, own = _mounted(), _groups("self")
     except OSError:
-        return
-    for wanted in ("", "pids"):
-        for _, controllers, path in own:
-            if wanted in mounts and wanted in controllers.split(",") and (wanted or not controllers):
-                yield mounts[wanted] / path.lstrip("/")
+        return ()
+    return tuple(
+        mounts[wanted] / path
+        for wanted in ("", "pids")
+        for controllers, path in own
+        if wanted in mounts and wanted in controllers
+    )
+
+
+def groups_of(pid: int) -> tuple[Path, ...]:
+    """The control groups of a process, in every hierarchy that is mounted here and shows it. Raises OSError."""
+    mounts = _mounted()
+    found = {
+        mounts[one] / path: None
+        for controllers, path in _groups(str(pid))
+        for one in controllers
+        # Outside of what a namespace of groups shows, there are only dots.
+        if one in mounts and ".." not in path.split("/")
+    }
+    return tuple(path for path in found if path.is_dir())
+
+
+def _mounted() -> dict[str, Path]:
+    """Where hierarchies of control groups are, by controller; that of v2 without a name."""
+    mounts: dict[str, Path] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        place = Path(before.split()[4])
+        if kind == "cgroup2":
+            mounts.setdefault("", place)
+        elif kind == "cgroup":
+            for option in options.split(" ")[-1].split(","):
+                if option:
+                    mounts.setdefault(option, place)
+    return mounts
+
+
+def _groups(pid: str) -> list[tuple[list[str], str]]:
+    """Controllers, the empty one for v2, and the path below where they are mounted."""
+    lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    return [(controllers.split(","), path.lstrip("/")) for _, controllers, path in lines]

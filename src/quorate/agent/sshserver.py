@@ -1,8 +1,9 @@
 """The SSH server of one member: a process that becomes part of the member before it hears a single byte.
 
 The member's shim starts it when somebody first comes to the door (door.py), and gives it the listeners. It reads what
-it serves from standard input, loads all its code, enters the member's group, namespaces and user, and has from then on
-exactly the rights of the member's own command: whoever breaks into it has gained nothing.
+it serves from standard input, loads its code, enters the member's groups, namespaces and user, and has from then on the
+rights of the member's own command: whoever breaks into it has gained nothing. Only a container's seccomp filter and label
+it has not; in place of them it has no capability, and gains none.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,12 @@ _CLONE_NEWPID = 0x20000000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
+#: nss(5).
+_DATABASES = (
+    b"aliases", b"ethers", b"group", b"gshadow", b"hosts", b"initgroups", b"netgroup", b"networks", b"passwd",
+    b"protocols", b"publickey", b"rpc", b"services", b"shadow",
+)  # fmt: skip
+
 _libc = ctypes.CDLL(None, use_errno=True)
 #: What Python and asyncssh load when they first need it, which would be where this interpreter's files cannot be read.
 _LOADED_LATE = ("concurrent.futures.thread", "encodings.idna", "encodings.latin_1", "grp", "pwd")
@@ -56,6 +64,9 @@ def main() -> int:
     allowed = asyncssh.import_authorized_keys(sshkeys.public_text(sshkeys.user_key(nonce)))
     for module in _LOADED_LATE:
         importlib.import_module(module)
+    # Before anybody else's process can be beside it: the member's own may be of the same user, and the nonce is none
+    # of their business.
+    _hide()
     if service.offer.container is not None:
         return _with_broker(service, host, allowed)
     enter(service)
@@ -98,6 +109,10 @@ def _with_broker(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHA
 
 def enter(service: Service) -> None:
     """Becomes part of the member, for good. Raises OSError where the member is gone."""
+    _hide()
+    if service.offer.container is not None:
+        _look_up_in_files_alone()
+        _enter_groups(service.pid)
     if service.group:
         Path(service.group, "cgroup.procs").write_text("0")
     # The mounts come last: behind them there may be no /proc.
@@ -111,12 +126,41 @@ def enter(service: Service) -> None:
         # Root in a container has none of root's rights on the machine, and here nobody else would take them away.
         _check(_libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
     _die_with_parent()
-    # The member's own processes may be of the same user, and the nonce is none of their business.
-    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # A change of user may have undone it.
+    _hide()
     os.umask(0o022)
     os.chdir(service.offer.work)
     # asyncssh asks for it, and the user may have no entry to find it in.
     os.environ["HOME"] = service.offer.work
+
+
+def _hide() -> None:
+    """Nobody without root's rights traces this process or reads its memory (prctl(2), PR_SET_DUMPABLE)."""
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _look_up_in_files_alone() -> None:
+    """Names of users, groups and hosts are looked up by the C library's own code, in an image's files and DNS.
+
+    What a nsswitch.conf names besides would be loaded from the image, into this process.
+    """
+    configure = getattr(_libc, "__nss_configure_lookup", None)
+    if configure is None:
+        # No glibc, and so no modules.
+        return
+    for database in _DATABASES:
+        _check(configure(database, b"files dns" if database == b"hosts" else b"files"), "__nss_configure_lookup")
+    # Before glibc 2.34 these two were modules as well, and the one that unwinds a thread's stack still is.
+    for library in ("libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1"):
+        with suppress(OSError):
+            ctypes.CDLL(library)
+
+
+def _enter_groups(pid: int) -> None:
+    """The container's limits are this process's too, where the machine shows its control groups."""
+    for group in processes.groups_of(pid):
+        with suppress(OSError):
+            (group / "cgroup.procs").write_text("0")
 
 
 def _enter_namespace(pid: int, kind: str, flag: int) -> None:

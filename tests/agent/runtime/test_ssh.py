@@ -12,7 +12,7 @@ from tests.agent.conftest import until
 from tests.agent.runtime.conftest import Cluster, serving
 from tests.docker_engine import DockerEngine
 
-from quorate.agent.processes import marked
+from quorate.agent.processes import groups_of, marked
 from quorate.client.inside import entered
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
@@ -145,6 +145,10 @@ async def test_root_in_a_container_comes_in_as_root_there_and_nowhere_else(
             (server,) = (pid for pid in marked_servers() if rights_of(pid)["NSpid"].split()[1:])
             assert {rights_of(server)[name] for name in ("CapEff", "CapPrm", "CapBnd")} == {"0000000000000000"}
             assert rights_of(server)["NoNewPrivs"] == "1"
+            (job,) = cluster.client.jobs(state="running")
+            member = cluster.client.job(job.id).members[0].id
+            (first,) = (pid for pid in marked(member) if rights_of(pid)["NSpid"].split()[1:] == ["1"])
+            assert groups_of(server) == groups_of(first)
             async with connection.start_sftp_client() as sftp:
                 assert "rights" in await sftp.listdir(".")
     finally:
