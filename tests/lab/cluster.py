@@ -96,6 +96,8 @@ class LabCluster:
     #: What stands in every agent.yaml besides the master and the name.
     settings: Mapping[str, Any] = field(default_factory=dict)
     timers: Mapping[str, Any] = field(default_factory=dict)
+    #: What joins the pool's machines.
+    fabric: str = "tcp"
     _running: dict[str, Process] = field(default_factory=dict)
 
     # --- files and firewalls -----------------------------------------------------------------------------------
@@ -112,7 +114,13 @@ class LabCluster:
             "name": "lab",
             "master": {"names": [self.master.address], "where": {"addresses": [self.master.address]}},
             "users": {"where": {"addresses": [self.lab["desk"].address]}},
-            "pools": [{"name": "default", "where": {"addresses": [agent.address for agent in self.agents]}}],
+            "pools": [
+                {
+                    "name": "default",
+                    "where": {"addresses": [agent.address for agent in self.agents]},
+                    "fabric": self.fabric,
+                }
+            ],
             "network": dict(self.network),
             "outside": {
                 "dns": [outside],
@@ -276,7 +284,7 @@ class LabCluster:
 @contextlib.contextmanager
 def running(
     lab: Lab, *names: str, network: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None,
-    timers: Mapping[str, Any] | None = None, docker: bool = False,
+    timers: Mapping[str, Any] | None = None, docker: bool = False, fabric: str = "tcp",
 ) -> Iterator[LabCluster]:  # fmt: skip
     """A cluster of agents on hosts of these names, each with a Docker of its own where asked for; the test is at the
     desk."""
@@ -285,7 +293,7 @@ def running(
     lab.open(*names)
     modes = {"modes": ["host", "overlay", "bridge"], "launchers": ["none", "torch"], "largest_job": 8}
     own = ({"allow": dockers.ALLOW} if docker else {}) | dict(settings or {})
-    cluster = LabCluster(lab, tuple(lab[name] for name in names), {**modes, **(network or {})}, own, timers or {})
+    cluster = LabCluster(lab, tuple(lab[name] for name in names), {**modes, **(network or {})}, own, timers or {}, fabric)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lab["desk"].entered())
         try:

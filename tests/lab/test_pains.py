@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from quorate.model.state import JobState
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
+NCCL = Path(__file__).parents[1] / "network/nccl"
 PROXY = "http://10.77.0.4:3128"
 #: At the proxy's address: answers every request, and says which it has had.
 PROXY_SERVER = """
@@ -66,7 +68,7 @@ HOST = {"network": {"mode": "host"}}
 @pytest.fixture(scope="module")
 def on_hosts() -> Iterator[LabCluster]:
     """Members in their hosts' network, where most of the pains are at home."""
-    with a_lab() as lab, running(lab, "h1", "h2", network={"modes": ["host"]}) as cluster:
+    with a_lab() as lab, running(lab, "h1", "h2", network={"modes": ["host"]}, fabric="ib") as cluster:
         yield cluster
 
 
@@ -215,6 +217,27 @@ def test_8_an_overlay_whose_port_is_open_as_tcp_is_named(on_overlays: LabCluster
     assert said.endswith("(NET-FILTERED)")
     assert "vxlan" in said
     assert "udp 4789" in said
+
+
+def test_9_rdma_that_is_not_there_is_told_of_at_once_and_in_a_diagnosis_from_what_nccl_says(
+    on_hosts: LabCluster,
+) -> None:
+    # No host of a lab has such a device. NCCL needs GPUs to say anything, so its lines are recorded ones.
+    says = (NCCL / "ib_no_device.log").read_text()
+    work = on_hosts.submit(
+        "sh", "-c", 'printf "%s" "$SAYS"; exec sleep 1000', launcher="torch", environment={"SAYS": says}, **HOST
+    )
+    try:
+        until(lambda: all("Using network Socket" in "".join(lines) for lines in work.output().values()), "NCCL's words")
+        assert "NET-FABRIC-FALLBACK" in work.told()
+        assert "the pool's fabric is ib" in work.told()
+        found = on_hosts.client.diagnose(work.id)
+    finally:
+        on_hosts.client.cancel(work.id)
+    work.ended()
+    assert {finding.code for finding in found.findings} == {"NET-FABRIC-FALLBACK"}
+    assert "uses TCP (NCCL's network is Socket)" in found.cause
+    assert "NCCL found no device for RDMA" in found.cause
 
 
 def test_10_ssh_between_members_works_at_once_with_known_host_keys(on_overlays: LabCluster) -> None:

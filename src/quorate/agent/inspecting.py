@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from ipaddress import ip_address
@@ -19,7 +20,9 @@ from quorate.agent.sandbox import namespaces
 from quorate.launch import probe
 from quorate.model import asks
 from quorate.model.ids import MemberId, split_member
+from quorate.model.logframes import FrameError, Stream, decode_frames
 from quorate.model.messages import AllocationSpec
+from quorate.network.fabric import telling
 from quorate.network.flows import Role
 from quorate.network.plan import Plan
 from quorate.network.remedies import Platform
@@ -33,6 +36,8 @@ _MOST_PLACES: Final = 512
 #: Of a process's environment these alone are read: they hold no secret, and say which device a framework takes.
 _DEVICES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "UCX_NET_DEVICES")
 _RANK: Final = "RANK"
+#: Bytes of a member's log in which NCCL's first words are looked for.
+_BEGINNING: Final = 8 * 1024 * 1024
 
 #: The members that run here, with their allocations.
 Running = Callable[[], Mapping[str, AllocationSpec]]
@@ -101,6 +106,8 @@ class Inspecting:
             processes=tuple(_processes(pids.own, notes)),
             sockets=tuple(_sockets(pids, spec, rank)),
             collectives=collectives,
+            fabric=spec.fabric,
+            nccl=_nccl(self._folder(member) / "log"),
             notes=tuple(notes),
         )
 
@@ -210,6 +217,16 @@ def _quiet(log: Path) -> float | None:
     except OSError:
         return None
     return max(0.0, time.time() - status.st_mtime) if status.st_size else None
+
+
+def _nccl(log: Path) -> tuple[str, ...]:
+    """What NCCL said about its network when it began, which is near the beginning of the log."""
+    output: dict[Stream, list[bytes]] = defaultdict(list)
+    with suppress(OSError, FrameError), log.open("rb") as file:
+        for frame in decode_frames(file.read(_BEGINNING)):
+            output[frame.stream].append(frame.data)
+    lines = (line for stream in (Stream.STDOUT, Stream.STDERR) for line in b"".join(output[stream]).splitlines())
+    return telling(line.decode(errors="replace") for line in lines if b"NCCL" in line)
 
 
 # --- the network -------------------------------------------------------------------------------------------------

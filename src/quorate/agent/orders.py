@@ -283,6 +283,7 @@ def _configuration(member: str, spec: AllocationSpec, left_s: float, platform: P
         network=Network(spec.network.mode) if spec.network else Network.HOST,
         timeouts=Timeouts(rendezvous_s=max(1.0, _RENDEZVOUS_SHARE * left_s)),
         preflight=Preflight(spec.preflight),
+        fabric=spec.fabric,
     )
     if configuration.preflight is not Preflight.OFF and configuration.size > 1:
         flows = planning.probe_flows(spec, planning.plan_of(spec), platform)

@@ -146,6 +146,8 @@ class Configuration:
     #: Between agents' own addresses, what carries all other flows: the overlay's VXLAN. Blamed where nothing passes.
     carrier: ProbeFlow | None = None
     preflight: Preflight = Preflight.OFF
+    #: What joins the pool's machines for the members' own traffic: `ib`, `roce`, `efa` pass beside the kernel's TCP.
+    fabric: str = ""
 
     @property
     def job(self) -> str:
@@ -277,6 +279,7 @@ def _configuration(data: Fields) -> Configuration:
         flows=tuple(_flow(item) for item in data.objects("flows", [])),
         carrier=_flow(data.object("carrier")) if "carrier" in data else None,
         preflight=preflight,
+        fabric=data.text("fabric", ""),
     )
 
 

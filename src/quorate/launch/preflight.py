@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Set
 
-from quorate.launch import devices, preflightjudge
+from quorate.launch import devices, fabric, preflightjudge
 from quorate.launch.config import Configuration, Network, Preflight
 from quorate.launch.lines import Object
 from quorate.launch.names import Finding
@@ -78,7 +78,8 @@ class Part:
 
     def findings(self) -> List[Finding]:
         """What is wrong here, whatever the others say."""
-        return [*self._taken(), *limits(self._configuration), *routes(self._configuration)]
+        own = self._configuration
+        return [*self._taken(), *limits(own), *routes(own), *fabric.absent(own)]
 
     def try_all(self, ports: Sequence[Sequence[int]], within_s: float, done: Callable[[], None]) -> None:
         """Tries what is this member's to try; `done` comes once, when `report` is there: within so many seconds."""

@@ -226,6 +226,9 @@ class MemberSeen(_Body, frozen=True):
     processes: tuple[ProcessSeen, ...] = ()
     sockets: tuple[SocketSeen, ...] = ()
     collectives: tuple[Collective, ...] = ()
+    #: The pool's fabric, and what NCCL has said about the network that it uses.
+    fabric: str = ""
+    nccl: tuple[str, ...] = ()
     #: What could not be seen, and what would make it visible.
     notes: tuple[str, ...] = ()
 

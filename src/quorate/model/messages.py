@@ -210,6 +210,8 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     network: NetworkSpec | None = None
     #: `off`, `warn` or `require`.
     preflight: str = "require"
+    #: The pool's, where its file names one: `tcp`, `ib`, `roce` or `efa`.
+    fabric: str = ""
     #: OpenSSH texts that all members share: this allocation's own user key and host key, for `ssh sub1`. Fetched with
     #: the secrets, never kept here; true where members have them.
     ssh: bool = False

@@ -10,6 +10,7 @@ from typing import Final
 from quorate.model.asks import MemberSeen, ProcessSeen
 from quorate.model.ports import PortRange
 from quorate.network import catalogue
+from quorate.network.fabric import fell_back, mend
 from quorate.network.findings import Finding, settle
 from quorate.network.reach import CODES, Outcome
 from quorate.network.remedies import Platform, opening
@@ -152,6 +153,9 @@ def conclude(
     for cause, finding in _collectives(hang, sorted(ranks, key=lambda one: one.rank)):
         causes.append(cause)
         findings.append(finding)
+    for cause, finding in _fallen_back(hang):
+        causes.append(cause)
+        findings.append(finding)
     causes += _others(ranks, subjects)
     away = [f"nothing is known of {subject.name}: {subject.missing}" for subject in subjects if subject.missing]
     cause = causes[0] if causes else away[0] if away else "no cause could be seen from outside; the facts are above"
@@ -285,6 +289,16 @@ def _outside(hang: _Hang) -> _Found:
             if hang.confines.egress == "named":
                 remedy += f"; network: {{egress: {{hosts: [{one.remote}]}}}} in the job's file names it"
             yield cause, Finding("NET-FILTERED", f"{subject.name} -> {place}", cause, subject.name, place, remedy)
+
+
+def _fallen_back(hang: _Hang) -> _Found:
+    """Members whose NCCL uses TCP although the pool has RDMA: nothing fails, and all of it is slow."""
+    for subject in hang.subjects.values():
+        fabric = subject.seen.fabric if subject.seen else ""
+        wrong = fell_back(fabric, subject.seen.nccl) if subject.seen else ""
+        if wrong:
+            cause = f"{subject.name} on agent {subject.agent} {wrong}"
+            yield cause, Finding("NET-FABRIC-FALLBACK", subject.name, cause, subject.name, remedy=mend(fabric))
 
 
 # --- collectives -------------------------------------------------------------------------------------------------

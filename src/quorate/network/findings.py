@@ -52,6 +52,8 @@ _CODES = (
          ("NET-FILTERED", "NET-REFUSED", "NET-UNROUTABLE", "NET-WRONG-HOST")),
     Code("NET-DEVICE", _W, "Peers are reached by another device",
          "The device that has a member's address is not the one by which the kernel reaches the other members."),
+    Code("NET-FABRIC-FALLBACK", _W, "RDMA is not used",
+         "The pool's fabric is one of RDMA, but the machine has no such device, or NCCL says that it uses TCP."),
     Code("NET-UNDETERMINED", _W, "Could not be determined", "The check had no way to tell; the evidence says why."),
     # A host's ports and limits.
     Code("LIMIT-FILES", _W, "Too few open files are allowed",

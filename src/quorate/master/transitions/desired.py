@@ -38,6 +38,7 @@ def allocation_spec(state: State, allocation: AllocationRecord) -> AllocationSpe
         kind=spec.kind.value,
         roles=role_specs(spec),
         preflight=spec.preflight.value,
+        fabric=state.settings.network_of(spec.resources.pool).fabric or "",
         network=_network(state, allocation),
         # In a network of its own a member's SSH port is free, and nobody outside can try it.
         ssh=allocation.network is not None,
