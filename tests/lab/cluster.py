@@ -293,7 +293,8 @@ def running(
     lab.open(*names)
     modes = {"modes": ["host", "overlay", "bridge"], "launchers": ["none", "torch"], "largest_job": 8}
     own = ({"allow": dockers.ALLOW} if docker else {}) | dict(settings or {})
-    cluster = LabCluster(lab, tuple(lab[name] for name in names), {**modes, **(network or {})}, own, timers or {}, fabric)
+    agents = tuple(lab[name] for name in names)
+    cluster = LabCluster(lab, agents, {**modes, **(network or {})}, own, timers or {}, fabric)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lab["desk"].entered())
         try:
