@@ -2,8 +2,8 @@
 
 The member's shim starts it when somebody first comes to the door (door.py), and gives it the listeners. It reads what
 it serves from standard input, loads its code, enters the member's groups, namespaces and user, and has from then on the
-rights of the member's own command: whoever breaks into it has gained nothing. Only a container's seccomp filter and label
-it has not; in place of them it has no capability, and gains none.
+rights of the member's own command: whoever breaks into it has gained nothing. Only a container's seccomp filter and
+label it has not; in place of them it has no capability, and gains none.
 """
 
 import asyncio
