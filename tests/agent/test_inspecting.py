@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import socket
 import subprocess
 import sys
@@ -94,6 +95,21 @@ def test_a_dump_is_not_believed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"{flightrecorder.DUMP}5")
     assert flightrecorder.read(tmp_path) == ()
     assert not Path("/tmp/quorate-was-here").exists()
+
+
+def test_a_dump_that_would_take_all_memory_takes_none_of_the_agent_s(tmp_path: Path) -> None:
+    # PUT at index 2**26: the memo becomes an array of twice as many places, which is 1 GiB.
+    (tmp_path / f"{flightrecorder.DUMP}1").write_bytes(b"\x80\x04K\x01r\x00\x00\x00\x04.")
+    dump(tmp_path, "3", {"entries": [entry()]})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert [one.rank for one in flightrecorder.read(tmp_path)] == [3]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024
+
+
+def test_a_dump_that_tells_too_much_is_not_heard(tmp_path: Path) -> None:
+    dump(tmp_path, "0", {"entries": [entry(process_group=(str(number),)) for number in range(20_000)]})
+    dump(tmp_path, "1", {"entries": [entry()]})
+    assert [one.rank for one in flightrecorder.read(tmp_path)] == [1]
 
 
 def test_ranks_that_listen_on_their_pipe_are_asked_for_a_dump(tmp_path: Path) -> None:

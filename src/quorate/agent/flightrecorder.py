@@ -2,24 +2,33 @@
 
 NCCL's process group writes a dump when a collective times out, and when something is written to its pipe
 (torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp, DumpPipe). Gloo's records, and never writes: its ranks say by their
-stacks where they are. A dump comes from the job, so nothing in it is believed: it is unpickled without any class.
+stacks where they are. A dump comes from the job, so nothing in it is believed, and a process without rights reads it
+(flightdump.py).
 """
 
-import io
 import os
-import pickle
+import re
 import stat
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import msgspec
+
+from quorate.agent import flightdump
 from quorate.model.asks import Collective
 
 #: In a member's working folder: the beginning of the names of dumps and pipes, to which PyTorch adds the rank.
 DUMP: Final = ".quorate-flight-"
 PIPE: Final = ".quorate-flight-ask-"
 _MAX_BYTES: Final = 64 * 1024 * 1024
+#: A machine has fewer processors of one member; all of its dumps are read in this time.
+_MOST_DUMPS: Final = 64
+_READ_S: Final = 30.0
+_RANK: Final = re.compile(r"0|[1-9][0-9]{0,6}")
 _WRITTEN_S: Final = 5.0
 _LOOK_S: Final = 0.05
 
@@ -54,53 +63,37 @@ def ask_for_dumps(work: Path) -> int:
 def read(work: Path) -> tuple[Collective, ...]:
     """The newest collective of every rank and process group that has written a dump."""
     found: list[Collective] = []
-    for path in sorted(work.glob(f"{DUMP}*")):
-        rank = path.name.removeprefix(DUMP)
-        if rank.isdigit() and (dump := _load(path)) is not None:
-            found += _newest(int(rank), dump)
+    dumps = {path.name.removeprefix(DUMP): path for path in work.glob(f"{DUMP}*")}
+    ranks = sorted(int(rank) for rank in dumps if _RANK.fullmatch(rank))
+    deadline = time.monotonic() + _READ_S
+    for rank in ranks[:_MOST_DUMPS]:
+        found += [Collective(rank, *one) for one in _newest(dumps[str(rank)], deadline - time.monotonic())]
     return tuple(found)
 
 
-def _newest(rank: int, dump: dict[Any, Any]) -> list[Collective]:
-    newest: dict[str, Collective] = {}
-    entries = dump.get("entries")
-    for entry in entries if isinstance(entries, list) else ():
-        if not isinstance(entry, dict) or entry.get("is_p2p"):
-            continue
-        group, sequence = entry.get("process_group"), entry.get("collective_seq_id")
-        if not isinstance(sequence, int) or not isinstance(group, tuple) or not group:
-            continue
-        one = Collective(
-            rank,
-            str(group[-1] or group[0])[:64],
-            sequence,
-            str(entry.get("profiling_name", "")).partition(":")[2][:64],
-            str(entry.get("state", ""))[:16],
-        )
-        known = newest.get(one.group)
-        if known is None or known.sequence <= sequence:
-            newest[one.group] = one
-    return list(newest.values())
-
-
-def _load(path: Path) -> dict[Any, Any] | None:
+def _newest(path: Path, patience_s: float) -> list[tuple[str, int, str, str]]:
+    """Of one dump; nothing where it is none, or is not read in time."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb") as file, os.fdopen(os.memfd_create("quorate-dump"), "w+b") as told:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-                return None
-            loaded = _Values(io.BytesIO(file.read(_MAX_BYTES))).load()
-    except Exception:  # a pickle can fail in any way, and one that is being written does
-        return None
-    return loaded if isinstance(loaded, dict) else None
-
-
-class _Values(pickle.Unpickler):
-    """Numbers, texts, lists, tuples and dictionaries; whoever wants more is no flight recorder."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a dump")
+                return []
+            subprocess.run(
+                [sys.executable, "-I", "-S", flightdump.__file__],
+                stdin=file,
+                stdout=told,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                timeout=max(0.0, patience_s),
+                check=True,
+            )
+            told.seek(0)
+            return msgspec.json.decode(told.read(), type=list[tuple[str, int, str, str]])
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
+        # One that is being written fails, too.
+        return []
 
 
 def _is_newer(path: Path, since: float) -> bool:
