@@ -4,8 +4,10 @@
 
 Every member is a companion, forked as the agent's zygote forks them, with an address of its own on loopback and the
 planned flows of a torch job. The time is from the first byte of the first configuration to the last go. All of them
-share this machine's cores, which members on machines of their own do not: beside the seconds stand those of CPU that
-one member takes, which is what it costs there.
+share this machine's cores, which members on machines of their own do not. So beyond 16 members the first, the second
+and the last are measured, each a companion that does all of its part; the others share one process, which comes,
+listens, answers and tries what leads to those three: they have their whole work, the others none among themselves.
+Once more 64 members are all measured. Beside the seconds stand those of CPU of one measured member.
 """
 
 from __future__ import annotations
@@ -19,17 +21,25 @@ import secrets
 import select
 import socket
 import time
+from collections.abc import Sequence, Set
 
 import harness
 from rendezvous import end, forked
 
+from quorate.launch import preflight
 from quorate.launch.companion import serve
 from quorate.launch.config import Configuration, Member, Preflight, ProbeFlow, Timeouts
-from quorate.launch.preflightplan import Pattern
+from quorate.launch.preflightplan import Attempt, Pattern
+from quorate.launch.reactor import READ, Reactor
+from quorate.launch.rendezvous import Arrival, Failure
+from quorate.launch.watch import Watch
 
 SIZES = (2, 8, 16, 64, 128, 256)
 ROUNDS = {2: 40, 8: 30, 16: 20}
 FEW = 7
+#: So many members are all measured; and so many once more, to show that the limit holds on a machine that is swamped.
+ALL = 16
+CROWDED = 64
 DEADLINE_S = 120.0
 PORTS = {"rendezvous": 1734, "watch": 1750}
 
@@ -41,20 +51,25 @@ def main() -> None:
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    figures = {str(size): one_size(size, options.rounds or ROUNDS.get(size, FEW)) for size in options.sizes}
+    figures = {
+        str(size): one_size(size, options.rounds or ROUNDS.get(size, FEW), whole=size <= ALL) for size in options.sizes
+    }
+    if CROWDED in options.sizes:
+        figures[f"{CROWDED}, all of them on this machine"] = one_size(CROWDED, options.rounds or FEW, whole=True)
     harness.write("preflight", {"by_members": figures}, how=" ".join((__doc__ or "").split()))
 
 
-def one_size(size: int, rounds: int) -> dict[str, object]:
+def one_size(size: int, rounds: int, *, whole: bool) -> dict[str, object]:
     """Seconds without and with, and what is added, each pair taken in turn."""
     configuration = gang(size)
+    measured = range(size) if whole else (0, 1, size - 1)
     cpu: list[float] = []
     untried: list[int] = []
 
-    def seconds(preflight: Preflight) -> float:
-        took, used, late = one_start(dataclasses.replace(configuration, preflight=preflight))
-        if preflight is Preflight.REQUIRE:
-            cpu.append(used / size)
+    def seconds(wanted: Preflight) -> float:
+        took, used, late = one_start(dataclasses.replace(configuration, preflight=wanted), measured)
+        if wanted is Preflight.REQUIRE:
+            cpu.append(used / len(measured))
             untried.append(late)
         return took
 
@@ -64,7 +79,9 @@ def one_size(size: int, rounds: int) -> dict[str, object]:
     added = [there - here for here, there in zip(samples["rendezvous"], samples["preflight"], strict=True)]
     pattern = Pattern(configuration)
     return {
-        "attempts": sum(len(pattern.attempts(rank)) for rank in range(size)),
+        "members_measured": len(measured),
+        "attempts_of_all_members": sum(len(pattern.attempts(rank)) for rank in range(size)),
+        "attempts_of_the_measured": sum(len(pattern.attempts(rank)) for rank in measured),
         "rendezvous_s": harness.summary(samples["rendezvous"]),
         "with_preflight_s": harness.summary(samples["preflight"]),
         "added_s": harness.summary(added),
@@ -73,22 +90,57 @@ def one_size(size: int, rounds: int) -> dict[str, object]:
     }
 
 
-def one_start(configuration: Configuration) -> tuple[float, float, int]:
-    """Seconds until all go, CPU seconds of all members, and how many notices said that something could not be told."""
-    told = [
-        dataclasses.replace(configuration, rank=rank).to_json().encode() + b"\n" for rank in range(configuration.size)
-    ]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    channels = [forked(serve) for _ in range(configuration.size)]
+def one_start(configuration: Configuration, measured: Sequence[int]) -> tuple[float, float, int]:
+    """Seconds until all of the measured go, their CPU seconds, and how many notices told of what was not tried."""
+    told = [dataclasses.replace(configuration, rank=rank).to_json().encode() + b"\n" for rank in measured]
+    others = set(range(configuration.size)) - set(measured)
+    crowd = [forked(lambda channel: be_all(channel, configuration, others))] if others else []
+    for channel, _ in crowd:
+        channel.recv(10)
+    channels = [forked(serve) for _ in measured]
     began = time.monotonic()
     for (channel, _), configured in zip(channels, told, strict=True):
         channel.sendall(configured)
     untried = sum(until_go(channel) for channel, _ in channels)
     took = time.monotonic() - began
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     end(channels)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    end(crowd)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return took, used, untried
+
+
+def be_all(channel: socket.socket, configuration: Configuration, ranks: Set[int]) -> None:
+    """The members that are not measured, in one process."""
+    pattern = Towards(configuration, ranks)
+    reactor = Reactor()
+    # What costs each of them little costs one process a lot.
+    preflight.Pattern = lambda _: pattern  # type: ignore[assignment,misc]
+    preflight.routes = lambda _: []
+
+    def failed(failure: Failure) -> None:
+        raise SystemExit(failure.sentence)
+
+    parts: list[object] = []
+    for rank in ranks:
+        own = dataclasses.replace(configuration, rank=rank)
+        parts.append(Watch(reactor, own, lambda _: None, lambda *_: None, lambda: None))
+        parts.append(Arrival(reactor, own, lambda: None, failed))
+    reactor.watch(channel, READ, lambda _: reactor.stop())
+    channel.sendall(b"there\n")
+    reactor.run()
+
+
+class Towards(Pattern):
+    """Tries what leads to the measured members alone."""
+
+    def __init__(self, configuration: Configuration, others: Set[int]) -> None:
+        super().__init__(configuration)
+        self._others = others
+
+    def attempts(self, rank: int) -> list[Attempt]:
+        return [attempt for attempt in super().attempts(rank) if attempt.rank not in self._others]
 
 
 def until_go(channel: socket.socket) -> int:
