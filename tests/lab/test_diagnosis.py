@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,24 @@ dist.all_reduce(values)
 """
 
 
+#: The first member listens on a port of the plan (Gloo's, in the window) and on one that is in no plan; the other one
+#: tries the one that is given, again and again.
+TRIES = """
+import os, socket, sys, time
+if os.environ["QUORATE_RANK"] == "0":
+    listening = [socket.create_server(("0.0.0.0", port)) for port in (8080, 50505)]
+    print("listens", flush=True)
+    time.sleep(1000)
+while True:
+    try:
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=300).close()
+        print("connected", flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+    time.sleep(0.2)
+"""
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LabCluster]:
     modes = {"modes": ["overlay", "bridge"]}
@@ -52,6 +71,23 @@ def hanging(cluster: LabCluster, tmp_path: Path) -> Iterator[Work]:
     yield work
     cluster.client.cancel(work.id)
     work.ended()
+
+
+@contextmanager
+def trying(cluster: LabCluster, address: str, port: int, says: str = "") -> Iterator[Work]:
+    """A training of two members, the second of which tries that place again and again, and has said so once."""
+    work = cluster.submit(
+        "python", "-c", TRIES, address, str(port),
+        kind="train", launcher="torch", preflight="off", network={"members": "planned"},
+    )  # fmt: skip
+    try:
+        until(lambda: "listens" in work.output().get("main1", ()), "the members say so", 60)
+        if says:
+            until(lambda: says in work.output().get("sub1", ()), "the members say so", 60)
+        yield work
+    finally:
+        cluster.client.cancel(work.id)
+        work.ended()
 
 
 def asked(cluster: LabCluster, *arguments: str) -> dict[str, Any]:
@@ -91,6 +127,56 @@ def test_an_overlay_that_is_cut_under_a_job_is_told_by_its_agents_and_not_by_its
     assert "VXLAN (udp 4789) between agents" in found["cause"]
     # Besides, a rank is elsewhere, which the cut did not bring about.
     assert [finding["code"] for finding in found["findings"]] == ["NET-FILTERED", "COLLECTIVE-MISSED"]
+
+
+def test_a_port_that_is_not_planned_is_refused_by_the_jobs_own_rules_counted_and_named(cluster: LabCluster) -> None:
+    with trying(cluster, "main1", 8080, says="ConnectionRefusedError") as work:
+        network = asked(cluster, "job", "network", work.id)
+        (refused,) = network["refused"]
+        packets = refused.pop("packets")
+        assert packets > 0
+        assert refused == {
+            "member": "sub1", "direction": "egress", "peer": "10.128.0.2", "peer_name": "main1", "transport": "tcp",
+            "port": 8080,
+        }  # fmt: skip
+        shown = cluster.lab["desk"].quorate("job", "network", work.id).stdout
+        (line,) = [line for line in shown.partition("refused")[2].splitlines() if "8080" in line]
+        assert line.split()[:5] == ["sub1", "out", "main1", "(10.128.0.2)", "tcp/8080"]
+        found = asked(cluster, "job", "diagnose", work.id)
+        assert found["cause"].startswith("sub1 cannot connect to main1 (10.128.0.2) on tcp 8080")
+        assert "rejected by the job's own rules" in found["cause"]
+        (finding,) = found["findings"]
+        assert finding["remedy"].startswith("network: {members: open}")
+        assert f"quorate job network {work.id}" in finding["remedy"]
+
+
+def waiting(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [socket for member in found["members"] for socket in member["sockets"] if socket["state"] == "SYN-SENT"]
+
+
+def test_a_connection_that_waits_for_a_member_is_seen_with_the_member_and_the_flow(cluster: LabCluster) -> None:
+    with faults.port_dropped_in_overlays(cluster.lab, 50505), trying(cluster, "main1", 50505) as work:
+        found = until(lambda: seen if waiting(seen := asked(cluster, "job", "diagnose", work.id)) else None, "it waits")
+        (socket,) = waiting(found)
+        assert (socket["peer"], socket["remote"], socket["remote_port"]) == ("main1", "10.128.0.2", 50505)
+        assert found["cause"].startswith("sub1 cannot connect to main1 (10.128.0.2) on tcp 50505")
+        assert [(finding["code"], finding["remedy"]) for finding in found["findings"]] == [
+            ("NET-FILTERED", f"quorate job network {work.id}")
+        ]
+        # main1 listens on 8080 as well, which sub1 has not tried: nor does a diagnosis, for it would be refused.
+        assert not asked(cluster, "job", "network", work.id)["refused"]
+
+
+def test_a_connection_that_waits_for_the_outside_is_named_with_its_place_and_the_egress(cluster: LabCluster) -> None:
+    outside = cluster.lab["outside"].address
+    with faults.port_dropped(cluster.lab, 443), trying(cluster, outside, 443) as work:
+        # Until its first packet was sent again, it might only just be opening.
+        found = until(
+            lambda: seen if (seen := asked(cluster, "job", "diagnose", work.id))["findings"] else None, "found"
+        )
+        assert found["cause"] == f"sub1 waits for {outside}:443 outside, which has not answered; egress is all"
+        (socket,) = waiting(found)
+        assert (socket["remote"], socket["remote_port"], socket["peer"]) == (outside, 443, "")
 
 
 def test_a_gang_waits_for_hosts_between_which_vxlan_is_dropped_and_starts_when_it_passes(cluster: LabCluster) -> None:
