@@ -93,6 +93,8 @@ class Door:
             if len(self._strangers) >= self._configuration.size + SPARE_STRANGERS:
                 sock.close()
                 continue
+            # It speaks first, so its answer would wait for the acknowledgement of that: 40 ms.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._strangers.add(_Stranger(self, sock))
 
     def _admit(self, stranger: _Stranger, rank: int, link: Lines) -> None:

@@ -192,6 +192,7 @@ class Connection(Attempt):
         if self._target.quiet:
             self._finish(Outcome.OPEN, "somebody takes the connection")
             return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reactor.watch(sock, READ, lambda _: self._spoken(sock))
         self._say(sock, probewords.question(self._challenge))
 
