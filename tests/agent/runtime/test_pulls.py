@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.agent.conftest import until
 from tests.agent.runtime.conftest import Cluster, serving
-from tests.docker_engine import DockerEngine, busybox
+from tests.docker_engine import IMAGE, DockerEngine, busybox
 from tests.registry import PASSWORD, USER, Registry, missing, registry
 
 pytestmark = pytest.mark.docker
@@ -61,6 +61,28 @@ def test_a_jobs_own_secret_opens_a_registry_and_no_member_sees_it(cluster: Clust
     log = [line.text for line in cluster.client.logs(job) if line.stream == "platform"]
     assert any(line.startswith(f"pulling {away.host}/team/train:1: ") for line in log)
     assert log[-1].startswith(f"pulled {away.host}/team/train:1 in ")
+
+
+def test_an_image_that_a_jobs_secret_has_fetched_is_not_for_those_who_only_know_its_name(
+    cluster: Cluster, away: Registry
+) -> None:
+    name = f"{away.host}/team/train:1"
+    assert cluster.run("true", image=name, secrets=_secret(away)).exit_code == 0
+    found = cluster.docker.engine.image(name)
+    for other in (name, found["RepoDigests"][0]):
+        assert "(IMAGE-PULL-DENIED)" in cluster.run("true", image=other).reason
+    never = cluster.run("true", image={"name": name, "pull": "never"})
+    assert "came to this machine with another job's secret, and pull: never" in never.reason
+    assert cluster.run("true", image=name, secrets=_secret(away)).exit_code == 0
+
+
+def test_an_images_id_is_no_name_whatever_it_looks_like(cluster: Cluster) -> None:
+    """To an engine, the beginning of an id means any image of its machine; to the operator's file it is a name."""
+    identity = cluster.docker.engine.image(IMAGE)["Id"].removeprefix("sha256:")
+    for name in (identity[:12], f"sha256:{identity}"):
+        view = cluster.run("true", image={"name": name, "pull": "never"})
+        assert f"docker.io/library/{name}" in view.reason
+        assert "(IMAGE-NOT-FOUND)" in view.reason
 
 
 def test_the_tag_that_a_registry_lacks_is_named(cluster: Cluster, away: Registry) -> None:

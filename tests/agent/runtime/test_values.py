@@ -30,6 +30,7 @@ from quorate.model.messages import RoleSpec
     ("text", "whole", "key"),
     [
         ("python", "docker.io/library/python:latest", "https://index.docker.io/v1/"),
+        ("index.docker.io/python", "docker.io/library/python:latest", "https://index.docker.io/v1/"),
         ("team/train:1", "docker.io/team/train:1", "https://index.docker.io/v1/"),
         ("localhost/train", "localhost/train:latest", "localhost"),
         ("127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c:latest", "127.0.0.1:5000"),

@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from quorate.agent.processes import Process, process
 from quorate.agent.runtime import body, credentials, engineproxy, mounts, pause, policy, pull, waiter
 from quorate.agent.runtime.engine import Engine, EngineError, Json, find
 from quorate.agent.runtime.references import Reference
+from quorate.agent.runtime.secretimages import SecretImages
 from quorate.model.image import Pull
 from quorate.model.messages import RoleSpec
 
@@ -29,7 +31,9 @@ log = logging.getLogger(__name__)
 IMAGES: Final = "images"
 #: In the agent's state folder: which engine its containers are in, for whoever clears up after it.
 ENGINE_FILE: Final = "engine"
-_WAITER, _PAUSE_FILE = "wait", "pause.json"
+_WAITER, _PAUSE_FILE, _SECRET_IMAGES = "wait", "pause.json", "secret-images.json"
+#: The engine takes three layers of each at once; more images would only come one slower than the other.
+_PULLS_AT_ONCE = 8
 #: An engine that is away when something has to be removed is asked again after this.
 _AGAIN_S = 5.0
 
@@ -61,6 +65,14 @@ class Containers:
     _pausing: dict[str, "asyncio.Task[pause.Pause]"] = field(default_factory=dict)
     #: By an image's id, what was found in it.
     _files: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    #: Of pulls alone: a registry that trickles must not keep what removes containers waiting.
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_PULLS_AT_ONCE, thread_name_prefix="pull")
+    )
+    _secret_images: SecretImages = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._secret_images = SecretImages(self.folder / _SECRET_IMAGES)
 
     # --- images ------------------------------------------------------------------------------------------------
 
@@ -68,14 +80,17 @@ class Containers:
         """The role's image, pulled where it has to be; `tell` hears sentences meanwhile. Raises ContainerError."""
         reference = self.allowed(role)
         try:
-            found = await asyncio.to_thread(pull.present, self.engine, role.image)
-            if found is None and role.pull == Pull.NEVER:
-                raise ContainerError(
-                    "IMAGE-NOT-FOUND", f"{reference} is not on this machine, and pull: never forbids to ask for it"
-                )
-            if found is None or role.pull == Pull.ALWAYS:
+            found = await asyncio.to_thread(pull.present, self.engine, reference)
+            closed = found is not None and self._secret_images.closed(found, secret)
+            if role.pull == Pull.NEVER and (found is None or closed):
+                raise _not_to_be_asked_for(reference, closed)
+            if found is None or closed or role.pull == Pull.ALWAYS:
                 await self._pull(reference, secret, tell)
-                found = await asyncio.to_thread(self.engine.image, role.image)
+                found = await asyncio.to_thread(pull.present, self.engine, reference)
+            if found is None:
+                raise ContainerError(
+                    "IMAGE-NOT-FOUND", f"the engine has pulled {reference}, and has nothing of that name"
+                )
             identity = found["Id"]
             if identity not in self._files:
                 self._files[identity] = await asyncio.to_thread(
@@ -123,28 +138,50 @@ class Containers:
         running = self._pulling.get(key)
         if running is None:
             running = self._pulling[key] = _Pull(reference)
-            running.task = asyncio.create_task(self._run_pull(key, running, secret))
+            running.task = asyncio.create_task(self._run_pull(running, secret))
         running.listeners.append(tell)
-        tell(running.sentence)
         try:
+            tell(running.sentence)
             await asyncio.shield(running.task)
         finally:
             running.listeners.remove(tell)
+            if not running.listeners:
+                # Nobody can join it any more: whoever comes now begins anew.
+                del self._pulling[key]
+                running.end()
 
-    async def _run_pull(self, key: str, running: "_Pull", secret: str) -> None:
+    async def _run_pull(self, running: "_Pull", secret: str) -> None:
         loop = asyncio.get_running_loop()
 
         def tell(percent: int) -> None:
             loop.call_soon_threadsafe(running.progressed, percent)
 
-        def work() -> None:
-            known = credentials.credentials(running.reference, self.config, secret)
-            pull.pull(self.engine, running.reference, known, tell)
+        await loop.run_in_executor(self._threads, self._fetch, running.reference, secret, tell, running.line)
 
+    def _fetch(self, reference: Reference, secret: str, tell: Callable[[int], None], line: pull.Line) -> None:
+        theirs = credentials.credentials(reference, None, secret)
+        known = theirs or credentials.credentials(reference, self.config)
+        before = pull.present(self.engine, reference)
+        open_before = before["Id"] if before is not None and not self._secret_images.closed(before, "") else ""
+        # What others may have fetched with a secret, or fetch right now, this job must get from the registry itself.
+        ask_first = ":" in reference.tag and not open_before
+        if theirs:
+            self._secret_images.coming(reference)
         try:
-            await asyncio.to_thread(work)
-        finally:
-            del self._pulling[key]
+            pull.pull(self.engine, reference, known, tell, line, ask_first=ask_first)
+            found = pull.present(self.engine, reference)
+        except (pull.PullError, EngineError):
+            if theirs:
+                self._secret_images.failed(reference)
+            raise
+        if found is None:
+            return
+        if not theirs:
+            self._secret_images.public(reference, found["Id"])
+        elif found["Id"] == open_before:
+            self._secret_images.failed(reference)
+        else:
+            self._secret_images.came(reference, found["Id"], secret)
 
     # --- pause containers --------------------------------------------------------------------------------------
 
@@ -255,6 +292,7 @@ class Containers:
 class _Pull:
     reference: Reference
     task: "asyncio.Task[None]" = field(init=False)
+    line: pull.Line = field(default_factory=pull.Line)
     listeners: list[Callable[[str], None]] = field(default_factory=list)
     percent: int = 0
 
@@ -262,10 +300,20 @@ class _Pull:
     def sentence(self) -> str:
         return f"pulling {self.reference}: {self.percent} %"
 
+    def end(self) -> None:
+        """Stops it where it is still under way, or has not begun."""
+        self.line.hang_up()
+        self.task.cancel()
+
     def progressed(self, percent: int) -> None:
         self.percent = percent
         for tell in self.listeners:
             tell(self.sentence)
+
+
+def _not_to_be_asked_for(reference: Reference, closed: bool) -> ContainerError:
+    why = "came to this machine with another job's secret" if closed else "is not on this machine"
+    return ContainerError("IMAGE-NOT-FOUND", f"{reference} {why}, and pull: never forbids to ask for it")
 
 
 def seek(config: AgentConfig, agent: str) -> Containers | None:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -86,14 +86,32 @@ class Engine:
         found: Json = self._json("GET", f"/images/{quote(reference, safe='/:@')}/json")
         return found
 
-    def pull(self, name: str, tag: str, credentials: str) -> Iterator[Json]:
-        """Pulls an image; yields what the engine says meanwhile. An `error` in it is for the caller to see."""
+    def pull(self, name: str, tag: str, credentials: str, hold: Callable[[socket.socket], None]) -> Iterator[Json]:
+        """Pulls an image; yields what the engine says meanwhile. An `error` in it is for the caller to see.
+
+        A registry may be silent for as long as it likes, so nothing here ends this: whoever is given the connection by
+        `hold` shuts it down, and then the engine stops too.
+        """
         target = f"/images/create?{urlencode({'fromImage': name, 'tag': tag})}"
         headers = {"X-Registry-Auth": credentials} if credentials else {}
-        # A registry may be silent for as long as it likes: the member's own deadline ends it.
-        for line in self._ask("POST", target, headers=headers, timeout_s=None).lines():
+
+        def sent(connection: socket.socket) -> None:
+            connection.settimeout(None)
+            hold(connection)
+
+        for line in self._ask("POST", target, headers=headers, sent=sent).lines():
             if line.strip():
                 yield json.loads(line)
+
+    def ask_registry(self, reference: str, credentials: str) -> None:
+        """Raises EngineRefused or NoSuchThing where the registry does not give the image away, had it or not.
+
+        A pull does not tell: by its digest, Docker takes what it has and asks nobody. Podman always asks, and has no
+        such call.
+        """
+        if not self.name.startswith("Podman"):
+            headers = {"X-Registry-Auth": credentials} if credentials else {}
+            self._do("GET", f"/distribution/{quote(reference, safe='/:@')}/json", headers, _SLOW_S)
 
     def load(self, tar: bytes, repository: str, tag: str, changes: Sequence[str]) -> None:
         """Makes an image of a file system, with changes such as `ENTRYPOINT ["/pause"]`."""
@@ -219,10 +237,11 @@ class Engine:
         path: str,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = _QUICK_S,
+        timeout_s: float = _QUICK_S,
+        sent: Callable[[socket.socket], None] | None = None,
     ) -> http.Response:
         try:
-            response = http.request(self.path, method, self._target(path), body, headers or {}, timeout_s)
+            response = http.request(self.path, method, self._target(path), body, headers or {}, timeout_s, sent)
             if response.status < 400:
                 return response
             said = response.read()
@@ -236,8 +255,10 @@ class Engine:
             raise NoSuchThing(sentence)
         raise EngineRefused(response.status, sentence)
 
-    def _do(self, method: str, path: str, timeout_s: float = _QUICK_S) -> None:
-        response = self._ask(method, path, timeout_s=timeout_s)
+    def _do(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, timeout_s: float = _QUICK_S
+    ) -> None:
+        response = self._ask(method, path, headers=headers, timeout_s=timeout_s)
         try:
             response.read()
         except OSError as error:

@@ -7,7 +7,7 @@ become a plain stream (`attach`) with no thread and no client in between, neithe
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 #: More than any answer that is read whole: an image with thousands of variables stays well below.
@@ -96,11 +96,19 @@ def _connect(connection: socket.socket, path: str) -> None:
 
 
 def request(
-    path: str, method: str, target: str, body: bytes, headers: Mapping[str, str], timeout_s: float | None
+    path: str,
+    method: str,
+    target: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    timeout_s: float | None,
+    sent: Callable[[socket.socket], None] | None = None,
 ) -> Response:
-    """Sends a request and waits for the head of its answer. Raises OSError."""
+    """Sends a request and waits for the head of its answer; `sent` has the connection in between. Raises OSError."""
     connection = send(path, method, target, body, headers, timeout_s)
     try:
+        if sent is not None:
+            sent(connection)
         return Response(connection)
     except BaseException:
         connection.close()

@@ -1,10 +1,14 @@
 """Brings an image to this machine, and tells how far it is."""
 
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from quorate.agent.runtime.engine import Engine, EngineRefused, Json, NoSuchThing
 from quorate.agent.runtime.references import Reference
+from quorate.agent.runtime.secretimages import names
 
 #: Of a layer's way, what fetching is; unpacking is the rest.
 _FETCHING = 0.7
@@ -68,11 +72,56 @@ class Progress:
         return int(100 * sum(size * share for size, share in weights) / sum(size for size, _ in weights))
 
 
-def pull(engine: Engine, reference: Reference, credentials: str, tell: Callable[[int], None]) -> None:
-    """Blocks until the image is here; `tell` hears each new percentage. Raises PullError or EngineError."""
+class Line:
+    """The connection of one pull, which another thread may hang up, also before there is one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self.hung_up = False
+
+    def hold(self, connection: socket.socket) -> None:
+        """Once, by the thread that pulls."""
+        with self._lock:
+            # A descriptor of its own: that of a connection which is closed meanwhile may be another file's by now.
+            self._connection = connection.dup()
+        if self.hung_up:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """The engine stops, and so does the thread that listens to it."""
+        with self._lock, suppress(OSError):
+            self.hung_up = True
+            if self._connection is not None:
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """At the end of the pull."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+
+def pull(
+    engine: Engine,
+    reference: Reference,
+    credentials: str,
+    tell: Callable[[int], None],
+    line: Line,
+    *,
+    ask_first: bool = False,
+) -> None:
+    """Blocks until the image is here; `tell` hears each new percentage. Raises PullError or EngineError.
+
+    It ends when `line` is hung up, too. With `ask_first` it comes only if the registry itself gives it away, whatever
+    the engine has already.
+    """
     progress = Progress()
     try:
-        for said in engine.pull(reference.name, reference.tag, credentials):
+        if ask_first:
+            engine.ask_registry(str(reference), credentials)
+        for said in engine.pull(reference.name, reference.tag, credentials, line.hold):
             if error := said.get("error"):
                 raise _why(reference, str(error), credentials)
             if progress.hear(said):
@@ -83,6 +132,10 @@ def pull(engine: Engine, reference: Reference, credentials: str, tell: Callable[
         raise _why(reference, str(error), credentials) from error
     except (OSError, ValueError) as error:
         raise PullError(FAILED, f"{reference}: the engine stopped in the middle: {error}") from error
+    finally:
+        line.close()
+    if line.hung_up:
+        raise PullError(FAILED, f"{reference}: nobody waits for it any more")
 
 
 def _why(reference: Reference, said: str, credentials: str) -> PullError:
@@ -101,9 +154,13 @@ def _why(reference: Reference, said: str, credentials: str) -> PullError:
     return PullError(FAILED, f"{reference} could not be pulled: {said}")
 
 
-def present(engine: Engine, name: str) -> Json | None:
-    """What the engine has under this name, as the job wrote it; None if it has none. Raises EngineError."""
+def present(engine: Engine, reference: Reference) -> Json | None:
+    """What the engine has under this very name; None if it has none. Raises EngineError.
+
+    Asked for the whole name: what a job wrote could be the beginning of any image's id to an engine.
+    """
     try:
-        return engine.image(name)
+        found = engine.image(str(reference))
     except NoSuchThing:
         return None
+    return found if str(reference) in names(found) else None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 _DOCKER_HUB = "docker.io"
+#: A name of it that engines take for the other.
+_DOCKER_HUB_TOO = ("index.docker.io",)
 #: Under which Docker's own tools keep what they know of Docker Hub.
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
@@ -22,7 +24,7 @@ class Reference:
         rest, _, digest = text.partition("@")
         first, slash, more = rest.partition("/")
         if slash and ("." in first or ":" in first or first == "localhost"):
-            registry, rest = first, more
+            registry, rest = _DOCKER_HUB if first in _DOCKER_HUB_TOO else first, more
         else:
             registry = _DOCKER_HUB
         # A colon after the last slash: before it stands a registry's port.
