@@ -137,10 +137,13 @@ class Towards(Pattern):
 
     def __init__(self, configuration: Configuration, others: Set[int]) -> None:
         super().__init__(configuration)
-        self._others = others
+        # Beforehand: each of them finds its own on a machine of its own.
+        self._known = {
+            rank: [each for each in super(Towards, self).attempts(rank) if each.rank not in others] for rank in others
+        }
 
     def attempts(self, rank: int) -> list[Attempt]:
-        return [attempt for attempt in super().attempts(rank) if attempt.rank not in self._others]
+        return self._known[rank]
 
 
 def until_go(channel: socket.socket) -> int:
