@@ -19,6 +19,7 @@ from quorate.agent.events import (
     GiveUp,
     LinkDown,
     LinkUp,
+    NetworkLost,
     Progressed,
     Received,
     Recovered,
@@ -66,6 +67,7 @@ from quorate.model.state import MemberState
 #: The master's code for an agent whose key was revoked: the one refusal after which members are ended.
 REVOKED = "AGENT-REVOKED"
 _MAKE_ROOM = "free space where the agent keeps its state; the members start by themselves"
+NETWORK_LOST_REASON = "what holds its network namespace has ended"
 LOST_REASON = "its supervisor died, so how it ended is not known; what was left of it was killed"
 
 
@@ -249,6 +251,9 @@ class Core:
             case Failed(member, reason, code, echo, log_bytes):
                 self._end(member, now, MemberState.FAILED, None, reason, code, echo, log_bytes)
                 yield from self._reconcile(now)
+            case NetworkLost(member):
+                if (m := self._members.get(member)) and not m.state.final and m.state is not MemberState.STOPPING:
+                    yield from self._stop(m, NETWORK_LOST_REASON, echo=False)
             case SupervisorLost(member):
                 if (m := self._members.get(member)) and not m.state.final:
                     yield Sweep(member)

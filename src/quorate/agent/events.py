@@ -78,6 +78,13 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class NetworkLost:
+    """What held the member's network namespace has ended: nobody can keep that network as it should be any more."""
+
+    member: str
+
+
+@dataclass(frozen=True)
 class SupervisorLost:
     """The member's shim is gone and has left no outcome; processes of the member may be left."""
 
@@ -130,6 +137,7 @@ Event = (
     | Running
     | Ended
     | Failed
+    | NetworkLost
     | SupervisorLost
     | Swept
     | Shipped

@@ -25,6 +25,7 @@ from quorate.agent.runtime import containers as found_containers
 from quorate.agent.runtime.body import Granted, Image
 from quorate.agent.runtime.containers import ContainerError, Containers
 from quorate.agent.runtime.credentials import SECRET
+from quorate.agent.runtime.watch import PauseWatch
 from quorate.agent.shimlink import Object, ShimLink
 from quorate.agent.shimlog import FULL, ShimLog
 from quorate.agent.users import NoUserLeft, UserPool
@@ -115,6 +116,7 @@ class Members:
         self._members: dict[str, _Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare_timer: asyncio.TimerHandle | None = None
+        self._pauses = PauseWatch(tell)
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._secrets = _secrets_folder()
         # At once: whoever comes later finds the name taken, and cannot keep secrets from members.
@@ -252,6 +254,7 @@ class Members:
         network, planned = "host", spec.members[split_member(MemberId(member))[1]]
         if spec.network is not None:
             held = await containers.pause(member, planned.name, Path(places.folder))
+            self._pauses.watch(member, held.pid)
             places = await self._make_sandbox(member, spec, places, held.pid)
             network = f"container:{held.container}"
         setting = containers.setting(
@@ -428,6 +431,7 @@ class Members:
     def forget(self, member: str) -> None:
         """Removes the member's folder and sandbox, and with its allocation's last one what its user has left."""
         self._members.pop(member, None)
+        self._pauses.forget(member)
         if self._networks is not None:
             self._networks.release(member)
         self._spawn(self._forget(member))
@@ -493,9 +497,10 @@ class Members:
             tuple(member for member, o in zip(live, observed, strict=True) if o == "starting"),
         )
 
-    async def settle(self) -> None:
-        """What was lost is swept up: from now on only what is true is told."""
+    async def settle(self, live: Sequence[str] = ()) -> None:
+        """What was lost is swept up: from now on only what is true is told, and the networks of `live` are watched."""
         await asyncio.gather(*self._tasks)
+        self._pauses.resume({member: self.folder(member) for member in live})
 
     async def _look(self, member: str) -> Running | Ended | Failed | str | None:
         """How a member is: its outcome, when it began, `starting`, or None if nothing of it lives."""

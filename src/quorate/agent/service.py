@@ -160,7 +160,7 @@ class Service:
         self.tell(await self._members.recover(self._core.live, self._core.ended))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))
-        await self._members.settle()
+        await self._members.settle(self._core.live)
         self._members.keep_spare()
         links = [
             asyncio.create_task(self._keep(CONTROL_PATH, self._use_control)),

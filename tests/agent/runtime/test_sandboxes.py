@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 from tests.agent.conftest import until
 from tests.agent.runtime.conftest import Cluster, serving
-from tests.docker_engine import DockerEngine
+from tests.docker_engine import IMAGE, DockerEngine, busybox
 from tests.lab import dockers
 
+from quorate.agent.runtime import pause
 from quorate.model.state import JobState
 
 pytestmark = [pytest.mark.docker, pytest.mark.lab]
@@ -55,6 +56,30 @@ def test_a_member_reaches_the_other_by_name(cluster: Cluster) -> None:
     assert "hello" in cluster.output(job)
 
 
+def test_each_role_runs_its_own_image_with_its_own_command_and_variables(cluster: Cluster) -> None:
+    other = "quorate-test/worker:1"
+    cluster.docker.image(other, {**busybox(), "of-worker": b""}, ["ENV OF_IMAGE=worker"])
+    look = 'echo "$QUORATE_HOST $QUORATE_ROLE of $QUORATE_REPLICAS: $(ls -d /of-* 2>&-) $OF_IMAGE $OF_ROLE $OF_JOB"'
+    roles = {
+        "main": {"image": IMAGE, "entrypoint": f"echo leads; {look}", "environment": {"OF_ROLE": "first"}},
+        "worker": {
+            "replicas": 2, "image": other, "entrypoint": f"echo works; {look}", "environment": {"OF_ROLE": "second"},
+        },
+    }  # fmt: skip
+    job = cluster.submit(image=None, roles=roles, environment={"OF_JOB": "all"}, network={"mode": "bridge"})
+    view = cluster.ended(job)
+    assert view.state is JobState.COMPLETED, view.reason
+    replicas = "main:1,worker:2"
+    assert sorted(cluster.output(job)) == [
+        "leads",
+        f"main1 main of {replicas}:   first all",
+        f"worker1 worker of {replicas}: /of-worker worker second all",
+        f"worker2 worker of {replicas}: /of-worker worker second all",
+        "works",
+        "works",
+    ]
+
+
 def test_a_private_network_outlives_its_agent(cluster: Cluster) -> None:
     script = """
     if [ $QUORATE_RANK = 0 ]; then
@@ -84,6 +109,26 @@ _ATTEMPTS = (
     "nft flush ruleset", "nft delete table inet quorate", "nft add table inet own",
     "ip link set eth0 down", "ip route add 1.1.1.1 dev lo", "ip addr add 10.9.9.9/32 dev eth0",
 )  # fmt: skip
+
+
+def test_a_member_whose_pause_container_dies_has_failed(cluster: Cluster) -> None:
+    job = cluster.submit("echo up; sleep 1000", **PAIR)
+    member = cluster.until_running(job)
+    cluster.docker.engine.kill(pause.name_of(member), "SIGKILL")
+    view = cluster.ended(job)
+    assert view.state is JobState.FAILED
+    assert "what holds its network namespace has ended" in view.reason
+    until(lambda: not cluster.docker.names())
+
+
+def test_a_pause_container_that_dies_while_its_agent_is_dead_is_missed_by_the_next_one(cluster: Cluster) -> None:
+    job = cluster.submit("echo up; sleep 1000", **PAIR)
+    member = cluster.until_running(job)
+    cluster.agent.kill()
+    cluster.docker.engine.kill(pause.name_of(member), "SIGKILL")
+    cluster.agent.come_back(cluster.master.url)
+    assert "what holds its network namespace has ended" in cluster.ended(job).reason
+    until(lambda: not cluster.docker.names())
 
 
 def test_a_member_that_is_root_in_its_container_cannot_change_its_rules_or_its_network(cluster: Cluster) -> None:
