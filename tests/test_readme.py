@@ -127,8 +127,8 @@ def test_a_network_of_its_own(person: dict[str, str], tmp_path: Path) -> None:
         f"quorate agent --master http://127.0.0.1:{port} --token @join.token --slots 3 2>agent.log &",
         "until quorate agent list 2>/dev/null | grep -q ready; do :; done",
         start, f"echo 'getent hosts main1; ssh main1 hostname' | {enter}", check,
-        "quorate cluster stop $(quorate cluster list --json | sed -n 's/.*\"id\": \"\\([^\"]*\\)\".*/\\1/p')",
-        "until quorate cluster list | grep -q cancelled; do :; done",
+        "ID=$(quorate cluster list --json | python -c 'import json, sys; print(json.load(sys.stdin)[0][\"id\"])')",
+        "quorate cluster stop $ID; quorate job wait $ID",
         "kill %2; quorate master stop; wait",
     ]  # fmt: skip
     try:

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.agent.conftest import until
 
 from quorate.agent import flightrecorder, sockets
 from quorate.agent.processes import MARKER, environment, marked
@@ -166,7 +167,8 @@ def test_the_mark_is_found_behind_all_the_variables_that_a_process_may_have() ->
     member = "zzzz-2.0.1"
     variables = {f"FILL{number}": "x" * 120_000 for number in range(15)}
     with subprocess.Popen(["cat"], env={**variables, MARKER: member}, stdin=subprocess.PIPE) as process:
-        assert environment(process.pid).endswith(f"{MARKER}={member}\0".encode())
+        # Until it has become `cat`, it has the variables of this process.
+        until(lambda: environment(process.pid).endswith(f"{MARKER}={member}\0".encode()))
         assert marked(member) == [process.pid]
         process.communicate()
 

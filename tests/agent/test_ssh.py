@@ -216,7 +216,10 @@ def alive(pid: int) -> bool:
 
 
 def name_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # it has ended since it was found
 
 
 def owner(path: Path) -> int:

@@ -14,7 +14,7 @@ from quorate.model.state import JobState
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 #: Enough for the accidents to come one after the other, and still a few seconds.
-EPOCHS = 80
+EPOCHS = 160
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """What holds of every pass over every cluster, and for each of it a planted bug that would be noticed."""
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -81,10 +81,13 @@ def test_a_second_pass_over_the_same_view_changes_nothing(given_view):
     assert set(second.reservations) == set(first.reservations)
 
 
-def hunt(test, *strategies) -> None:
-    """Runs a property until the first example that breaks it, without looking for the smallest."""
-    few = settings(EXAMPLES, phases=[Phase.generate], database=None, derandomize=True, max_examples=2000)
-    few(given(*strategies)(test.hypothesis.inner_test))()
+def hunt(test, *strategies, start: int = 0) -> None:
+    """Runs a property until the first example that breaks it, without looking for the smallest.
+
+    `start` chooses the examples.
+    """
+    few = settings(EXAMPLES, phases=[Phase.generate], database=None, derandomize=False, max_examples=2000)
+    seed(start)(few(given(*strategies)(test.hypothesis.inner_test)))()
 
 
 def reversed_line(requests):
@@ -142,7 +145,9 @@ def test_a_planted_bug_is_noticed(name, monkeypatch):
 def test_a_holder_that_changes_its_mind_is_noticed(monkeypatch):
     monkeypatch.setattr(line, "choose", forgetful)
     with pytest.raises(AssertionError):
-        hunt(test_a_holder_keeps_its_agents_from_pass_to_pass, views(), st.data())
+        # A rare bug: every other two thousand examples have none that shows it.
+        for start in range(12):
+            hunt(test_a_holder_keeps_its_agents_from_pass_to_pass, views(), st.data(), start=start)
 
 
 def test_an_answer_that_depends_on_the_order_is_noticed(monkeypatch):

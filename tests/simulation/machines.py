@@ -356,7 +356,8 @@ class Machine:
         process.since = self._clock()
         self._invariants.runs(process)
         self._told(process)
-        duration = self.world.random.expovariate(1 / self.mean_run_s)
+        # Without the long tail: a history has to settle within a bound.
+        duration = min(self.world.random.expovariate(1 / self.mean_run_s), 3 * self.mean_run_s)
         code = 0 if not self.world.chance(self.failure_rate) else self.world.random.randint(1, 255)
         self.world.after(duration, self._finish, process, ExitStatus(code=code), "", False)
 

@@ -456,4 +456,7 @@ class Story:
             machine.thaw()
             machine.mend()
             machine.start_agent()
+            # An operator who was not heard, because the master died over it, says it again.
+            if machine.name not in self.revoked:
+                self.world.after(60.0, self._resume, AgentId(machine.name))
         self._start_master()
