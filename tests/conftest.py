@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # A run of CI says the same of the same commit; developers' runs go on looking for new examples.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -18,14 +19,21 @@ if os.environ.get("QUORATE_CI"):
 NEEDED_IN_CI = ("lab", "docker", "browser")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a whole cluster run one after the other: the members of all of them want the same ports here.
+#: Tests with a whole cluster, or an agent that may make private networks: on one machine they want the same ports and
+#: the same lock, so they run one after the other. (By path, since xdist's groups are lost with pytest 9.)
+ONE_AFTER_THE_OTHER = (
+    "tests/agent/", "tests/chaos/", "tests/cli/", "tests/demo/", "tests/launch/test_torch.py", "tests/test_readme.py",
+)  # fmt: skip
 
-    So there is one group for all of them, whatever they are about: two groups would be two clusters side by side.
-    """
-    for item in items:
-        if item.get_closest_marker("torch") or "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+class _OneClusterAtATime(LoadScopeScheduling):  # type: ignore[misc]
+    def _split_scope(self, nodeid: str) -> str:
+        return "cluster" if nodeid.startswith(ONE_AFTER_THE_OTHER) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return _OneClusterAtATime(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
