@@ -19,7 +19,7 @@ install: $(VENV)/.demo    ## everything that the demo needs, in .venv
 	@echo "installed: $(BIN)/quorate"
 
 test: $(VENV)/.dev lint    ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV)/.dev    ## style, types, and who may import whom
 	$(BIN)/ruff check .

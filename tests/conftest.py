@@ -33,7 +33,7 @@ class _OneClusterAtATime(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    return _OneClusterAtATime(config, log)
+    return _OneClusterAtATime(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.hookimpl(wrapper=True)

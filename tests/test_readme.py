@@ -83,7 +83,6 @@ def test_the_one_minute_and_your_own_training(person: dict[str, str], tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("cluster")  # like the test before, it takes the ports that the page names
 def test_several_machines(person: dict[str, str], tmp_path: Path) -> None:
     """Both machines are this one; `master.example` is the only thing that is put in the place of what stands there."""
     page = commands()
@@ -106,7 +105,6 @@ def test_several_machines(person: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.lab
 @pytest.mark.slow
-@pytest.mark.xdist_group("cluster")
 @pytest.mark.skipif(os.geteuid() != 0, reason="private networks need an agent that is root")
 def test_a_network_of_its_own(person: dict[str, str], tmp_path: Path) -> None:
     page = commands()

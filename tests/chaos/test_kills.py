@@ -8,7 +8,7 @@ from tests.chaos.cluster import STUBBORN, Cluster, Work, kill, running, until
 
 from quorate.model.state import JobState
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

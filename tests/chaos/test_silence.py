@@ -14,7 +14,7 @@ from tests.chaos.cluster import Cluster, Told, Work, member_of, running, until
 
 from quorate.model.state import JobState
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 
 #: A lease of two seconds, the grace of one, and the margin: so soon a silent agent's job may be placed again.
 TIMERS = {"unreachable_s": 2.0, "replace_after_s": 3.0, "margin_s": 12.0}

@@ -11,7 +11,7 @@ from tests.chaos.cluster import Work, is_root, running, until
 from quorate.master.backup import restore
 from quorate.model.state import JobState
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 
 needs_root = pytest.mark.skipif(not is_root(), reason="only root may mount a small disk")
 

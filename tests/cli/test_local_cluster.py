@@ -15,9 +15,6 @@ import psutil
 import pytest
 from tests.cli.conftest import Quorate, free_port, processes_with
 
-#: All of them have a cluster (tests/conftest.py).
-pytestmark = pytest.mark.xdist_group("cluster")
-
 
 @pytest.fixture
 def folder(quorate: Quorate) -> Iterator[Path]:

@@ -12,9 +12,6 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Quorate, free_port
 
-#: All of them have a cluster (tests/conftest.py).
-pytestmark = pytest.mark.xdist_group("cluster")
-
 
 def daemon(cluster: Quorate, *arguments: str | Path) -> subprocess.Popen[bytes]:
     """Starts a daemon by hand, its output beside the test's files."""

@@ -66,19 +66,32 @@ HOST = {"network": {"mode": "host"}}
 
 
 @pytest.fixture(scope="module")
-def on_hosts() -> Iterator[LabCluster]:
-    """Members in their hosts' network, where most of the pains are at home."""
+def hosts_cluster() -> Iterator[LabCluster]:
     with a_lab() as lab, running(lab, "h1", "h2", network={"modes": ["host"]}, fabric="ib") as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def on_overlays() -> Iterator[LabCluster]:
-    """Members in sandboxes, behind a proxy."""
+def overlays_cluster() -> Iterator[LabCluster]:
     with a_lab() as lab, running(
         lab, "h1", "h2", network={"modes": ["overlay"]}, settings={"proxy": {"url": PROXY}}
     ) as cluster:  # fmt: skip
         yield cluster
+
+
+# Both clusters may be up at once, at the same addresses: each test goes to the desk of its own.
+@pytest.fixture
+def on_hosts(hosts_cluster: LabCluster) -> Iterator[LabCluster]:
+    """Members in their hosts' network, where most of the pains are at home."""
+    with hosts_cluster.lab["desk"].entered():
+        yield hosts_cluster
+
+
+@pytest.fixture
+def on_overlays(overlays_cluster: LabCluster) -> Iterator[LabCluster]:
+    """Members in sandboxes, behind a proxy."""
+    with overlays_cluster.lab["desk"].entered():
+        yield overlays_cluster
 
 
 def run(cluster: LabCluster, script: str = "echo begun", **spec: Any) -> Work:

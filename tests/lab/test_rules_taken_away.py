@@ -23,17 +23,30 @@ LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def on_hosts() -> Iterator[LabCluster]:
-    """Members in their hosts' network: every flow between them is a rule of the firewalls."""
+def hosts_cluster() -> Iterator[LabCluster]:
     with a_lab() as lab, running(lab, "h1", "h2", network={"modes": ["host"], "launchers": ["torch"]}) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def on_overlays() -> Iterator[LabCluster]:
-    """Members in sandboxes: the firewalls let VXLAN pass, and rules for each flow are in the sandboxes."""
+def overlays_cluster() -> Iterator[LabCluster]:
     with a_lab() as lab, running(lab, "h1", "h2", network={"modes": ["overlay"]}) as cluster:
         yield cluster
+
+
+# Both clusters may be up at once, at the same addresses: each test goes to the desk of its own.
+@pytest.fixture
+def on_hosts(hosts_cluster: LabCluster) -> Iterator[LabCluster]:
+    """Members in their hosts' network: every flow between them is a rule of the firewalls."""
+    with hosts_cluster.lab["desk"].entered():
+        yield hosts_cluster
+
+
+@pytest.fixture
+def on_overlays(overlays_cluster: LabCluster) -> Iterator[LabCluster]:
+    """Members in sandboxes: the firewalls let VXLAN pass, and rules for each flow are in the sandboxes."""
+    with overlays_cluster.lab["desk"].entered():
+        yield overlays_cluster
 
 
 def failed(cluster: LabCluster, work: Work) -> str:

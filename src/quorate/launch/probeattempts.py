@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import errno
 import json
 import os
@@ -31,7 +32,7 @@ _STEPS = (576, 1280, 1350, 1400, 1420, 1440, 1450, 1460, 1480, 1492, 1500, 4000,
 _HEADERS = 52
 
 
-class Attempt:
+class Attempt(abc.ABC):
     """One target under way; subclasses are the transports."""
 
     KIND = socket.SOCK_STREAM
@@ -65,11 +66,11 @@ class Attempt:
         self._done = None
         self._finish(Outcome.UNDETERMINED, "")
 
-    def _begin(self, sock: socket.socket) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _begin(self, sock: socket.socket) -> None: ...
 
-    def _too_late(self) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _too_late(self) -> None: ...
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
         self._timers.append(self._reactor.after(seconds, call))

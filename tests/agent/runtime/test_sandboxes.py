@@ -12,7 +12,7 @@ from tests.lab import dockers
 from quorate.agent.runtime import pause
 from quorate.model.state import JobState
 
-pytestmark = [pytest.mark.docker, pytest.mark.lab, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.docker, pytest.mark.lab]
 
 
 @pytest.fixture(scope="module")
