@@ -226,6 +226,22 @@ class Lab:
         """Done before the hosts go."""
         self._stack.callback(action)
 
+    def container(self, host: Host) -> Inside:
+        """Somebody else's on that host: 172.17.0.2, behind docker0."""
+        path = self._namespace("container")
+        with opened(host.namespace) as links, opened(path) as inside, path.open() as namespace:
+            links.make("docker0", "bridge")
+            links.make("c0", "veth", peer={"ifname": "eth0", "net_ns_fd": namespace.fileno()})
+            links.change("c0", master=links.index("docker0"))
+            links.address("docker0", "172.17.0.1", 16)
+            inside.address("eth0", "172.17.0.2", 16)
+            for ends, name in ((links, "docker0"), (links, "c0"), (inside, "eth0")):
+                ends.change(name, state="up")
+            inside.default_route("172.17.0.1")
+            links.settle("c0", "docker0")
+            inside.settle("eth0")
+        return Inside(path)
+
     def _namespace(self, name: str) -> Path:
         path = self.folder / name
         namespaces.make(path)

@@ -59,6 +59,16 @@ class Links:
         """Every IPv4 address, with its link's label."""
         return [(str(found.get("label")), str(found.get("address"))) for found in self._ip.get_addr(family=2)]
 
+    def outward(self) -> tuple[str, ...]:
+        """The links over which IPv4 goes that has no route of its own."""
+        numbers: list[int | None] = []
+        with _refused("look at the default routes"):
+            for route in self._ip.get_default_routes(family=socket.AF_INET):
+                hops = [hop.get("oif") for hop in route.get("multipath") or ()]
+                numbers += hops or [route.get("oif")]
+            found = {int(link["index"]): str(link.get("ifname")) for link in self._ip.get_links()}
+        return tuple(dict.fromkeys(found[number] for number in numbers if number in found))
+
     def make(self, name: str, kind: str, **how: Any) -> None:
         """Makes a link; down."""
         with _refused(f"make {kind} {name}"):
