@@ -6,10 +6,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from quorate.agent.sandbox import names
 from quorate.agent.sandbox.counters import Counters
 from quorate.agent.sandbox.foreign import Obstacle
 from quorate.agent.sandbox.spec import Desired
-from quorate.model.ids import ALLOCATION_ID
+from quorate.model.ids import ALLOCATION_ID, MEMBER_ID
 from quorate.model.ports import LAST_PORT
 
 #: A machine's whole desired set, with a gang of ten thousand members, stays well below.
@@ -34,7 +35,13 @@ class Converge(_Message, frozen=True, tag="converge"):
     """Make the machine's private networks as desired; what `distrust` names is made anew."""
 
     desired: Desired
+    #: As in Drifted.
     distrust: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.distrust:
+            if not names.are_rules(name):
+                raise ValueError(f"{name!r} names no rules")
 
 
 class Drift(_Message, frozen=True, tag="drift"):
@@ -46,6 +53,9 @@ class Count(_Message, frozen=True, tag="count"):
 
     allocation: str
 
+    def __post_init__(self) -> None:
+        _check_allocation(self.allocation)
+
 
 class Listen(_Message, frozen=True, tag="listen"):
     """A TCP listener on 127.0.0.1 in the member's sandbox; it comes with the answer, as a descriptor."""
@@ -54,6 +64,8 @@ class Listen(_Message, frozen=True, tag="listen"):
     port: int
 
     def __post_init__(self) -> None:
+        if not MEMBER_ID.fullmatch(self.member):
+            raise ValueError(f"{self.member!r} is no member id")
         if not 1 <= self.port <= LAST_PORT:
             raise ValueError(f"{self.port} is no port")
 
@@ -65,8 +77,8 @@ class Resolver(_Message, frozen=True, tag="resolver"):
     gateway: str
 
     def __post_init__(self) -> None:
-        if not ALLOCATION_ID.fullmatch(self.allocation):
-            raise ValueError(f"{self.allocation!r} is no allocation id")
+        _check_allocation(self.allocation)
+        IPv4Address(self.gateway)
 
 
 class Admit(_Message, frozen=True, tag="admit"):
@@ -76,8 +88,7 @@ class Admit(_Message, frozen=True, tag="admit"):
     addresses: dict[str, int]
 
     def __post_init__(self) -> None:
-        if not ALLOCATION_ID.fullmatch(self.allocation):
-            raise ValueError(f"{self.allocation!r} is no allocation id")
+        _check_allocation(self.allocation)
         if not 1 <= len(self.addresses) <= MAX_ADMITTED:
             raise ValueError(f"{len(self.addresses)} addresses at once; 1 to {MAX_ADMITTED} are possible")
         for address, seconds in self.addresses.items():
@@ -174,6 +185,11 @@ def receive_answer(connection: socket.socket) -> tuple[Answer, list[int]]:
     header += _exactly(connection, _HEADER - len(header))
     answer = _decoded(_answers, _body(connection, header))
     return answer, descriptors
+
+
+def _check_allocation(text: str) -> None:
+    if not ALLOCATION_ID.fullmatch(text):
+        raise ValueError(f"{text!r} is no allocation id")
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[Message], body: bytes) -> Message:

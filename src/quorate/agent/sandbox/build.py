@@ -18,8 +18,6 @@ from quorate.network import catalogue
 
 #: Ethernet's own; an uplink carries packets of at least this size.
 _ETHERNET_MTU = 1500
-#: What a set of rules is called among the records.
-HOST = "host"
 
 
 class NoUplinkLeft(Exception):
@@ -33,16 +31,16 @@ def host_digest(host: HostSpec, place: Place) -> str:
 
 def make_host(place: Place, host: HostSpec) -> None:
     """The host's table, and forwarding of packets where an uplink needs it; other tables are not touched."""
-    place.forget(HOST)
+    place.forget(names.HOST)
     nft.load(host_rules(host, str(place.uplinks)))
     if host.forward:
         namespaces.sysctl("net.ipv4.ip_forward", "1")
-    place.record(HOST, f"{host_digest(host, place)} {host_fingerprint()}")
+    place.record(names.HOST, f"{host_digest(host, place)} {host_fingerprint()}")
 
 
 def remove_host(place: Place) -> None:
     """Our table goes. Forwarding stays on: others may have come to rely on it."""
-    place.forget(HOST)
+    place.forget(names.HOST)
     nft.load(f"table inet {names.TABLE}\ndelete table inet {names.TABLE}\n")
 
 

@@ -4,9 +4,13 @@ import base64
 import hashlib
 from typing import Final
 
-#: Namespaces are files in the state folder, named by kind and id.
+from quorate.model.ids import ALLOCATION_ID, MEMBER_ID
+
+#: Namespaces are files in the state folder, named by kind and id. The rules in one are called as it is.
 HUB: Final = "hub-"
 SANDBOX: Final = "sandbox-"
+#: What the machine's own rules are called.
+HOST: Final = "host"
 
 #: Inside a hub, which is one allocation's alone.
 BRIDGE: Final = "br0"
@@ -49,6 +53,14 @@ def gateway_mac(allocation: str) -> str:
 def _mac(allocation: str, number: int) -> str:
     digest = hashlib.blake2b(allocation.encode(), digest_size=3).digest()
     return bytes([0x02, *digest, *number.to_bytes(2, "big")]).hex(":")
+
+
+def are_rules(name: str) -> bool:
+    """Whether a set of rules is called so: the host's, a hub's or a sandbox's."""
+    for prefix, identifier in ((HUB, ALLOCATION_ID), (SANDBOX, MEMBER_ID)):
+        if name.startswith(prefix):
+            return identifier.fullmatch(name.removeprefix(prefix)) is not None
+    return name == HOST
 
 
 def mark(name: str, digest: str) -> str:

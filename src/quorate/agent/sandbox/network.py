@@ -66,8 +66,8 @@ class Network:
             done: list[Action] = []
             failures: dict[str, str] = {}
             for action in reconcile(desired, self._digests(desired), self._observe()):
-                whose = allocation_of(action) or build.HOST
-                if whose in failures or (build.HOST in failures and isinstance(action, MakeHub | MakeSandbox)):
+                whose = allocation_of(action) or names.HOST
+                if whose in failures or (names.HOST in failures and isinstance(action, MakeHub | MakeSandbox)):
                     continue
                 try:
                     self._do(action)
@@ -140,9 +140,9 @@ class Network:
         """Which sets of rules are not as they were loaded, for NET-DRIFT: `host`, `hub-…`, `sandbox-…`."""
         with self.place.locked():
             changed = []
-            recorded = self.place.recorded(build.HOST)
+            recorded = self.place.recorded(names.HOST)
             if recorded is not None and recorded.split()[1] != build.host_fingerprint():
-                changed.append(build.HOST)
+                changed.append(names.HOST)
             for path in sorted(self.place.namespaces.iterdir()):
                 recorded = self.place.recorded(path.name)
                 if recorded is None or not namespaces.exists(path):
@@ -176,7 +176,7 @@ class Network:
                     found[path.name.removeprefix(prefix)] = self._mark(path, link)
         with opened() as links:
             uplinks = {name for name in links.aliases() if name.startswith(names.UPLINK_PREFIX)}
-        recorded, table = self.place.recorded(build.HOST), nft.tables("inet", names.TABLE)
+        recorded, table = self.place.recorded(names.HOST), nft.tables("inet", names.TABLE)
         # A table that was changed is not the one that was asked for.
         intact = recorded is not None and recorded.split()[1] == nft.fingerprint(table)
         return Observed(
