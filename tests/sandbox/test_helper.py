@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,12 @@ import msgspec
 import pytest
 from tests.sandbox.hosts import Lab, everything, hub, sandbox
 
+from quorate.agent.helper import serve
 from quorate.agent.helperclient import Helper, HelperError
 from quorate.agent.helperprotocol import MAX_BYTES
 from quorate.agent.sandbox import namespaces
+from quorate.agent.sandbox.network import Network
+from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.spec import Desired
 
 pytestmark = pytest.mark.lab
@@ -147,6 +151,28 @@ def test_a_request_names_what_is_ours_and_no_path(running: Running, tmp_path: Pa
         body = msgspec.msgpack.encode(request)
         assert b"no request" in running.answers(len(body).to_bytes(4, "big") + body), request
     assert others.exists()
+
+
+def test_a_mistake_of_the_helper_is_answered_and_the_next_request_is_served(tmp_path: Path) -> None:
+    class Mistaken(Network):
+        def drift(self) -> tuple[str, ...]:
+            raise KeyError("nobody thought of this")
+
+    path = tmp_path / "helper.sock"
+    until, end = socket.socketpair()
+    with until, end, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        served = Mistaken(Place(tmp_path / "network"))
+        serving = threading.Thread(target=serve, args=(listener, os.geteuid(), served, until.fileno()))
+        serving.start()
+        try:
+            for _ in range(2):
+                with pytest.raises(HelperError, match="nobody thought of this"):
+                    Helper(path, 5).drift()
+        finally:
+            end.close()
+            serving.join()
 
 
 def test_the_helper_has_no_other_capabilities_than_those_for_networks(running: Running) -> None:

@@ -153,6 +153,20 @@ def test_an_agent_that_starts_finds_what_the_last_one_made(lab: Lab) -> None:
     assert found.strays == ()
 
 
+@pytest.mark.parametrize("left", ["", "0123", "\0" * 32, "0" * 16 + " "])
+def test_a_record_that_a_power_loss_has_damaged_is_as_none(lab: Lab, left: str) -> None:
+    host, far = lab.hosts
+    desired = (hub(host, host, far), sandbox("jjjj-1.0.1", OPEN))
+    host.converge(*desired)
+    records = list(host.network.place.records.iterdir())
+    assert len(records) == 3
+    for record in records:
+        record.write_text(left)
+    host.drift()
+    assert [type(action) for action in host.converge(*desired)] == [MakeHost, MakeHub, MakeSandbox]
+    assert host.drift() == host.converge(*desired) == ()
+
+
 def _steps_of(action: Callable[[], Any]) -> int:
     """How many steps the action takes."""
     steps: list[None] = []

@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -141,6 +142,10 @@ def _serve_one(connection: socket.socket, network: Network) -> None:
     except (OSError, NftError) as error:
         _log(f"{type(request).__name__}: {error}")
         answer = Failed(str(error))
+    except Exception as error:
+        # A mistake of ours. Who ends on it ends on every repetition, and the machine has no helper.
+        _log("".join(traceback.format_exception(error)))
+        answer = Failed(f"a mistake in the helper itself, which its log shows: {error!r}")
     send(connection, answer)
 
 

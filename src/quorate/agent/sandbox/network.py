@@ -141,7 +141,7 @@ class Network:
         with self.place.locked():
             changed = []
             recorded = self.place.recorded(names.HOST)
-            if recorded is not None and recorded.split()[1] != build.host_fingerprint():
+            if recorded is not None and recorded.split()[-1] != build.host_fingerprint():
                 changed.append(names.HOST)
             for path in sorted(self.place.namespaces.iterdir()):
                 recorded = self.place.recorded(path.name)
@@ -178,7 +178,7 @@ class Network:
             uplinks = {name for name in links.aliases() if name.startswith(names.UPLINK_PREFIX)}
         recorded, table = self.place.recorded(names.HOST), nft.tables("inet", names.TABLE)
         # A table that was changed is not the one that was asked for.
-        intact = recorded is not None and recorded.split()[1] == nft.fingerprint(table)
+        intact = recorded is not None and recorded.split()[-1] == nft.fingerprint(table)
         return Observed(
             hubs=hubs,
             sandboxes=sandboxes,

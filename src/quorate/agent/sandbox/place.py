@@ -3,6 +3,7 @@
 import fcntl
 import ipaddress
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ DEFAULT: Final = Path("/run/quorate/network")
 SOCKET: Final = "/run/quorate/helper.sock"
 #: A pair of addresses of it joins each hub to the host. RFC 2544 keeps the range for benchmarks, so nobody routes it.
 UPLINKS: Final = ipaddress.IPv4Network("198.18.0.0/15")
+
+#: What `nft.fingerprint` makes; before the host's, the digest of what was asked for.
+_RECORD: Final = re.compile(r"([0-9a-f]{16} )?[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,13 @@ class Place:
         fresh.rename(self.records / name)
 
     def recorded(self, name: str) -> str | None:
-        """The fingerprint that the rules had; None where a death came between loading and recording."""
+        """The fingerprint that the rules had; None where a death came between loading and recording, and where the
+        machine's own death has left a record that is empty or cut short: it is not synced, for it outlives no boot."""
         try:
-            return (self.records / name).read_text()
+            text = (self.records / name).read_text(errors="replace")
         except FileNotFoundError:
             return None
+        return text if _RECORD.fullmatch(text) else None
 
     def forget(self, name: str) -> None:
         """The rules are gone."""
