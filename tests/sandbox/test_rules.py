@@ -194,3 +194,14 @@ def test_a_member_of_a_gang_of_thousands_has_an_entry_for_each_of_the_others(lab
 def test_an_entry_that_the_kernel_refuses_is_an_error(lab: Lab) -> None:
     with namespaces.entered(lab.hosts[0].namespace), opened() as links, pytest.raises(LinkError, match="entry 1"):
         links.neighbours("u0", [("10.77.0.5", "02:00:00:00:00:05"), ("10.77.0.6", "02:00")])
+
+
+def test_a_link_that_goes_while_it_is_waited_for_is_an_error_of_that_link(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with namespaces.entered(lab.hosts[0].namespace), opened() as links:
+        # Down for ever; it goes in the first pause.
+        links.make("leaves", "veth", peer={"ifname": "other"})
+        monkeypatch.setattr("time.sleep", lambda _: links.remove("leaves"))
+        with pytest.raises(LinkError, match="look at leaves"):
+            links.settle("leaves")

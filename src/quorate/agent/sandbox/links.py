@@ -53,16 +53,19 @@ class Links:
 
     def aliases(self) -> dict[str, str | None]:
         """The alias of each link, by the link's name."""
-        return {str(link.get("ifname")): link.get("ifalias") for link in self._ip.get_links()}
+        with _refused("list links"):
+            return {str(link.get("ifname")): link.get("ifalias") for link in self._ip.get_links()}
 
     def addresses(self) -> list[tuple[str, str]]:
         """Every IPv4 address, with its link's label."""
-        return [(str(found.get("label")), str(found.get("address"))) for found in self._ip.get_addr(family=2)]
+        with _refused("list addresses"):
+            listed = self._ip.get_addr(family=socket.AF_INET)
+            return [(str(found.get("label")), str(found.get("address"))) for found in listed]
 
     def outward(self) -> tuple[str, ...]:
         """The links over which IPv4 goes that has no route of its own."""
         numbers: list[int | None] = []
-        with _refused("look at the default routes"):
+        with _refused("list default routes"):
             for route in self._ip.get_default_routes(family=socket.AF_INET):
                 hops = [hop.get("oif") for hop in route.get("multipath") or ()]
                 numbers += hops or [route.get("oif")]
@@ -130,13 +133,14 @@ class Links:
         deadline = time.monotonic() + _SETTLE_S
         for name in names:
             index = self._need(name)
-            while (state := self._state(index)) not in _CARRYING:
+            while (state := self._state(name, index)) not in _CARRYING:
                 if time.monotonic() > deadline:
                     raise LinkError(f"{name} is still {state} after {_SETTLE_S:.0f} s")
                 time.sleep(_PAUSE_S)
 
-    def _state(self, index: int) -> str:
-        (link,) = self._ip.link("get", index=index)
+    def _state(self, name: str, index: int) -> str:
+        with _refused(f"look at {name}"):
+            (link,) = self._ip.link("get", index=index)
         return str(link.get("operstate"))
 
     def index(self, name: str) -> int:
