@@ -167,6 +167,15 @@ def test_an_audit_reads_stdin_and_ends_with_1_on_findings(file: Path) -> None:
     assert "NET-BLOCKED" in done.stdout
 
 
+def test_what_cannot_be_told_of_a_forbidden_flow_is_counted_and_ends_with_1(file: Path, tmp_path: Path) -> None:
+    rules = net("rules", "--for", "iptables", "--role", "agent", "-c", file).stdout
+    wide = rules.replace("-j QUORATE-IN\n", "-j QUORATE-IN\n-A INPUT -i eth0 -j ACCEPT\n")
+    done = net("audit", "--from", "iptables", "--role", "agent", "-c", file, "-", stdin=wide)
+    assert done.returncode == 1
+    assert "0 forbidden flows possible, 2 undetermined" in done.stdout
+    assert "NET-UNDETERMINED anyone-to-agent:anyone:gpu" in done.stdout
+
+
 def test_an_audit_of_something_else_ends_with_2(file: Path) -> None:
     done = net("audit", "--from", "iptables", "--role", "agent", "-c", file, "-", stdin="hello\n")
     assert done.returncode == 2

@@ -138,11 +138,12 @@ def show_audit(report: AuditReport, *, as_json: bool) -> None:
     show_findings(report.findings)
     print()
     open_ = verdicts.count("open")
-    possible = len(report.forbidden)
+    forbidden = [verdict.to_dict()["verdict"] for verdict in report.forbidden]
+    unsure = forbidden.count("undetermined")
     print(
         f"{_count(report.rules, 'rule')}: {open_} of {_count(len(verdicts), 'planned flow')} open, "
         f"{verdicts.count('blocked')} blocked, {verdicts.count('undetermined')} undetermined; "
-        f"{_count(possible, 'forbidden flow')} possible"
+        f"{_count(forbidden.count('open'), 'forbidden flow')} possible" + (f", {unsure} undetermined" if unsure else "")
     )
 
 

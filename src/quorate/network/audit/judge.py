@@ -67,7 +67,11 @@ class FlowVerdict:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """All that an audit says. `flows` are in the plan's order; `forbidden` are the forbidden ones that are possible."""
+    """All that an audit says. `flows` are in the plan's order.
+
+    `forbidden` are the forbidden ones that are possible, and those of which that could not be told; of the rest it is
+    sure that they are not.
+    """
 
     format: str
     flows: tuple[FlowVerdict, ...]
@@ -97,6 +101,8 @@ class _Use:
     planned: bool = False
     #: What it opens that no flow needs: peers and ports, a few of them.
     idle: list[str] = field(default_factory=list)
+    #: What it may open that no flow needs, and why that could not be told.
+    doubtful: list[str] = field(default_factory=list)
 
 
 def _is_idle(use: _Use) -> bool:
@@ -130,13 +136,14 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     # What another machine's rules decide is not asked of this one's.
     seen = {flow: ends for flow, ends in planned.items() if role is None or ends.outcomes or not flow.known}
     flows = tuple(_planned(flow, ends, ruleset) for flow, ends in seen.items())
-    exposing = {name for ends in forbidden.values() if _passes(ends) for name in ends.allowed_by}
+    exposing = {name for ends in forbidden.values() if _passing_of(ends) is Outcome.ALLOW for name in ends.allowed_by}
     idle = {rule.id for rule in ruleset.rules if rule.allows and _is_idle(uses[rule.id])}
     disputed = {name for ends in planned.values() for name in ends.denied_by if name}
     mending = _Mending(ruleset, planned, frozenset(exposing | idle))
     passing: dict[str, list[tuple[PlannedFlow, _Ends]]] = defaultdict(list)
     for flow, ends in forbidden.items():
-        if _passes(ends):
+        # What another machine's rules decide is not asked of this one's.
+        if _passing_of(ends) is not Outcome.DENY and (role is None or ends.outcomes):
             passing[flow.key].append((flow, ends))
     possible = tuple(_forbidden(transports, mending) for transports in passing.values())
     of_rules = _rule_findings(mending, uses, stands, disputed)
@@ -261,6 +268,12 @@ def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None
         return
     use = uses[cell.rule]
     use.decided = True
+    # Whether a party of the plan has a name that the plan does not give it is no question of openings.
+    asked = scene.peer is _ANYONE and not needed
+    if cell.outcome is Outcome.UNKNOWN and asked and len(use.doubtful) < _EXAMPLES:
+        opened = f"{_passing(cell, scene)}: {cell.doubt}"
+        if opened not in use.doubtful:
+            use.doubtful.append(opened)
     use.needed |= cell.without is not cell.outcome
     use.planned |= needed
     if cell.outcome is Outcome.ALLOW and not needed and cell.without is not Outcome.ALLOW and len(use.idle) < _EXAMPLES:
@@ -296,17 +309,26 @@ def _planned(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict:
     return FlowVerdict(flow, Outcome.ALLOW, _names(ends.allowed_by))
 
 
-def _passes(ends: _Ends) -> bool:
-    """A forbidden flow is possible where some connection passes at every end that these rules hold for."""
-    return bool(ends.outcomes) and all(Outcome.ALLOW in outcomes for outcomes in ends.outcomes.values())
+def _passing_of(ends: _Ends) -> Outcome:
+    """Say whether a forbidden flow is possible: where some connection passes at every end that the rules hold for."""
+    if any(outcomes <= {Outcome.DENY} for outcomes in ends.outcomes.values()):
+        return Outcome.DENY
+    sure = bool(ends.outcomes) and all(Outcome.ALLOW in outcomes for outcomes in ends.outcomes.values())
+    return Outcome.ALLOW if sure else Outcome.UNKNOWN
 
 
 def _forbidden(transports: list[tuple[PlannedFlow, _Ends]], mending: _Mending) -> FlowVerdict:
     """Return one verdict for a flow whatever transports it is possible with; what passes of each is in `why`."""
-    rules = tuple(dict.fromkeys(rule for _, ends in transports for rule in _names(ends.allowed_by)))
+    flow = transports[0][0]
+    sure = [ends for _, ends in transports if _passing_of(ends) is Outcome.ALLOW]
+    if not sure:
+        doubts = dict.fromkeys(doubt for _, ends in transports for doubt in ends.doubts)
+        why = "; ".join(doubts) or "neither end is a machine that these rules hold for"
+        return FlowVerdict(flow, Outcome.UNKNOWN, why=why)
+    rules = tuple(dict.fromkeys(rule for ends in sure for rule in _names(ends.allowed_by)))
     change = "; ".join(dict.fromkeys(part for name in rules for part in mending.withdrawing(name)))
-    why = "; ".join(opening for _, ends in transports for opening in ends.openings)
-    return FlowVerdict(transports[0][0], Outcome.ALLOW, rules, why, change)
+    why = "; ".join(opening for ends in sure for opening in ends.openings)
+    return FlowVerdict(flow, Outcome.ALLOW, rules, why, change)
 
 
 def _names(rules: Iterable[str]) -> tuple[str, ...]:
@@ -325,6 +347,7 @@ def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]
     for verdict in possible:
         known = FORBIDDEN.get(verdict.flow.flow)
         code = known.finding if known else "NET-EXPOSED"
+        code = code if verdict.outcome is Outcome.ALLOW else "NET-UNDETERMINED"
         ends = verdict.flow.source.key, verdict.flow.destination.key
         yield Finding(code, verdict.flow.key, f"{verdict.flow.purpose}: {verdict.why}", *ends, verdict.change)
 
@@ -348,6 +371,9 @@ def _rule_findings(
             what = "no flow of the plan needs it" if not use.planned else "no flow of the plan needs all of it"
             evidence = f"{_read(rule)}: {what}; it lets pass {'; '.join(use.idle)}"
             yield Finding("NET-UNNEEDED", rule.id, evidence, remedy="; ".join(mending.withdrawing(rule.id)))
+        if rule.allows and use.doubtful:
+            evidence = f"{_read(rule)}: it may let pass what no flow of the plan needs: {'; '.join(use.doubtful)}"
+            yield Finding("NET-UNDETERMINED", rule.id, evidence)
     # Each of two equal rules can go, but not both; and what is too wide goes, not what the plan has beside it.
     candidates = [rule.id for rule in (*shadowed, *redundant) if rule.id not in mending.going]
     spare = stands.spare(candidates, mending.going, disputed)
