@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -13,6 +14,8 @@ from tests.agent.conftest import eventually
 from tests.sandbox.agents import Machine, across, machines, run, standing_helper
 from tests.sandbox.hosts import Inside, Lab
 
+from quorate.agent import daemon, standing
+from quorate.agent.helperprocess import Taken
 from quorate.model.asks import NETWORK
 
 pytestmark = [pytest.mark.lab, pytest.mark.anyio]
@@ -203,6 +206,31 @@ async def test_an_agent_uses_the_machines_own_helper_where_there_is_one(lab: Lab
             assert (folder / "namespaces" / f"sandbox-{spec.allocation}.0.1").exists()
             await machine.peer.want(())
             await eventually(lambda: not list((folder / "namespaces").iterdir()))
+
+
+async def test_what_a_dead_agent_has_left_at_the_machines_helper_goes_when_it_is_ended(
+    lab: Lab, tmp_path: Path
+) -> None:
+    path, folder = tmp_path / "helper.sock", tmp_path / "kept"
+    with standing_helper(lab.hosts[0], path, folder):
+        await eventually(path.is_socket)
+        del lab.hosts[1]
+        async with machines(lab, helper=str(path)) as (machine,):
+            spec = across(machine, script=_ANSWER)
+            await run(spec, machine)
+            await machine.peer.state(f"{spec.allocation}.0.1", "running")
+            with pytest.raises(Taken, match="another agent uses the helper"):
+                standing.use(path, tmp_path)
+            machine.agent.kill()
+            another = tmp_path / "another"
+            another.mkdir()
+            os.close(standing.use(path, another))
+            standing.sweep(machine.agent.state)
+            # By now they may be another agent's.
+            assert list((folder / "namespaces").iterdir())
+            os.close(standing.use(path, machine.agent.state))
+            assert await asyncio.to_thread(daemon.end, machine.agent.state)
+            assert not list((folder / "namespaces").iterdir())
 
 
 async def test_another_programs_rules_that_keep_members_in_are_told_of_with_the_remedy(lab: Lab) -> None:

@@ -114,13 +114,17 @@ def _sweep_containers(state_dir: Path) -> None:
 
 def _sweep_networks(state_dir: Path) -> None:
     """Removes what an agent that is gone has left of private networks."""
-    folder = state_dir / "network"
-    if os.geteuid() != 0 or not any(folder.glob("*/*")):
+    if os.geteuid() != 0:
         return
+    from quorate.agent import standing
     from quorate.agent.helperprocess import Taken, claim
     from quorate.agent.sandbox.network import Network
     from quorate.agent.sandbox.place import Place
 
+    standing.sweep(state_dir)
+    folder = state_dir / "network"
+    if not any(folder.glob("*/*")):
+        return
     try:
         lock = claim()
     except Taken as error:

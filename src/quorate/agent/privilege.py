@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from quorate.agent import standing
 from quorate.agent.config import AgentConfig
 from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.helperprocess import HelperProcess, Taken
@@ -30,9 +31,13 @@ class Privilege:
     place: Place = field(default_factory=Place)
     #: The one that is this agent's own.
     process: HelperProcess | None = None
+    #: Keeps others from the helper that is not.
+    lock: int | None = None
 
     def close(self) -> None:
         """Ends what is this agent's own."""
+        if self.lock is not None:
+            os.close(self.lock)
         if self.process is not None:
             self.process.close()
 
@@ -48,9 +53,9 @@ def seek(config: AgentConfig) -> Privilege | None:
         # Only root may enter a namespace, and members that are root could leave theirs.
         log.info("members share this machine's network: private ones need an agent that is root, and users for members")
         return None
-    if config.helper.is_socket():
-        return Privilege(Helper(config.helper))
     try:
+        if config.helper.is_socket():
+            return Privilege(Helper(config.helper), lock=standing.use(config.helper, config.state_dir))
         process = HelperProcess(config.state_dir)
     except (Taken, OSError) as error:
         log.warning("members share this machine's network: %s", error)
