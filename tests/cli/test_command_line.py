@@ -186,6 +186,7 @@ def test_python_m_quorate_is_the_command_line(quorate: Quorate) -> None:
         ("no.such.host.invalid", "cannot be looked up"),
         ("0.0.0.0", "every address of a machine"),
         ("localhost", "where no other machine reaches it"),
+        ("fe80::1%lo", "an address of one link"),
     ],
 )
 def test_an_agent_does_not_start_with_an_address_that_nobody_reaches(quorate: Quorate, address: str, said: str) -> None:

@@ -415,6 +415,8 @@ def test_an_agent_hears_what_it_should_have_before_it_hears_that_it_is_trusted(c
         ({"labels": {"k": "v" * 1000}}, "256 characters"),
         ({"lease_ports": (30000, 20000)}, "no range of ports"),
         ({"lease_ports": (60000, 70000)}, "no range of ports"),
+        ({"address": "fe80::1%eth0"}, "an address nowhere else"),
+        ({"address": "10.0.0.1 }; flush ruleset"}, "an address nowhere else"),
     ],
 )
 def test_a_hello_out_of_all_bounds_is_refused(cluster: Cluster, changed: dict[str, object], said: str) -> None:

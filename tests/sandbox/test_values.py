@@ -46,6 +46,8 @@ COMPLETE = Observed({"jjjj-1": "a"}, {"jjjj-1.0.1": "b"}, "c", True)
         ({"gateway": "10.128.0.10"}, "have one address"),
         ({"underlay": "fd00::1"}, "one family"),
         ({"underlay": "near"}, "no address"),
+        ({"peers": (*PEERS, Peer("fe80::1%eth0", "10.128.0.12"))}, "address of one link"),
+        ({"peers": (*PEERS, Peer("fe80::1%} drop", "10.128.0.12"))}, "address of one link"),
         ({"peers": ()}, "0 members"),
         ({"mtu": 100}, "MTU of 100"),
         ({"forbidden": ("10.0.0.1; flush ruleset",)}, "no IPv4 network"),
@@ -81,6 +83,12 @@ def test_a_rule_cannot_carry_text_of_its_own_into_the_rules() -> None:
     text = rules.sandbox_rules(HUB, SandboxSpec("jjjj-1.0.1", (rule,)))
     (line,) = [line for line in text.splitlines() if "flush" in line]
     assert line.endswith('comment "ssh: x  ; flush ruleset # "')
+
+
+def test_the_hosts_rules_name_an_agent_once_however_its_address_is_written() -> None:
+    peers = (Peer("fd00::1", "10.128.0.10"), Peer("fd00::2", "10.128.0.11"), Peer("FD00:0::2", "10.128.0.12"))
+    host = Desired((msgspec.structs.replace(HUB, underlay="fd00::1", peers=peers),)).host
+    assert host is not None and host.agents == ("fd00::2",)
 
 
 def test_names_fit_and_macs_differ_between_ranks_and_from_the_gateways() -> None:

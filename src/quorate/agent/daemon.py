@@ -248,6 +248,8 @@ def _advertised(text: str) -> str:
     address = ip_address(found.partition("%")[0])
     if address.is_unspecified:
         raise CannotStart(f"{what} is every address of a machine; name the one at which others reach this one")
+    if address.version == 6 and address.is_link_local:
+        raise CannotStart(f"{what} is an address of one link; name one at which others reach this machine")
     if address.is_loopback and text != found:
         # As Debian has a machine's own name in /etc/hosts: its peers would connect to themselves.
         raise CannotStart(f"{what} is {found} here, where no other machine reaches it; name the address itself")

@@ -240,10 +240,10 @@ class Desired(_Value, frozen=True):
         if not self.hubs and self.users is None and not self.chosen:
             return None
         # Those with a member of an allocation that is here.
-        agents = tuple(sorted({peer.agent for hub in self.hubs for peer in hub.remote.values()}))
+        agents = {str(_host(peer.agent)) for hub in self.hubs for peer in hub.remote.values()}
         port = self.hubs[0].vxlan_port if self.hubs else 0
         forward = any(hub.egress is not Egress.NONE for hub in self.hubs)
-        return HostSpec(port, agents, forward, self.users, self.chosen)
+        return HostSpec(port, tuple(sorted(agents)), forward, self.users, self.chosen)
 
     def hub(self, allocation: str) -> HubSpec:
         """The hub of that allocation; raises KeyError."""
@@ -276,6 +276,10 @@ def _v4(text: str) -> IPv4Address:
 
 def _host(text: str) -> IPv4Address | IPv6Address:
     try:
-        return ip_address(text)
+        found = ip_address(text)
     except ValueError as error:
         raise SpecError(f"{text!r} is no address") from error
+    # What follows a % is any text, and ours is of no other machine.
+    if isinstance(found, IPv6Address) and found.scope_id is not None:
+        raise SpecError(f"{text!r} is an address of one link, on which other agents are not found")
+    return found

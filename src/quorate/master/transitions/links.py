@@ -1,5 +1,7 @@
 """Agents' control links: who may come in, what a hello tells, and what each message changes."""
 
+import re
+
 from quorate import __version__
 from quorate.master.effects import CloseLink
 from quorate.master.events import AgentConnected, AgentDisconnected, AgentHeartbeat, AgentRegressed, AgentReported
@@ -27,6 +29,8 @@ _MOST_SLOTS = 1024
 _MOST_LABELS = 64
 _MOST_FEATURES = 64
 _LONGEST_TEXT = 256
+#: An IP address or a name; without a zone (RFC 4007, section 11), which means nothing on another machine.
+_ADDRESS = re.compile(r"[0-9A-Za-z.:_-]*")
 #: That of a loopback device.
 _LARGEST_MTU = 65_536
 
@@ -147,6 +151,8 @@ def _out_of_bounds(hello: Hello) -> str | None:
     texts = (hello.boot, hello.host, hello.address, hello.instance, *words)
     if max(map(len, texts)) > _LONGEST_TEXT:
         return f"says more than {_LONGEST_TEXT} characters where a name belongs"
+    if not _ADDRESS.fullmatch(hello.address):
+        return f"says that it is reached at {hello.address!r}, which is an address nowhere else"
     if hello.lease_ports is not None and not 0 < hello.lease_ports[0] <= hello.lease_ports[1] <= LAST_PORT:
         return f"offers ports {hello.lease_ports[0]} to {hello.lease_ports[1]}, which is no range of ports"
     return None
