@@ -85,7 +85,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--agents", type=int, default=5000)
     arguments.add_argument("--windows", type=int, default=15)
-    arguments.add_argument("--restarts", type=int, default=5)
+    arguments.add_argument("--restarts", type=int, default=6)
     options = arguments.parse_args()
     figures: dict[str, Any] = {"agents": options.agents}
     with one_master() as master:

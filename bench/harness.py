@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -21,20 +22,25 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def summary(samples: list[float], digits: int = 3) -> dict[str, Any]:
-    """Median, its 95 % interval from order statistics (no assumption on the distribution), and the extremes."""
+    """Median, the interval that holds it with at least 95 %, and the extremes."""
     ordered = sorted(samples)
-    count = len(ordered)
-    # Binomial(n, 1/2): the ranks that enclose the median with at least 95 %.
-    half = 0.98 * count**0.5
-    low = max(0, int(count / 2 - half))
-    high = min(count - 1, int(count / 2 + half))
+    rank = outer(len(ordered))
     return {
         "median": round(statistics.median(ordered), digits),
-        "interval95": [round(ordered[low], digits), round(ordered[high], digits)],
+        "interval95": None if rank is None else [round(ordered[rank], digits), round(ordered[-1 - rank], digits)],
         "min": round(ordered[0], digits),
         "max": round(ordered[-1], digits),
-        "runs": count,
+        "runs": len(ordered),
     }
+
+
+def outer(count: int) -> int | None:
+    """How many samples to leave out on each side so that what remains encloses the median with at least 95 %, whatever
+    the distribution: each sample lies above it or below it like a tossed coin. None where even all are too few (5)."""
+    outside, rank = 0.0, -1
+    while (outside := outside + 2 * math.comb(count, rank + 1) * 0.5**count) <= 0.05:
+        rank += 1
+    return rank if rank >= 0 else None
 
 
 def in_turn(runs: int, **sides: Callable[[], float]) -> dict[str, list[float]]:

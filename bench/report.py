@@ -31,6 +31,14 @@ class Row:
     peer: Callable[[Any], str] | None = None
 
 
+def _within(interval: list[float] | None, digits: int, factor: int = 1) -> str:
+    """In brackets; where too few runs were taken for an interval, that."""
+    if interval is None:
+        return "(too few runs for an interval)"
+    low, high = (factor * end for end in interval)
+    return f"({low:,.{digits}f} to {high:,.{digits}f})"
+
+
 def median(key: str, unit: str, digits: int = 0) -> Callable[[Any], str]:
     """A summary of harness.py among the figures."""
 
@@ -38,8 +46,7 @@ def median(key: str, unit: str, digits: int = 0) -> Callable[[Any], str]:
         found = result["figures"].get(key)
         if found is None:
             return "not taken yet"
-        low, high = found["interval95"]
-        return f"{found['median']:,.{digits}f}{f' {unit}' if unit else ''} ({low:,.{digits}f} to {high:,.{digits}f})"
+        return f"{found['median']:,.{digits}f}{f' {unit}' if unit else ''} {_within(found['interval95'], digits)}"
 
     return text
 
@@ -54,8 +61,7 @@ def pass_ms(series: str, agents: int) -> Callable[[Any], str]:
 
     def text(result: Any) -> str:
         row = next(row for row in result["series"][series] if row["agents"] == agents)
-        low, high = row["interval_95_ms"]
-        return f"{row['median_ms']:.0f} ms ({low:.0f} to {high:.0f})"
+        return f"{row['median_ms']:.0f} ms {_within(row['interval_95_ms'], 0)}"
 
     return text
 
@@ -65,8 +71,19 @@ def of_preflight(size: int, key: str, digits: int = 0) -> Callable[[Any], str]:
 
     def text(result: Any) -> str:
         found = result["figures"]["by_members"][str(size)][key]
-        low, high = (1000 * end for end in found["interval95"])
-        return f"{1000 * found['median']:,.{digits}f} ms ({low:,.{digits}f} to {high:,.{digits}f})"
+        return f"{1000 * found['median']:,.{digits}f} ms {_within(found['interval95'], digits, 1000)}"
+
+    return text
+
+
+def slowest_of_rules(key: str) -> Callable[[Any], str]:
+    """CPU milliseconds of the slowest format of firewall rules."""
+
+    def text(result: Any) -> str:
+        slowest = max((name for name, found in result["figures"].items() if key in found),
+                      key=lambda name: float(result["figures"][name][key]["median"]))  # fmt: skip
+        found = result["figures"][slowest][key]
+        return f"{found['median']:,.0f} ms {_within(found['interval95'], 0)}: {slowest}"
 
     return text
 
@@ -117,6 +134,14 @@ ROWS = (
         of_preflight(2, "added_s")),
     Row("The same of 8 members", "under 500 ms", "preflight", of_preflight(8, "added_s"),
         lambda result: f"one member's CPU: {of_preflight(8, 'cpu_of_one_member_s')(result)}"),
+    *(
+        Row(f"The same of {size} members, three of them real and the rest answering only", "", "preflight",
+            of_preflight(size, "added_s"))
+        for size in (64, 128, 256)
+    ),
+    Row("Firewall rules for 1,000 agents written, in the slowest of all formats", "under 1 s", "rules",
+        slowest_of_rules("render_ms")),
+    Row("The same audited", "under 5 s", "rules", slowest_of_rules("audit_ms")),
     Row("Members of a gang of 16 on one agent started, as processes on the host's network", "", "members",
         median("processes_per_s", "/s", 1)),
     Row("The same, each in a sandbox of its own", "", "members", median("sandboxed_per_s", "/s", 1)),

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import harness
+
 from quorate.model.job import Placement
 from quorate.scheduling import AgentView, PoolPolicy, Request, Running, View, decide, labels_of
 
@@ -80,7 +82,7 @@ def measure(agents: int, jobs: int, *, full: bool, runs: int) -> dict[str, Any]:
         times.append((time.perf_counter() - begun) * 1000)
     # The first pass warms the caches.
     times = sorted(times[1:])
-    low, high = interval(runs)
+    left_out = harness.outer(runs)
     median = statistics.median(times)
     return {
         "agents": agents,
@@ -88,7 +90,7 @@ def measure(agents: int, jobs: int, *, full: bool, runs: int) -> dict[str, Any]:
         "cluster": "full" if full else "half-full",
         "runs": runs,
         "median_ms": round(median, 2),
-        "interval_95_ms": [round(times[low], 2), round(times[high], 2)],
+        "interval_95_ms": None if left_out is None else [round(times[at], 2) for at in (left_out, -1 - left_out)],
         "slowest_ms": round(times[-1], 2),
         "last_run": {
             "placed_jobs": len(decisions.placements),
@@ -96,12 +98,6 @@ def measure(agents: int, jobs: int, *, full: bool, runs: int) -> dict[str, Any]:
             "held_agents": sum(len(held.agents) for held in decisions.reservations),
         },
     }
-
-
-def interval(count: int) -> tuple[int, int]:
-    """Ranks (from 0) of the distribution-free 95 % interval of a median, by the normal approximation."""
-    half = 0.98 * count**0.5
-    return max(0, int(count / 2 - half)), min(count - 1, int(count / 2 + half))
 
 
 def circumstances(runs: int) -> dict[str, Any]:
@@ -147,9 +143,9 @@ def main() -> None:
                 added = row["median_ms"] - rows[-1]["median_ms"]
                 row["us_per_agent_added"] = round(1000 * added / (agents - rows[-1]["agents"]), 2)
             rows.append(row)
-            low, high = row["interval_95_ms"]
+            within = " – ".join(f"{end:.2f}" for end in row["interval_95_ms"] or ())
             slope = row.get("us_per_agent_added", "")
-            print(f"{agents:8} {jobs:8} {row['median_ms']:10.2f} {low:9.2f} – {high:<7.2f} {slope:>19}", flush=True)
+            print(f"{agents:8} {jobs:8} {row['median_ms']:10.2f} {within:>19} {slope:>19}", flush=True)
     if not options.no_write:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps({**circumstances(options.runs), "series": results}, indent=2) + "\n")
