@@ -1,13 +1,15 @@
 """The container that holds a member's network namespace: there when it is asked for, and gone when nobody needs it."""
 
 import asyncio
+import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.agent.conftest import eventually
-from tests.docker_engine import DockerEngine
+from tests.docker_engine import DockerEngine, busybox
 
-from quorate.agent.runtime import pause
+from quorate.agent.runtime import pause, waiter
 from quorate.agent.runtime.containers import Containers, pause_pid, sweep
 from quorate.agent.runtime.policy import Allow, Policy
 
@@ -22,6 +24,10 @@ def namespace_of(pid: int | str) -> int:
 
 def routes_of(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/net/route").read_text().splitlines()[1:]
+
+
+def program_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/exe").read_bytes()
 
 
 @pytest.fixture
@@ -63,3 +69,24 @@ async def test_a_member_that_is_cancelled_while_its_own_is_made_leaves_none(
     await containers.forget(M)
     await asyncio.wait([starting, under_way])
     assert sweep(containers.engine, containers.labels, ()) == ()
+
+
+@pytest.fixture
+def another_image_of_its_name(docker: DockerEngine) -> Iterator[None]:
+    """What a job leaves that had it pulled: to Docker `quorate/pause` is a name like any other."""
+    changes = ['ENTRYPOINT ["sh", "-c", "sleep 1000"]', 'HEALTHCHECK --interval=1s CMD ["true"]', "VOLUME /quorate"]
+    docker.image("quorate/pause:1", busybox(), changes)
+    yield
+    docker.engine._do("DELETE", "/images/quorate/pause:1?force=1")
+
+
+@pytest.mark.usefixtures("another_image_of_its_name")
+async def test_nothing_of_its_image_runs_whoever_has_given_that_its_name(
+    containers: Containers, tmp_path: Path
+) -> None:
+    made = await containers.pause(M, "main1", tmp_path)
+    assert program_of(made.pid) == waiter.program(platform.machine())
+    said = containers.engine.inspect(made.container)
+    assert said["Args"] == []
+    assert "Health" not in said["State"]
+    await containers.forget(M)

@@ -189,14 +189,14 @@ class Containers:
         """The member's, which runs. Raises ContainerError."""
         # First a sign that there may be one: whoever is interrupted from here on leaves something to be cleared away.
         (folder / _PAUSE_FILE).touch()
-        made_there = asyncio.create_task(asyncio.to_thread(pause.ensure, self.engine, member, hostname, self.labels))
+        making = asyncio.to_thread(pause.ensure, self.engine, member, hostname, self.labels, self.waiter())
+        made_there = asyncio.create_task(making)
         self._pausing[member] = made_there
         try:
             # A thread cannot be cancelled, so neither is its task: `forget` waits for it.
             made = await asyncio.shield(made_there)
-        except (EngineError, waiter.NoWaiter) as error:
-            code = error.code if isinstance(error, EngineError) else "ENGINE-FAILED"
-            raise ContainerError(code, f"its network could not be held: {error}") from error
+        except EngineError as error:
+            raise ContainerError(error.code, f"its network could not be held: {error}") from error
         if (identity := process(made.pid)) is not None:
             (folder / _PAUSE_FILE).write_text(json.dumps(asdict(identity)))
         return made
@@ -274,7 +274,10 @@ class Containers:
         )
 
     def waiter(self) -> str:
-        """The file of the program that waits, for an image with nothing to run. Raises ContainerError."""
+        """The file of the program that waits: for pause containers, and an image with nothing to run.
+
+        Raises ContainerError.
+        """
         path = self.folder / _WAITER
         try:
             content = waiter.program(platform.machine())

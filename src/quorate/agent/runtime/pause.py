@@ -1,19 +1,19 @@
 """Pause containers: each holds the network namespace of one member with an image, before that member and after it.
 
 The member's own container joins it, so the namespace is there, with its links and its rules, before any of the member's
-code is, and stays the same one whatever becomes of that.
+code is, and stays the same one whatever becomes of that. Its image is only a place to stand: jobs may give any image
+any name, so nothing of the image runs, but the waiter's file from the agent's own folder.
 """
 
 import io
-import platform
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from quorate.agent.runtime import waiter
-from quorate.agent.runtime.body import LABEL_KIND, LABEL_MEMBER
+from quorate.agent.runtime.body import LABEL_KIND, LABEL_MEMBER, WAITER
 from quorate.agent.runtime.engine import Engine, NoSuchThing
+from quorate.agent.runtime.mounts import bind
 
 _REPOSITORY, _TAG = "quorate/pause", "1"
 KIND: Final = "pause"
@@ -38,17 +38,17 @@ def name_of(member: str) -> str:
     return f"quorate-pause-{member}"
 
 
-def ensure(engine: Engine, member: str, hostname: str, labels: Mapping[str, str]) -> Pause:
+def ensure(engine: Engine, member: str, hostname: str, labels: Mapping[str, str], waiter: str) -> Pause:
     """The member's pause container, which runs when this returns; the one that is there, where one runs. Blocks.
 
-    It has no network but what is plugged in. Raises EngineError, or NoWaiter.
+    It has no network but what is plugged in. `waiter`: the file of the program that it runs. Raises EngineError.
     """
     running = find(engine, member)
     if running is not None:
         return running
     _ensure_image(engine)
     engine.remove(name_of(member))
-    container = engine.create(name_of(member), _body(member, hostname, labels))
+    container = engine.create(name_of(member), _body(member, hostname, labels, waiter))
     engine.start(container)
     return Pause(container, int(engine.inspect(container)["State"]["Pid"]))
 
@@ -67,14 +67,19 @@ def remove(engine: Engine, member: str) -> None:
     engine.remove(name_of(member))
 
 
-def _body(member: str, hostname: str, labels: Mapping[str, str]) -> dict[str, object]:
+def _body(member: str, hostname: str, labels: Mapping[str, str], waiter: str) -> dict[str, object]:
     return {
         "Image": f"{_REPOSITORY}:{_TAG}",
         "Labels": {**labels, LABEL_MEMBER: member, LABEL_KIND: KIND},
         "Hostname": hostname,
         "User": _NOBODY,
+        "Entrypoint": [WAITER],
+        "Cmd": [],
+        # An image's own check would run beside it.
+        "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": {
             "NetworkMode": "none",
+            "Mounts": [bind(waiter, WAITER, read_only=True)],
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
@@ -90,15 +95,6 @@ def _ensure_image(engine: Engine) -> None:
     try:
         engine.image(f"{_REPOSITORY}:{_TAG}")
     except NoSuchThing:
-        tar = image(waiter.program(platform.machine()))
-        engine.load(tar, _REPOSITORY, _TAG, ['ENTRYPOINT ["/pause"]'])
-
-
-def image(program: bytes) -> bytes:
-    """The file system of the pause image: one file."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as tar:
-        file = tarfile.TarInfo("pause")
-        file.mode, file.size = 0o755, len(program)
-        tar.addfile(file, io.BytesIO(program))
-    return data.getvalue()
+        empty = io.BytesIO()
+        tarfile.open(fileobj=empty, mode="w").close()
+        engine.load(empty.getvalue(), _REPOSITORY, _TAG, ())
