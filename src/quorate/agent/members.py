@@ -207,11 +207,15 @@ class Members:
         if spec.secrets:
             secrets = await self._supplies.secrets(spec.allocation)
             self._make_secrets_folder()
+        # Of all members, also of those without an image: none of the job's processes may have it.
+        registries = secrets.pop(SECRET, "")
         lease = str(self._folder.parent / leasefile.NAME)
         places = Places(str(folder), str(work), str(self._secrets / member), lease)
         within = None
         if containers is not None and granted is not None:
-            places, within = await self._make_container(member, spec, role, containers, granted, places, secrets)
+            places, within = await self._make_container(
+                member, spec, role, containers, granted, places, registries, bool(secrets)
+            )
         elif spec.network is not None:
             places = await self._make_sandbox(member, spec, places)
             variables = (*role.environment.values(), *self._machine.environment.values())
@@ -247,10 +251,14 @@ class Members:
         containers: Containers,
         granted: Granted,
         places: Places,
-        secrets: dict[str, str],
+        registries: str,
+        secrets: bool,
     ) -> tuple[Places, InImage]:
-        """All that the container needs: its image, and the namespace in which it will be."""
-        image = await self._image(member, role, secrets.pop(SECRET, ""), containers)
+        """All that the container needs: its image, and the namespace in which it will be.
+
+        `registries`: the job's own credentials. `secrets`: whether the member has any other.
+        """
+        image = await self._image(member, role, registries, containers)
         network, planned = "host", spec.members[split_member(MemberId(member))[1]]
         if spec.network is not None:
             held = await containers.pause(member, planned.name, Path(places.folder))

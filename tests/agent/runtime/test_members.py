@@ -46,6 +46,16 @@ def test_it_has_what_the_user_sent_along_its_secrets_and_its_variables(cluster: 
     assert cluster.output(job) == ["from the context", "5", "yes 0 of 1"]
 
 
+def test_what_opens_a_registry_is_not_told_to_those_of_the_jobs_members_that_are_processes(cluster: Cluster) -> None:
+    roles = {
+        "main": {"entrypoint": "ls $QUORATE_SECRETS; env | grep -c ^QUORATE_SECRETS="},
+        "worker": {"image": IMAGE, "entrypoint": "ls $QUORATE_SECRETS"},
+    }
+    job = cluster.submit(image=None, roles=roles, secrets={"docker-config": "{}", "other": "kept"})
+    assert cluster.ended(job).exit_code == 0, cluster.output(job)
+    assert sorted(cluster.output(job)) == ["1", "other", "other"]
+
+
 def test_what_an_image_has_set_is_not_overridden_but_by_the_user(cluster: Cluster) -> None:
     cluster.docker.image(
         "quorate-test/opinions:1",
