@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,8 @@ ENGINE_FILE: Final = "engine"
 _WAITER, _PAUSE_FILE, _SECRET_IMAGES = "wait", "pause.json", "secret-images.json"
 #: The engine takes three layers of each at once; more images would only come one slower than the other.
 _PULLS_AT_ONCE = 8
+#: Of so many images, what was found in them is kept, and the longest unused one goes.
+_IMAGES_KNOWN = 32
 #: An engine that is away when something has to be removed is asked again after this.
 _AGAIN_S = 5.0
 
@@ -63,8 +66,8 @@ class Containers:
     _pulling: dict[str, "_Pull"] = field(default_factory=dict)
     #: Pause containers that were asked for, by their members.
     _pausing: dict[str, "asyncio.Task[pause.Pause]"] = field(default_factory=dict)
-    #: By an image's id, what was found in it.
-    _files: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    #: By an image's id, what is found in it.
+    _look: Callable[[str], dict[str, str | None]] = field(init=False)
     #: Of pulls alone: a registry that trickles must not keep what removes containers waiting.
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_PULLS_AT_ONCE, thread_name_prefix="pull")
@@ -73,6 +76,8 @@ class Containers:
 
     def __post_init__(self) -> None:
         self._secret_images = SecretImages(self.folder / _SECRET_IMAGES)
+        look = partial(self.engine.files, paths=body.LOOKED_AT, labels=self.labels)
+        self._look = lru_cache(_IMAGES_KNOWN)(look)
 
     # --- images ------------------------------------------------------------------------------------------------
 
@@ -91,12 +96,7 @@ class Containers:
                 raise ContainerError(
                     "IMAGE-NOT-FOUND", f"the engine has pulled {reference}, and has nothing of that name"
                 )
-            identity = found["Id"]
-            if identity not in self._files:
-                self._files[identity] = await asyncio.to_thread(
-                    self.engine.files, identity, body.LOOKED_AT, self.labels
-                )
-            return body.Image.read(found, self._files[identity])
+            return body.Image.read(found, await asyncio.to_thread(self._look, found["Id"]))
         except (pull.PullError, EngineError) as error:
             advice = await asyncio.to_thread(self.advice) if error.code == pull.FAILED else ""
             raise ContainerError(error.code, f"{error}; {advice}" if advice else str(error)) from error

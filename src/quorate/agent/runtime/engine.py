@@ -3,6 +3,7 @@
 EngineError
 ├── EngineUnreachable   nobody answers at the socket
 ├── NoSuchThing         404: no such container or image
+├── FileTooLarge        a file of an image has no room here
 └── EngineRefused       every other no, with the engine's own words
 """
 
@@ -22,6 +23,9 @@ _OLDEST, _NEWEST = (1, 40), (1, 47)
 #: Seconds for what an engine does at once, and for what may wait for a disk.
 _QUICK_S, _SLOW_S = 10.0, 120.0
 
+#: Most bytes of an image's file that is looked at, and what the tar around it may add.
+_FILE_MIB, _AROUND_BYTES = 1, 64 * 1024
+
 Json = dict[str, Any]
 
 
@@ -39,6 +43,12 @@ class EngineUnreachable(EngineError):
 
 class NoSuchThing(EngineError):
     """There is no such container or image."""
+
+
+class FileTooLarge(EngineError):
+    """A file of an image is larger than any that is looked at; the image's fault, and no machine's."""
+
+    code = "START-FAILED"
 
 
 class EngineRefused(EngineError):
@@ -124,7 +134,10 @@ class Engine:
                 raise EngineRefused(500, error)
 
     def files(self, image: str, paths: Sequence[str], labels: Mapping[str, str]) -> dict[str, str | None]:
-        """The text of files of an image, None for one that it lacks: asked of a container that never runs."""
+        """The text of files of an image, None for one that it lacks: asked of a container that never runs.
+
+        Raises FileTooLarge.
+        """
         container = self.create(
             "", {"Image": image, "Cmd": ["-"], "Labels": dict(labels), "HostConfig": {"NetworkMode": "none"}}
         )
@@ -136,9 +149,11 @@ class Engine:
     def _file(self, container: str, path: str) -> str | None:
         try:
             answer = self._ask("GET", f"/containers/{container}/archive?{urlencode({'path': path})}")
-            data = answer.read()
+            data = answer.read((_FILE_MIB << 20) + _AROUND_BYTES)
         except NoSuchThing:
             return None
+        except http.TooLarge:
+            raise _too_large(path) from None
         except OSError as error:
             raise self._unreachable(error) from error
         # Imported here: no shim asks for files.
@@ -146,6 +161,8 @@ class Engine:
 
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             file = tar.extractfile(entry) if (entry := tar.next()) is not None and entry.isfile() else None
+            if entry is not None and entry.size > _FILE_MIB << 20:
+                raise _too_large(path)
             return None if file is None else file.read().decode(errors="replace")
 
     # --- containers --------------------------------------------------------------------------------------------
@@ -299,6 +316,10 @@ def find(wanted: str = "", environment: Mapping[str, str] = os.environ) -> Engin
             # Of those that fail, the one that is there is worth a word.
             why = error if os.path.exists(place) else why  # noqa: PTH110
     raise why
+
+
+def _too_large(path: str) -> FileTooLarge:
+    return FileTooLarge(f"{path} of the image has more than {_FILE_MIB} MiB, which is the most that is looked at")
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -20,6 +20,10 @@ class HttpError(OSError):
     """What came is no answer, or the answer broke off."""
 
 
+class TooLarge(HttpError):
+    """The answer is larger than whoever asked has room for."""
+
+
 class Response:
     """An answer whose head has come; its body is still in the connection."""
 
@@ -39,15 +43,15 @@ class Response:
         self.headers = {name.lower().decode(): value.strip().decode() for name, _, value in _pairs(lines)}
         self._connection = connection
 
-    def read(self) -> bytes:
-        """The whole body; the connection is closed."""
+    def read(self, most: int = _MAX_BODY) -> bytes:
+        """The whole body; the connection is closed. Raises TooLarge beyond `most` bytes."""
         with self._connection:
             parts, size = [self._early], len(self._early)
             while data := self._connection.recv(_READ_BYTES):
                 parts.append(data)
                 size += len(data)
-                if size > _MAX_BODY:
-                    raise HttpError("the engine's answer is too large")
+                if size > most:
+                    raise TooLarge("the engine's answer is too large")
         return b"".join(parts)
 
     def lines(self) -> Iterator[bytes]:
