@@ -125,6 +125,7 @@ def test_only_a_job_of_equal_processes_is_plain() -> None:
         ("entrypoint: a\nmounts: [{source: /a, target: /}]\n", "the root of a member is not to be covered"),
         ("entrypoint: a\nmounts: [{source: /a, target: /d}, {source: /b, target: /d/}]\n", "two mounts have"),
         ("entrypoint: a\ncapabilities: [NET_ADMIN]\n", "with NET_ADMIN a member could change its own firewall"),
+        ("image: a\ncapabilities: [cap_dac_read_search]\n", "with DAC_READ_SEARCH a member could change its own fire"),
         ("entrypoint: a\nmemory: 1GiB\n", "job.yaml:2:9: memory: memory needs an image: a plain process"),
         ("entrypoint: a\nrun_as: root\n", "job.yaml:2:9: run_as: run_as needs an image"),
         ("entrypoint: a\nmounts: [{source: /a, target: /b}]\n", "job.yaml:2:9: mounts: mounts needs an image"),

@@ -18,8 +18,11 @@ MAX_DEVICES = 64
 
 #: Set by torchrun and its like for each process; at member level they would be wrong, so nobody may set them there.
 RESERVED_VARIABLES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK"})
-#: With these a member could change its own rules or leave its sandbox, whatever the operator's file says.
-FORBIDDEN_CAPABILITIES = frozenset({"ALL", "BPF", "NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO"})
+#: With these a member could change its own rules or leave its sandbox, whatever the operator's file says; with
+#: DAC_READ_SEARCH by open_by_handle_at(2), which opens any file of a disk of which anything is mounted.
+FORBIDDEN_CAPABILITIES = frozenset(
+    {"ALL", "BPF", "DAC_READ_SEARCH", "NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO"}
+)
 #: In the hosts' own network, where nothing but the host's rules stands between a member and the wire: packet sockets
 #: pass those by, and whoever takes another UID leaves the rules for members.
 FORBIDDEN_ON_HOSTS = frozenset({"NET_RAW", "SETUID"})

@@ -140,9 +140,10 @@ def test_where_members_run_as_the_agent_so_do_containers() -> None:
     assert policy().user("", None) == User(os.geteuid(), os.getegid())
 
 
-def test_no_operator_can_allow_what_would_open_a_sandbox() -> None:
-    with pytest.raises(FileProblems, match="NET_ADMIN"):
-        load_yaml("master: https://m:1\nallow:\n  capabilities: [NET_ADMIN]\n", "agent.yaml", AgentConfig)
+@pytest.mark.parametrize("capability", ["NET_ADMIN", "DAC_READ_SEARCH"])
+def test_no_operator_can_allow_what_would_open_a_sandbox(capability: str) -> None:
+    with pytest.raises(FileProblems, match=f"with {capability} a member could"):
+        load_yaml(f"master: https://m:1\nallow:\n  capabilities: [{capability}]\n", "agent.yaml", AgentConfig)
 
 
 def test_a_user_that_is_none_is_told_with_its_line() -> None:
