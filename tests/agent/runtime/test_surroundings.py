@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from quorate.agent import command
-from quorate.agent.runtime import surroundings
 from quorate.agent.runtime.surroundings import Surroundings
 
 pytestmark = pytest.mark.lab
@@ -79,14 +78,39 @@ def test_a_member_has_a_name_of_its_own_and_sees_the_devices_of_its_namespace_al
     assert socket.gethostname() == before
 
 
-def test_who_answers_for_the_machine_is_not_asked_by_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, hosts = tmp_path / "cache", tmp_path / "hosts"
+@contextmanager
+def listening(path: Path) -> Iterator[None]:
+    """Somebody listens there, if only for the test."""
+    if path.exists():
+        yield
+        return
+    missing = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            yield
+    finally:
+        path.unlink()
+        for folder in missing:
+            folder.rmdir()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/run/nscd/socket",
+        "/run/systemd/resolve/io.systemd.Resolve",
+        "/run/dbus/system_bus_socket",
+        "/run/avahi-daemon/socket",
+    ],
+)
+def test_who_answers_for_the_machine_is_not_asked_by_a_member(tmp_path: Path, path: str) -> None:
+    hosts = tmp_path / "hosts"
     hosts.write_text("10.128.0.2 main1\n")
-    monkeypatch.setattr(surroundings, "_ANSWERING_FOR_THE_MACHINE", (str(path), str(tmp_path / "none")))
-    with socket.socket(socket.AF_UNIX) as cache:
-        cache.bind(str(path))
-        cache.listen()
-        asking = f"python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{path}\")' 2>&1 | tail -1"
+    asking = f"python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{path}\")' 2>&1 | tail -1"
+    with listening(Path(path)):
         assert "ConnectionRefused" in run(asking, Surroundings(hosts_file=str(hosts)), tmp_path)
         assert run(asking, Surroundings(), tmp_path) == ""
 

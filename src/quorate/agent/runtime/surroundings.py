@@ -16,8 +16,14 @@ _MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
 _FOR_READING = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 
 _HOSTS, _RESOLV = "/etc/hosts", "/etc/resolv.conf"
-#: The C library asks these of the machine before it reads a file, and the machine knows none of the members' names.
-_ANSWERING_FOR_THE_MACHINE = ("/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve")
+#: The C library and its like ask these of the machine before they read a file. The machine knows none of the members'
+#: names, and looks up any other, wherever the member may go itself.
+_ANSWERING_FOR_THE_MACHINE = (
+    "/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/dbus/system_bus_socket",
+    "/run/avahi-daemon/socket",
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
