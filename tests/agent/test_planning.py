@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.agent.planning import carrier, plan_of, probe_flows, sandbox_rules
+from quorate.agent.planning import carrier, plan_of, probe_flows
+from quorate.agent.sandbox.planned import Rules
 from quorate.launch.config import ProbeFlow
 from quorate.model.messages import AllocationSpec, NetworkSpec, PlannedMember
 from quorate.network.catalogue import EPHEMERAL, port
@@ -126,7 +127,7 @@ def test_a_sandbox_lets_pass_exactly_what_is_tried() -> None:
     incoming = {
         (rule.flow, rule.transport.value, rule.ports)
         for rank in range(3)
-        for rule in sandbox_rules(spec, plan, rank)
+        for rule in Rules.of(plan).at(spec.members[rank].address)
         if rule.direction is Direction.INGRESS
     }
     assert incoming == {(f.flow, f.transport, (f.ports,)) for f in probe_flows(spec, plan)}

@@ -18,7 +18,7 @@ import pytest
 from tests.sandbox.hosts import Lab, everything, hub, sandbox
 
 from quorate.agent.helper import serve
-from quorate.agent.helperclient import Helper, HelperError
+from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.helperprotocol import MAX_BYTES
 from quorate.agent.sandbox import namespaces
 from quorate.agent.sandbox.network import Network
@@ -173,6 +173,16 @@ def test_a_mistake_of_the_helper_is_answered_and_the_next_request_is_served(tmp_
         finally:
             end.close()
             serving.join()
+
+
+def test_a_request_that_is_too_large_is_not_taken_for_a_helper_that_is_away(lab: Lab, running: Running) -> None:
+    host = lab.hosts[0]
+    (rule, *_) = everything()
+    large = sandbox("jjjj-1.0.1", (msgspec.structs.replace(rule, purpose="x" * MAX_BYTES),))
+    with pytest.raises(HelperError, match="larger than") as raised:
+        running.helper.converge(Desired((hub(host, host),), (large,)))
+    # Who is away is asked again and again, and everybody waits meanwhile.
+    assert not isinstance(raised.value, HelperAway)
 
 
 def test_the_helper_has_no_other_capabilities_than_those_for_networks(running: Running) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from quorate.agent.sandbox import names, planned, rules
+from quorate.agent.helperprotocol import size_of
+from quorate.agent.sandbox import names, rules
+from quorate.agent.sandbox.planned import Rules
 from quorate.agent.sandbox.reconcile import (
     Digests,
     MakeHost,
@@ -23,9 +25,10 @@ from quorate.agent.sandbox.reconcile import (
     reconcile,
 )
 from quorate.agent.sandbox.spec import Desired, FlowRule, HostSpec, HubSpec, Peer, SandboxSpec, inner_mtu
+from quorate.model.job import MAX_NODES
 from quorate.network.catalogue import EPHEMERAL, METADATA_ADDRESSES
 from quorate.network.flows import Direction, NetworkMode, Transport
-from quorate.network.jobplan import JobNetwork, MemberEnd, plan_job
+from quorate.network.jobplan import JobNetwork, MemberEnd, Openness, plan_job
 
 PEERS = (Peer("10.0.0.1", "10.128.0.10"), Peer("10.0.0.2", "10.128.0.11"))
 HUB = HubSpec("jjjj-1", 7, "10.128.0.0/24", "10.128.0.1", "10.0.0.1", PEERS)
@@ -130,7 +133,7 @@ def test_a_hub_made_anew_takes_its_sandboxes_with_it() -> None:
 def test_a_members_rules_are_its_flows_of_the_plan_and_no_others() -> None:
     ends = tuple(MemberEnd(f"m{rank}", rank, IPv4Address(f"10.128.0.{10 + rank}"), "a") for rank in range(3))
     plan = plan_job(JobNetwork("jjjj-1", "train", "torch", NetworkMode.OVERLAY, ends, EPHEMERAL))
-    first, last = (planned.flow_rules(plan, f"10.128.0.{10 + rank}") for rank in (0, 2))
+    first, last = (Rules.of(plan).at(f"10.128.0.{10 + rank}") for rank in (0, 2))
     assert ("torch-rendezvous", Direction.INGRESS) in {(rule.flow, rule.direction) for rule in first}
     assert ("torch-rendezvous", Direction.INGRESS) not in {(rule.flow, rule.direction) for rule in last}
     (leaving,) = [rule for rule in last if rule.flow == "torch-rendezvous"]
@@ -139,6 +142,27 @@ def test_a_members_rules_are_its_flows_of_the_plan_and_no_others() -> None:
         ("10.128.0.10/32",),
         ((29400, 29400),),
     )
+
+
+@pytest.mark.parametrize("openness", list(Openness))
+def test_a_sandbox_is_as_large_in_an_allocation_of_thousands_as_in_a_small_one(openness: Openness) -> None:
+    def size(members: int) -> int:
+        address = IPv4Address("10.128.0.10")
+        ends = tuple(MemberEnd(f"m{rank}", rank, address + rank, "a") for rank in range(members))
+        plan = plan_job(JobNetwork("jjjj-1", "train", "none", NetworkMode.OVERLAY, ends, EPHEMERAL, openness))
+        return size_of(SandboxSpec("jjjj-1.3.1", Rules.of(plan).at(str(address + 3))))
+
+    # Ranges of addresses and of ports are written with more digits.
+    assert size(MAX_NODES) < 2 * size(16) < 8192
+
+
+def test_a_port_for_each_rank_is_one_rule_for_who_opens_it_and_exact_where_it_is_served() -> None:
+    ends = tuple(MemberEnd(f"m{rank}", rank, IPv4Address(f"10.128.0.{8 + rank}"), "a") for rank in range(4))
+    plan = plan_job(JobNetwork("jjjj-1", "train", "none", NetworkMode.OVERLAY, ends, EPHEMERAL, master_port=30000))
+    seen = {rule.direction: rule for rule in Rules.of(plan).at("10.128.0.10") if rule.flow == "tf-config"}
+    assert seen[Direction.INGRESS].ports == ((30002, 30002),)
+    assert seen[Direction.EGRESS].ports == ((30000, 30003),)
+    assert seen[Direction.EGRESS].peers == ("10.128.0.8/30",)
 
 
 def test_members_reach_neither_their_agents_nor_the_clouds_metadata() -> None:

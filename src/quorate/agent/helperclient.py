@@ -14,6 +14,7 @@ from quorate.agent.helperprotocol import (
     Converged,
     Count,
     Counted,
+    Cut,
     Drift,
     Drifted,
     Failed,
@@ -114,8 +115,10 @@ class Helper:
                 f"no helper listens at {self.path}; start it as root: "
                 f"python -m quorate.agent.helper --user {os.geteuid()}"
             ) from error
-        except (OSError, ProtocolError) as error:
+        except (OSError, Cut) as error:
             raise HelperAway(f"the helper at {self.path} does not answer: {error}") from error
+        except ProtocolError as error:
+            raise HelperError(f"the helper at {self.path} cannot be spoken to: {error}") from error
         if isinstance(answer, expected):
             return answer, descriptors
         raise HelperError(answer.sentence if isinstance(answer, Failed) else f"the helper answered {_kind(answer)}")

@@ -13,8 +13,10 @@ from quorate.agent.sandbox.spec import Desired
 from quorate.model.ids import ALLOCATION_ID, MEMBER_ID
 from quorate.model.ports import LAST_PORT
 
-#: A machine's whole desired set, with a gang of ten thousand members, stays well below.
+#: A hub's part grows with its allocation, some 40 bytes a member; a sandbox's, some kilobytes, does not.
 MAX_BYTES: Final = 16 * 1024 * 1024
+#: Of that, what all hubs and sandboxes of a machine may take; the rest is for names and UIDs. Who asks sees to it.
+MAX_NETWORKS_BYTES: Final = 15 * 1024 * 1024
 #: An answer to one question of DNS names far fewer; nobody remembers one for longer.
 MAX_ADMITTED: Final = 1024
 LONGEST_ADMISSION_S: Final = 86_400
@@ -24,7 +26,15 @@ _MAX_DESCRIPTORS: Final = 2
 
 
 class ProtocolError(ValueError):
-    """Bytes that are no message of this protocol, or too many of them."""
+    """Bytes that are no message of this protocol, or too many of them.
+
+    ProtocolError
+    └── Cut    the other end was gone before its message was whole
+    """
+
+
+class Cut(ProtocolError):
+    """Nobody knows what the other end did; only this is mended by asking again."""
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,6 +171,11 @@ _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
+def size_of(value: msgspec.Struct) -> int:
+    """How many bytes of a message the value takes."""
+    return len(_encoder.encode(value))
+
+
 def send(connection: socket.socket, message: Request | Answer, *descriptors: int) -> None:
     """Sends one message, and descriptors with its first byte. Raises OSError, or ProtocolError for one too large."""
     body = _encoder.encode(message)
@@ -211,7 +226,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while left:
         part = connection.recv(min(left, 1024 * 1024))
         if not part:
-            raise ProtocolError("the connection ended in the middle of a message")
+            raise Cut("the connection ended in the middle of a message")
         parts.append(part)
         left -= len(part)
     return b"".join(parts)

@@ -18,9 +18,11 @@ import msgspec
 from quorate.agent import planning
 from quorate.agent.answers import CannotAnswer, asked
 from quorate.agent.helperclient import Helper, HelperAway, HelperError
+from quorate.agent.helperprotocol import MAX_NETWORKS_BYTES, size_of
 from quorate.agent.resolver import Resolvers
 from quorate.agent.sandbox import wanted
 from quorate.agent.sandbox.place import Place
+from quorate.agent.sandbox.planned import Rules
 from quorate.agent.sandbox.spec import Desired, HubSpec, SandboxSpec, SpecError
 from quorate.model.asks import Counters, OfAllocation
 from quorate.model.messages import AllocationSpec, Finding
@@ -40,10 +42,23 @@ class NetworkError(Exception):
     """A member's private network could not be made; the text says why."""
 
 
-@dataclass
-class _Held:
+@dataclass(frozen=True)
+class _Allocation:
+    """What the members of an allocation have in common here."""
+
     spec: AllocationSpec
-    parts: tuple[HubSpec, SandboxSpec]
+    hub: HubSpec
+    rules: Rules
+    #: Of the hub in a message to the helper, in bytes.
+    size: int
+
+
+@dataclass(frozen=True)
+class _Held:
+    allocation: _Allocation
+    sandbox: SandboxSpec
+    #: Of the sandbox in a message to the helper, in bytes.
+    size: int
 
 
 @dataclass
@@ -61,9 +76,13 @@ class Networks:
     users: tuple[int, int] | None = None
     #: Seconds between two looks at what others have changed.
     look_s: float = 30.0
+    #: What all of them may take in a message to the helper.
+    max_bytes: int = MAX_NETWORKS_BYTES
     _held: dict[str, _Held] = field(default_factory=dict)
     #: By members in the host's network: their UIDs, where those are none of `users`.
     _chosen: dict[str, int] = field(default_factory=dict)
+    _allocations: dict[str, _Allocation] = field(default_factory=dict)
+    _planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: dict[str, "asyncio.Future[None]"] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _distrust: tuple[str, ...] = ()
@@ -77,7 +96,7 @@ class Networks:
 
     # --- what is wanted ----------------------------------------------------------------------------------------
 
-    def recover(
+    async def recover(
         self, living: Mapping[str, AllocationSpec], containers: Mapping[str, int], uids: Mapping[str, int]
     ) -> None:
         """Begins the work: those who live already keep their networks, and everything else goes.
@@ -88,7 +107,7 @@ class Networks:
         self._chosen = {member: uid for member, uid in uids.items() if self._is_chosen(uid)}
         for member, spec in living.items():
             try:
-                self.hold(member, spec, containers.get(member))
+                await self.hold(member, spec, containers.get(member))
             except NetworkError as error:
                 log.error("member %s: %s", member, error)
         self._changed.set()
@@ -107,16 +126,38 @@ class Networks:
             last = replace(self.helper, timeout_s=_LAST_S)
             await asyncio.to_thread(last.converge, self._desired()[0])
 
-    def hold(self, member: str, spec: AllocationSpec, container: int | None = None) -> Path:
+    async def hold(self, member: str, spec: AllocationSpec, container: int | None = None) -> Path:
         """The member has a sandbox from now on; returns the path of its namespace. Raises NetworkError."""
         try:
-            rules = planning.sandbox_rules(spec, planning.plan_of(spec), wanted.rank_of(spec, member))
-            parts = wanted.hub_of(spec, self.address), wanted.sandbox_of(spec, member, rules, container)
+            allocation = await self._allocation(spec)
+            held = await asyncio.to_thread(_sandboxed, allocation, member, container)
+            self._refuse_what_is_too_large({**self._held, member: held})
         except (SpecError, ValueError) as error:
+            self._forget(spec.allocation)
             raise NetworkError(str(error)) from error
-        self._held[member] = _Held(spec, parts)
+        self._held[member] = held
         self._changed.set()
         return self.place.sandbox(member)
+
+    async def _allocation(self, spec: AllocationSpec) -> _Allocation:
+        """Made once by whoever comes first, and in a thread: of a large allocation it takes a tenth of a second.
+
+        Raises ValueError.
+        """
+        async with self._planning:
+            if spec.allocation not in self._allocations:
+                self._allocations[spec.allocation] = await asyncio.to_thread(_planned, spec, self.address)
+            return self._allocations[spec.allocation]
+
+    def _refuse_what_is_too_large(self, held: Mapping[str, _Held]) -> None:
+        """What the helper would not read would keep all the others from being made, and from being removed."""
+        hubs = {each.allocation.hub.allocation: each.allocation.size for each in held.values()}
+        size = sum(each.size for each in held.values()) + sum(hubs.values())
+        if size > self.max_bytes:
+            raise SpecError(
+                f"the private networks of this agent's {len(held)} members, of {len(hubs)} allocations, would take "
+                f"{size} bytes to describe, and {self.max_bytes} are possible; give the agent fewer slots"
+            )
 
     async def make(self, member: str, spec: AllocationSpec, container: int | None = None) -> Path:
         """Makes the member's sandbox, and its hub before it; those asked for meanwhile are made together.
@@ -124,7 +165,7 @@ class Networks:
         Returns the path of its namespace once packets pass. Raises NetworkError, and then the member is not held.
         """
         try:
-            path = self.hold(member, spec, container)
+            path = await self.hold(member, spec, container)
             await self._done(member)
         except BaseException:
             self.release(member)
@@ -160,15 +201,25 @@ class Networks:
     def release(self, member: str) -> None:
         """Nobody needs the member's sandbox any more; with the last one its hub goes."""
         held, uid = self._held.pop(member, None), self._chosen.pop(member, None)
+        if held is not None:
+            self._forget(held.allocation.hub.allocation)
         if held is not None or uid is not None:
             self._changed.set()
+
+    def _forget(self, allocation: str) -> None:
+        """What members of the allocation had in common, unless one is left."""
+        if not self._holds(allocation):
+            self._allocations.pop(allocation, None)
+
+    def _holds(self, allocation: str) -> bool:
+        return any(held.allocation.hub.allocation == allocation for held in self._held.values())
 
     # --- what is there -----------------------------------------------------------------------------------------
 
     async def answer(self, body: Any) -> Any:
         """To the question NETWORK: what passed between the allocation's members here, and what was refused."""
         allocation = asked(OfAllocation, body).allocation
-        if not any(held.spec.allocation == allocation for held in self._held.values()):
+        if not self._holds(allocation):
             return Counters()
         try:
             return await asyncio.to_thread(self.helper.counters, allocation)
@@ -189,7 +240,7 @@ class Networks:
             for member, done in waiting.items():
                 if done.done():
                     continue
-                allocation = self._held[member].spec.allocation if member in self._held else ""
+                allocation = self._held[member].allocation.hub.allocation if member in self._held else ""
                 why = failures.get(member) or failures.get(allocation) or failures.get(_HOST)
                 if why is None:
                     done.set_result(None)
@@ -218,7 +269,7 @@ class Networks:
             log.info("network: %s", step)
         failures = {**refused, **done.failures}
         made = {step.split()[1] for step in done.steps if step.startswith("make-hub ")}
-        specs = {held.spec.allocation: held.spec for held in self._held.values()}
+        specs = {held.allocation.hub.allocation: held.allocation.spec for held in self._held.values()}
         hubs = {hub.allocation: hub for hub in desired.hubs if hub.allocation not in failures}
         failures |= await self._resolvers.keep(
             {allocation: (hub, specs[allocation]) for allocation, hub in hubs.items() if allocation in specs}, made
@@ -226,7 +277,9 @@ class Networks:
         return failures
 
     def _desired(self) -> tuple[Desired, dict[str, str]]:
-        desired, refused = wanted.together({member: held.parts for member, held in self._held.items()})
+        desired, refused = wanted.together(
+            {member: (held.allocation.hub, held.sandbox) for member, held in self._held.items()}
+        )
         chosen = tuple(sorted(set(self._chosen.values())))
         return msgspec.structs.replace(desired, users=self.users, chosen=chosen), refused
 
@@ -267,6 +320,20 @@ class Networks:
                 log.warning("%s: %s: %s", found.code, found.title, found.evidence)
             self._findings[about] = findings
             self.found(tuple(found for kind in self._findings.values() for found in kind))
+
+
+def _planned(spec: AllocationSpec, underlay: str) -> _Allocation:
+    """Raises ValueError."""
+    hub = wanted.hub_of(spec, underlay)
+    return _Allocation(spec, hub, Rules.of(planning.plan_of(spec)), size_of(hub))
+
+
+def _sandboxed(allocation: _Allocation, member: str, container: int | None) -> _Held:
+    """Raises ValueError."""
+    spec = allocation.spec
+    rules = allocation.rules.at(spec.members[wanted.rank_of(spec, member)].address)
+    sandbox = wanted.sandbox_of(spec, member, rules, container)
+    return _Held(allocation, sandbox, size_of(sandbox))
 
 
 def _failed(whose: str, why: str) -> Finding:

@@ -1,11 +1,9 @@
-"""From an allocation to its plan, and from the plan to what enforces it and to what proves it; pure."""
+"""From an allocation to its plan, and from the plan to what proves it; pure. `sandbox/planned.py` enforces it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
-from quorate.agent.sandbox.planned import flow_rules
-from quorate.agent.sandbox.spec import FlowRule
 from quorate.launch.config import ProbeFlow
 from quorate.model.messages import AllocationSpec, PlannedMember
 from quorate.model.ports import PortRange
@@ -21,11 +19,6 @@ _CARRIER = "vxlan"
 def plan_of(spec: AllocationSpec) -> Plan:
     """The flows of the allocation. Raises PortsPastTheEnd."""
     return plan_job(_job_network(spec))
-
-
-def sandbox_rules(spec: AllocationSpec, plan: Plan, rank: int) -> tuple[FlowRule, ...]:
-    """What the sandbox of the member of this rank lets pass, in both directions."""
-    return flow_rules(plan, spec.members[rank].address)
 
 
 def probe_flows(spec: AllocationSpec, plan: Plan, platform: Platform = Platform.NFTABLES) -> tuple[ProbeFlow, ...]:

@@ -156,7 +156,7 @@ class Service:
         acknowledged = {member: self._shipments.follow(member, self._members.folder(member)) for member in known}
         if self._networks is not None:
             live = self._core.live
-            self._networks.recover(self._core.networked, self._members.pauses(live), self._members.on_host(live))
+            await self._networks.recover(self._core.networked, self._members.pauses(live), self._members.on_host(live))
         self.tell(await self._members.recover(self._core.live, self._core.ended))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))

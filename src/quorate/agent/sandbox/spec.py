@@ -221,12 +221,14 @@ class Desired(_Value, frozen=True):
             raise SpecError("two hubs are of one allocation")
         if len({hub.vni for hub in self.hubs}) != len(self.hubs):
             raise SpecError("two allocations have one VNI")
+        # Looked up once a hub: it may have thousands of members.
+        local = {hub.allocation: hub.local.keys() for hub in self.hubs}
         places = set()
         for sandbox in self.sandboxes:
             hub = hubs.get(sandbox.allocation)
             if hub is None:
                 raise SpecError(f"{sandbox.member}: its allocation has no hub here")
-            if sandbox.rank not in hub.local:
+            if sandbox.rank not in local[hub.allocation]:
                 raise SpecError(f"{sandbox.member}: rank {sandbox.rank} of {hub.allocation} is not on this machine")
             if (hub.allocation, sandbox.rank) in places:
                 raise SpecError(f"{sandbox.member}: rank {sandbox.rank} has two sandboxes; an incarnation ends first")

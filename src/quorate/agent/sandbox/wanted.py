@@ -63,13 +63,17 @@ def together(parts: Mapping[str, tuple[HubSpec, SandboxSpec]]) -> tuple[Desired,
         if why:
             refused |= {sandbox.member: why for _, sandbox in own}
             continue
-        kept: list[SandboxSpec] = []
-        for _, sandbox in own:
-            try:
-                Desired((hub,), (*(k for k in kept if k.rank == sandbox.rank), sandbox))
-                kept.append(sandbox)
-            except SpecError as error:
-                refused[sandbox.member] = str(error)
+        kept = [sandbox for _, sandbox in own]
+        try:
+            Desired((hub,), tuple(kept))
+        except SpecError:
+            kept = []
+            for _, sandbox in own:
+                try:
+                    Desired((hub,), (*(k for k in kept if k.rank == sandbox.rank), sandbox))
+                    kept.append(sandbox)
+                except SpecError as error:
+                    refused[sandbox.member] = str(error)
         sandboxes += kept
     return Desired(tuple(hubs.values()), tuple(sandboxes)), refused
 
