@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from launch_vocabulary import WINDOW, gang, seen_by, with_preflight
 
 from quorate.launch import preflight, preflightjudge
-from quorate.launch.config import Configuration, Preflight, ProbeFlow
+from quorate.launch.config import Configuration, Network, Preflight, ProbeFlow
 from quorate.launch.names import Finding
 from quorate.launch.preflightjudge import CODES, Failed, Report, judge
 from quorate.launch.preflightplan import Attempt, Pattern
@@ -88,6 +88,36 @@ def test_off_tries_nothing() -> None:
     with holds(configuration, 0, "torch"), companions(*all_of(configuration)) as members:
         for member in members:
             member.goes()
+
+
+# Nothing here answers for the members' names, which are part of the network that an overlay promises.
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (Preflight.OFF, {"go"}),
+        (Preflight.WARN, {"notice", "go"}),
+        (Preflight.REQUIRE, {"failed"}),
+    ],
+)
+def test_a_name_that_does_not_resolve_stops_only_those_who_require_it_and_off_does_not_look(
+    wanted: Preflight, said: set[str]
+) -> None:
+    configuration = with_preflight(gang(2, network=Network.OVERLAY), preflight=wanted)
+    with companions(*all_of(configuration)) as members:
+        for member in members:
+            messages = list(until_decided(member))
+            assert {kind for message in messages for kind in message} == said, messages
+            told = [message.get("failed") or message.get("notice") for message in messages]
+            assert {each["code"] for each in told if each} == ({"NAME-UNRESOLVED"} if said != {"go"} else set())
+
+
+def until_decided(member: Beside) -> Iterator[dict[str, Any]]:
+    """What the companion says until it lets the command start, or forbids it."""
+    while True:
+        message = member.says()
+        yield message
+        if message.keys() & {"go", "failed"}:
+            return
 
 
 def test_one_member_alone_tries_nothing() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from launch_vocabulary import gang, seen_by
 
 from quorate.launch import handshake, rendezvous
-from quorate.launch.config import Configuration, Purpose, Timeouts
+from quorate.launch.config import Configuration, Preflight, Purpose, Timeouts
 from quorate.launch.links import Door
 from quorate.launch.reactor import READ, Reactor
 
@@ -219,7 +219,7 @@ def test_a_taken_port_is_named() -> None:
 
 
 def test_a_loopback_address_among_others_is_refused_before_anybody_waits() -> None:
-    configuration = gang(2)
+    configuration = gang(2, preflight=Preflight.REQUIRE)
     members = (configuration.members[0], dataclasses.replace(configuration.members[1], address="192.0.2.7"))
     with companions(dataclasses.replace(configuration, members=members)) as (first,):
         code, sentence = first.fails()

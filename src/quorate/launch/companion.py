@@ -20,7 +20,7 @@ import resource
 import signal
 import socket
 import threading
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from quorate.launch import devices, names
 from quorate.launch.config import MAX_BYTES, Configuration, ConfigurationError, Preflight
@@ -76,8 +76,8 @@ class _Companion:
             return
         self._configuration = configuration
         _allow_files_for(configuration.size)
-        for finding in (*names.of_addresses(configuration), *names.in_time(configuration)):
-            if finding.fatal and configuration.preflight is not Preflight.WARN:
+        for finding in _of_names(configuration):
+            if finding.fatal and configuration.preflight is Preflight.REQUIRE:
                 self._failed(Failure(finding.code, finding.sentence))
                 return
             self._notice(finding.code, finding.sentence)
@@ -97,7 +97,8 @@ class _Companion:
         assert self._configuration is not None and self._watch is not None
         self._channel.send({"go": {"environment": self._variables}})
         self._watch.start()
-        if not names.is_loopback(self._configuration.own.address):
+        looks = self._configuration.preflight is not Preflight.OFF
+        if looks and not names.is_loopback(self._configuration.own.address):
             self._reactor.after(_LOOK_UP_AFTER_S, self._look_up_host)
 
     def _look_up_host(self) -> None:
@@ -155,6 +156,13 @@ class _Companion:
 
     def _end(self) -> None:
         self._reactor.stop()
+
+
+def _of_names(configuration: Configuration) -> List[names.Finding]:
+    """Without a preflight nobody looks, for a look may itself take seconds."""
+    if configuration.preflight is Preflight.OFF:
+        return []
+    return [*names.of_addresses(configuration), *names.in_time(configuration)]
 
 
 def _allow_files_for(size: int) -> None:
