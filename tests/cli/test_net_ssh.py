@@ -112,9 +112,12 @@ class Net:
         text = f"flush ruleset\ntable inet t {{\nchain c {{\n{lines}\n}}\n}}\n"
         run("ip", "netns", "exec", self.namespaces[name], "nft", "-f", "-", text=text)
 
-    def check(self, *words: str, hosts: tuple[str, ...] = ("gpu1", "gpu2", "gpu3"), as_json: bool = True) -> Answer:
+    def check(
+        self, *words: str, hosts: tuple[str, ...] = ("gpu1", "gpu2", "gpu3"), as_json: bool = True, by: str = ""
+    ) -> Answer:
+        """`by`: a command that runs SSH."""
         command = [sys.executable, "-m", "quorate", "net", "check", "--ssh", *hosts, *words]
-        command += ["--ssh-command", f"ssh -F {self.folder}/config", *(["--json"] if as_json else [])]
+        command += ["--ssh-command", f"{by} ssh -F {self.folder}/config", *(["--json"] if as_json else [])]
         done = subprocess.run(
             ["ip", "netns", "exec", self.client, *command], capture_output=True, text=True, timeout=120
         )
@@ -226,6 +229,47 @@ def test_a_host_that_cannot_be_reached_leaves_the_others_to_go_on(net: Net) -> N
     assert "Permission denied" in answer.data["findings"][0]["evidence"]
     assert answer.data["verdict"].startswith("all 2 ways")
     assert answer.code == 1
+
+
+#: Runs SSH; to the host that is named the connection is cut when it is given its order of that number.
+CUT = """
+import subprocess, sys
+host, number, *command = sys.argv[1:]
+if host not in command:
+    import os
+    os.execvp(command[0], command)
+ssh = subprocess.Popen(command, stdin=subprocess.PIPE)
+size = sys.stdin.buffer.readline()
+ssh.stdin.write(size + sys.stdin.buffer.read(int(size)))
+for _ in range(int(number) - 1):
+    ssh.stdin.flush()
+    ssh.stdin.write(sys.stdin.buffer.readline())
+ssh.stdin.flush()
+sys.stdin.buffer.readline()
+ssh.kill()
+ssh.wait()
+sys.exit("Connection to the host was lost")
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "number", "ways"), [("listening", 1, 2), ("trying", 2, 2), ("clock", 3, 6), ("name", 4, 6)]
+)
+def test_a_host_that_is_lost_on_the_way_is_a_finding_and_the_others_go_on(
+    net: Net, when: str, number: int, ways: int
+) -> None:
+    cut = net.folder / "cut.py"
+    cut.write_text(CUT)
+    net.firewall("gpu2", "tcp dport 29400 accept")
+    answer = net.check(by=f"{sys.executable} {cut} gpu3 {number}")
+    assert answer.code == 1, answer.err
+    assert "mistake in Quorate" not in answer.err
+    found = {code: (source, destination) for code, source, destination in answer.codes}
+    assert found.pop("HOST-UNREACHED") == ("gpu3", None)
+    # What is true of the others is told as ever.
+    assert found == {"NET-FILTERED": ("gpu1" if ways == 2 else "gpu1, gpu3", "gpu2")}, when
+    assert len({(each["source"], each["destination"]) for each in answer.data["attempts"]}) == ways
+    assert all("lost" in each["evidence"] for each in answer.data["findings"] if each["code"] == "HOST-UNREACHED")
 
 
 def test_a_host_without_a_python_says_so(net: Net) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from quorate.cli.netinput import refuse
 from quorate.cli.netssh import Greeting, Host, HostFailed
@@ -86,31 +86,78 @@ class _Taking:
     at: list[int | None] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """A host's clock, in seconds from this machine's."""
+
+    name: str
+    ahead_s: float
+    uncertain_s: float
+
+
+_Said = TypeVar("_Said")
+
+
 def check_hosts(asked: Asked) -> NetCheck:
     """Let the hosts try each other; what is wrong with a host is a finding, and the others go on."""
     named = _named(asked.hosts)
     nonce = secrets.token_hex(16)
     with ExitStack() as stack, Steps() as step, ThreadPoolExecutor(len(named)) as pool:
-        step(f"connecting to {len(named)} hosts")
         findings: list[Finding] = []
+        step(f"connecting to {len(named)} hosts")
         taking = _connect(asked, named, stack, pool, findings)
+        connected = taking
         _give_addresses(taking, named)
+        tried: list[Attempt] = []
         if len(taking) > 1:
             _give_doors(taking, asked)
             step("listening there")
-            for found in pool.map(lambda each: _listen(each, nonce), taking):
-                findings += found
+            taking, taken = _all(pool, taking, lambda each: _listen(each, nonce), findings)
+            findings += taken
+        if len(taking) > 1:
             attempts = sum(len(each.doors) for each in taking) * (len(taking) - 1)
             step(f"trying {attempts} flows, each in both directions")
-            tried = [one for each in pool.map(lambda each: _try(each, taking, asked.platform), taking) for one in each]
+            listening = taking
+            taking, tried = _all(pool, taking, lambda each: _try(each, listening, asked.platform), findings)
+            # When somebody went nobody knows, and so not either what an attempt to reach it says.
+            staying = {each.name for each in taking}
+            tried = [attempt for attempt in tried if attempt.destination in staying]
+        ends = tuple(End(each.name, each.address) for each in taking)
+        if len(taking) > 1:
             step("comparing clocks and names")
-            findings += _clocks(taking)
-            findings += [found for each in pool.map(_own_name, taking, [taking] * len(taking)) for found in each]
-        else:
-            tried = []
+            taking, clocks = _all(pool, taking, _clock, findings)
+            findings += _skews(clocks)
+            others = taking
+            findings += _all(pool, taking, lambda each: _own_name(each, others), findings)[1]
         # Before the matrix is shown, so that nobody waits for goodbyes.
-        list(pool.map(lambda each: each.host.close(), taking))
-    return NetCheck(tuple(End(each.name, each.address) for each in taking), tuple(tried), tuple(findings))
+        list(pool.map(lambda each: each.host.close(), connected))
+    return NetCheck(ends, tuple(tried), tuple(findings))
+
+
+def _all(
+    pool: ThreadPoolExecutor, taking: Sequence[_Taking], ask: Callable[[_Taking], list[_Said]], findings: list[Finding]
+) -> tuple[list[_Taking], list[_Said]]:
+    """Who has answered, and what they have said; whoever has gone is a finding instead."""
+
+    def answered(each: _Taking) -> list[_Said] | HostFailed:
+        try:
+            return ask(each)
+        except HostFailed as failed:
+            return failed
+
+    stayed: list[_Taking] = []
+    said: list[_Said] = []
+    for each, answer in zip(taking, pool.map(answered, taking), strict=True):
+        if isinstance(answer, HostFailed):
+            findings.append(_unreached(each.name, f"{each.name} was reached, and then was not any more", answer))
+        else:
+            stayed.append(each)
+            said += answer
+    return stayed, said
+
+
+def _unreached(name: str, what: str, failed: HostFailed) -> Finding:
+    return Finding("HOST-UNREACHED", name, f"{what}: {failed.why}", name, remedy=failed.remedy)
 
 
 def _named(hosts: Sequence[str]) -> dict[str, str]:
@@ -142,7 +189,7 @@ def _connect(
             stack.callback(host.close)
             return _Taking(name, host, host.greet(), "")
         except HostFailed as failed:
-            return Finding("HOST-UNREACHED", name, f"{name} takes no part: {failed.why}", name, remedy=failed.remedy)
+            return _unreached(name, f"{name} takes no part", failed)
 
     answers = list(pool.map(greeted, named))
     findings += [answer for answer in answers if isinstance(answer, Finding)]
@@ -277,21 +324,24 @@ def _attempt(
     )  # fmt: skip
 
 
-def _clocks(taking: Sequence[_Taking]) -> Iterable[Finding]:
-    """Each clock against the first one's, both read through the connection that takes half its round trip."""
-    offsets = []
-    for each in taking:
-        began = monotonic()
-        theirs = float(each.host.ask({"clock": True})["time"])
-        half = (monotonic() - began) / 2
-        offsets.append((theirs - (began + half), half))
-    for each, (offset, half) in zip(taking[1:], offsets[1:], strict=True):
-        ahead = offset - offsets[0][0]
-        if abs(ahead) - half - offsets[0][1] > CLOCK_SKEW_S:
+def _clock(each: _Taking) -> list[_Clock]:
+    """Read through the connection, which takes half its round trip."""
+    began = monotonic()
+    theirs = float(each.host.ask({"clock": True})["time"])
+    half = (monotonic() - began) / 2
+    return [_Clock(each.name, theirs - (began + half), half)]
+
+
+def _skews(clocks: Sequence[_Clock]) -> Iterable[Finding]:
+    """Each clock against the first one's."""
+    for clock in clocks[1:]:
+        first = clocks[0]
+        ahead = clock.ahead_s - first.ahead_s
+        if abs(ahead) - clock.uncertain_s - first.uncertain_s > CLOCK_SKEW_S:
             word = "ahead of" if ahead > 0 else "behind"
-            evidence = f"the clock of {each.name} is {abs(ahead):.0f} s {word} that of {taking[0].name}"
+            evidence = f"the clock of {clock.name} is {abs(ahead):.0f} s {word} that of {first.name}"
             yield Finding(
-                "CLOCK-SKEW", each.name, evidence, each.name, taking[0].name, f"ssh {each.name} sudo {CLOCK_REMEDY}"
+                "CLOCK-SKEW", clock.name, evidence, clock.name, first.name, f"ssh {clock.name} sudo {CLOCK_REMEDY}"
             )
 
 

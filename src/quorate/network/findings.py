@@ -61,7 +61,7 @@ _CODES = (
     Code("LIMIT-CONNECTIONS", _W, "Too few connections can wait",
          "More ranks connect at once than the kernel lets wait (net.core.somaxconn); some would be reset."),
     Code("HOST-UNREACHED", _E, "A host could not take part",
-         "SSH did not reach it, or it has no Python 3.8; nothing is known about its network."),
+         "SSH did not reach it or was cut off, or it has no Python 3.8; of its network nothing more is known."),
     Code("PORT-TAKEN", _E, "A port is taken", "Another process listens on a port that the plan needs."),
     Code("PORT-COLLISION", _I, "Two flows want the same port", "Defaults of two frameworks overlap."),
     Code("PORT-BUDGET", _E, "The window is too small",
