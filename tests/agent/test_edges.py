@@ -6,6 +6,7 @@ import os
 import socket
 import tarfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from quorate.agent.config import AgentConfig
 from quorate.agent.contexts import ContextError, unpack
 from quorate.agent.devices import find_slots, visible_devices
 from quorate.agent.membership import JoinError, JoinToken, MasterAway, establish
-from quorate.agent.orders import Machine, OrderError, Places, compose
+from quorate.agent.orders import InImage, Machine, OrderError, Places, compose
+from quorate.agent.runtime.body import Granted, Image, Setting
 from quorate.agent.users import NoUserLeft, UserPool
-from quorate.model.messages import PlannedMember, SlotInfo
+from quorate.model.messages import NetworkSpec, PlannedMember, RoleSpec, SlotInfo
 from quorate.model.yamlfile import FileProblems, load_yaml
 from quorate.network import catalogue
 
@@ -224,6 +226,33 @@ def test_a_launcher_that_does_not_exist_is_a_sentence() -> None:
     odd = msgspec.structs.replace(spec(("true",)), launcher="horovod2")
     with pytest.raises(OrderError, match="no launcher 'horovod2'"):
         compose(M, odd, Machine(), PLACES, None, {})
+
+
+@pytest.mark.parametrize(
+    ("network", "roles", "refused"),
+    [
+        ({}, {}, True),
+        # What the job's file says is what the plan is made of.
+        ({}, {"MASTER_PORT": "30000"}, False),
+        ({"members": "open"}, {}, False),
+        ({"enforcement": "observe"}, {}, False),
+    ],
+)
+def test_a_master_port_that_an_image_sets_and_the_network_would_refuse_is_named(
+    network: dict[str, str], roles: dict[str, str], refused: bool
+) -> None:
+    role = RoleSpec("train:1", entrypoint=("true",), environment=roles)
+    told = NetworkSpec("overlay", 7, "10.128.0.0/24", "10.128.0.1", **{"members": "planned", **network})
+    ports = {"rendezvous": 1734, "watch": 1750}
+    members = tuple(
+        PlannedMember(rank, "main", rank + 1, f"main{rank + 1}", "alpha", f"10.128.0.{2 + rank}", (), ports)
+        for rank in range(2)
+    )
+    pair = spec((), members=members, network=told, roles={"main": role}, preflight="off")
+    image = Image("sha256:1", environment={"MASTER_PORT": "30000"})
+    within = InImage(image, Granted(User(5, 5)), Setting("docker", "1.40", {}, "/work", "/waiter"))
+    with pytest.raises(OrderError, match="MASTER_PORT: 30000") if refused else nullcontext():
+        compose(M, pair, Machine(), PLACES, None, {}, within=within)
 
 
 # --- users -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from quorate.agent.planning import carrier, plan_of, probe_flows
 from quorate.agent.sandbox.planned import Rules
 from quorate.launch.config import ProbeFlow
-from quorate.model.messages import AllocationSpec, NetworkSpec, PlannedMember
+from quorate.model.messages import AllocationSpec, NetworkSpec, PlannedMember, RoleSpec
 from quorate.network.catalogue import EPHEMERAL, port
 from quorate.network.flows import Direction
 from quorate.network.jobplan import FLOW_OF_PURPOSE
@@ -95,6 +95,25 @@ def test_a_cluster_is_open_inside_and_each_rank_has_its_port_for_tensorflow() ->
 def test_the_user_s_master_port_is_followed() -> None:
     flows = tried(allocation(launcher="none", environment={"MASTER_PORT": "31000"}))
     assert flows["master-port"].ports == (31000, 31000)
+
+
+@pytest.mark.parametrize(
+    ("by_role", "ranked"),
+    [
+        ({"main": "30000", "sub": "30000"}, {30000, 30001}),
+        # Each is told another one: neither is refused by us.
+        ({"main": "30000"}, {29500, 29501, 30000, 30001}),
+    ],
+)
+def test_a_master_port_of_a_role_is_followed(by_role: dict[str, str], ranked: set[int]) -> None:
+    roles = {role: RoleSpec(environment={"MASTER_PORT": port}) for role, port in by_role.items()}
+    spec = allocation(launcher="none", roles=roles)
+    plan = plan_of(spec)
+    flows = [flow for flow in probe_flows(spec, plan) if flow.flow == "tf-config"]
+    assert {port for flow in flows for rank in range(2) for port in flow.ports_of(rank)} == ranked
+    served = [rule for rule in Rules.of(plan).at(spec.members[1].address) if rule.flow == "tf-config"]
+    (own,) = [rule.ports for rule in served if rule.direction is Direction.INGRESS]
+    assert own == tuple((port, port) for port in sorted(ranked) if port % 2)
 
 
 def test_one_member_alone_has_nothing_to_try() -> None:

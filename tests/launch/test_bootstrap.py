@@ -171,3 +171,12 @@ def test_a_script_s_master_port_that_is_none_is_left_alone_and_said(run: Ran, po
     assert found["MASTER_PORT"] == port.strip("'")
     assert "TF_CONFIG" not in found
     assert "leaves no port for each rank" in ran.stderr
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_script_s_master_port_that_the_network_refuses_is_said(run: Ran, planned: bool) -> None:
+    configuration = gang(2)
+    script = "export MASTER_PORT=30000"
+    ran = run(bootstrap.before(launch("none", configuration, DUMP, {}), configuration, {}, script, planned=planned))
+    assert variables(ran)["MASTER_PORT"] == "30000"
+    assert ("the bootstrap sets MASTER_PORT to 30000, and the network lets" in ran.stderr) is planned

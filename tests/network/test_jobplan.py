@@ -67,13 +67,13 @@ def test_a_free_form_job_is_open_inside_and_has_ranked_ports() -> None:
 
 
 def test_ranked_ports_follow_the_users_master_port() -> None:
-    ports = [flow.ports[0].first for flow in plan_job(job(3, launcher="none", master_port=30000)).flows]
+    ports = [flow.ports[0].first for flow in plan_job(job(3, launcher="none", master_ports=(30000,))).flows]
     assert ports[-3:] == [30000, 30001, 30002]
 
 
 @given(st.integers(1, 65535), st.integers(2, 40))
 def test_no_rank_ever_gets_a_port_past_the_end(base: int, size: int) -> None:
-    network = job(size, launcher="none", master_port=base)
+    network = job(size, launcher="none", master_ports=(base,))
     if base + size - 1 > 65535:
         with pytest.raises(PortsPastTheEnd, match="ports end at 65535"):
             plan_job(network)

@@ -253,6 +253,16 @@ def test_the_plan_of_a_job_names_its_members(tmp_path: Path) -> None:
     assert flows["rendezvous"] == "member/members"
 
 
+def test_the_plan_of_a_job_follows_the_master_port_of_its_roles(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(
+        "kind: train\nentrypoint: [python, train.py]\nenvironment: {MASTER_PORT: '31000'}\n"
+        "roles: {main: {environment: {MASTER_PORT: '30000'}}, sub: {environment: {MASTER_PORT: '30000'}}}\n"
+    )
+    flows = {flow["flow"]: flow["ports"] for flow in parsed(net("plan", "--job", job, "--json"))["flows"]}
+    assert flows["master-port"] == ["30000"]
+
+
 def test_where_an_ipv6_network_ends_is_shown(tmp_path: Path) -> None:
     file = tmp_path / "master.yaml"
     file.write_text("users: {where: {addresses: ['fd00:50::/32', 'fd00:51::1', 10.50.0.1]}}\n")

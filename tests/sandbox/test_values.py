@@ -158,7 +158,7 @@ def test_a_sandbox_is_as_large_in_an_allocation_of_thousands_as_in_a_small_one(o
 
 def test_a_port_for_each_rank_is_one_rule_for_who_opens_it_and_exact_where_it_is_served() -> None:
     ends = tuple(MemberEnd(f"m{rank}", rank, IPv4Address(f"10.128.0.{8 + rank}"), "a") for rank in range(4))
-    plan = plan_job(JobNetwork("jjjj-1", "train", "none", NetworkMode.OVERLAY, ends, EPHEMERAL, master_port=30000))
+    plan = plan_job(JobNetwork("jjjj-1", "train", "none", NetworkMode.OVERLAY, ends, EPHEMERAL, master_ports=(30000,)))
     seen = {rule.direction: rule for rule in Rules.of(plan).at("10.128.0.10") if rule.flow == "tf-config"}
     assert seen[Direction.INGRESS].ports == ((30002, 30002),)
     assert seen[Direction.EGRESS].ports == ((30000, 30003),)

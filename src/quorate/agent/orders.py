@@ -1,7 +1,7 @@
 """What a shim is to do for a member, derived from the allocation's spec and this machine; pure."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -18,6 +18,7 @@ from quorate.launch.config import Configuration, ConfigurationError, Network, Pr
 from quorate.launch.config import Member as LaunchMember
 from quorate.model.ids import MemberId, split_member
 from quorate.model.messages import AllocationSpec, PlannedMember, RoleSpec, SlotInfo
+from quorate.model.ports import PortRange
 from quorate.network import catalogue
 from quorate.network.jobplan import PortsPastTheEnd
 from quorate.network.remedies import Platform
@@ -122,7 +123,9 @@ def compose(
     given = {**(within.image.environment if within else {}), **role.environment}
     try:
         configuration = _configuration(member, spec, spec.start_timeout_s - spent_s, machine.platform)
-        launch = _launch(spec, role, configuration, given, within)
+        ports = planning.enforced_master_ports(spec) if within or role.bootstrap else ()
+        _refuse_unplanned(given, ports, role)
+        launch = _launch(spec, role, configuration, given, within, planned=bool(ports))
     except (ConfigurationError, PortsPastTheEnd, launchers.LauncherError) as error:
         raise OrderError(str(error)) from error
     if "TORCH_FR_BUFFER_SIZE" in launch.environment:
@@ -230,14 +233,26 @@ def _with_proxy(machine: Machine, spec: AllocationSpec) -> Machine:
     return replace(machine, environment={**given, **machine.environment})
 
 
+def _refuse_unplanned(given: Mapping[str, str], ports: Sequence[PortRange], role: RoleSpec) -> None:
+    """Raises ConfigurationError where an image has chosen a MASTER_PORT that its allocation's plan does not know."""
+    chosen = variables.chosen_port(given) if ports else None
+    if chosen is not None and not any(chosen in each for each in ports):
+        raise ConfigurationError(
+            f"the image {role.image} sets MASTER_PORT to {chosen}, and this job's network lets {ports[0].first} pass; "
+            f"write in the job's file `environment: {{MASTER_PORT: {chosen}}}`"
+        )
+
+
 def _launch(
     spec: AllocationSpec,
     role: RoleSpec,
     configuration: Configuration,
     given: Mapping[str, str],
     within: InImage | None,
+    *,
+    planned: bool,
 ) -> launchers.Launch:
-    """Raises ConfigurationError or LauncherError."""
+    """`planned`: other ports than those of the plan are refused. Raises ConfigurationError or LauncherError."""
     script = within is not None and within.image.bootstrap
     # What the image runs by itself is left to the engine, unless a script has to come before it.
     command = role.entrypoint or (within.image.command if within is not None and (script or role.bootstrap) else ())
@@ -249,7 +264,7 @@ def _launch(
             launch = replace(launch, argv=(body.WAITER,))
     else:
         launch = launchers.Launch(_WAIT, variables.derive(configuration, given, spec.launcher))
-    return bootstrap.before(launch, configuration, given, role.bootstrap, script)
+    return bootstrap.before(launch, configuration, given, role.bootstrap, script, planned)
 
 
 def _of_machine(machine: Machine, places: Places, user: User | None) -> dict[str, str]:

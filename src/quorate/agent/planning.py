@@ -5,11 +5,20 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
 from quorate.launch.config import ProbeFlow
-from quorate.model.messages import AllocationSpec, PlannedMember
+from quorate.model.jobnetwork import Enforcement
+from quorate.model.messages import AllocationSpec, PlannedMember, RoleSpec
 from quorate.model.ports import PortRange
 from quorate.network import catalogue
 from quorate.network.flows import NetworkMode, Role, Transport
-from quorate.network.jobplan import FLOW_OF_PURPOSE, JobNetwork, MemberEnd, Openness, master_port_of, plan_job
+from quorate.network.jobplan import (
+    FLOW_OF_PURPOSE,
+    JobNetwork,
+    MemberEnd,
+    Openness,
+    follows_master_port,
+    master_ports_of,
+    plan_job,
+)
 from quorate.network.plan import Plan, PlannedFlow
 from quorate.network.remedies import Platform, opening
 
@@ -42,6 +51,23 @@ def carrier(spec: AllocationSpec, platform: Platform = Platform.NFTABLES) -> Pro
     return ProbeFlow(flow.id, (ports.first, ports.last), flow.purpose, flow.transport.value, remedy=command)
 
 
+def enforced_master_ports(spec: AllocationSpec) -> tuple[PortRange, ...]:
+    """Where alone members reach MASTER_PORT and what is counted from it; empty where any port will do.
+
+    The plan is the same on all agents, so it knows what the job's file says, and nothing that an image or a bootstrap
+    script sets.
+    """
+    network = spec.network
+    if network is None or network.members != Openness.PLANNED or network.enforcement != Enforcement.ENFORCE:
+        return ()
+    return tuple(ports for flow in plan_of(spec).flows if follows_master_port(flow.flow) for ports in flow.ports)
+
+
+def _master_ports(spec: AllocationSpec) -> tuple[int | None, ...]:
+    roles = dict.fromkeys(member.role for member in spec.members)
+    return master_ports_of({**spec.environment, **spec.roles.get(role, RoleSpec()).environment} for role in roles)
+
+
 def _job_network(spec: AllocationSpec) -> JobNetwork:
     network = spec.network
     private = network is not None
@@ -56,7 +82,7 @@ def _job_network(spec: AllocationSpec) -> JobNetwork:
         openness=Openness(network.members) if network else Openness.PLANNED,
         gpu=any(member.slots for member in spec.members),
         ssh=spec.ssh,
-        master_port=master_port_of(spec.environment),
+        master_ports=_master_ports(spec),
         subnet=ip_network(network.subnet) if network else None,
     )
 

@@ -18,8 +18,9 @@ from quorate.launch.launchers import Launch
 #: Where an image may bring a script of its own.
 IMAGE_SCRIPT = "/etc/quorate/bootstrap"
 
-#: Parameters: failure line, image's script or nothing, job's script, MASTER_ADDR, MASTER_PORT, TF_CONFIG, rank, hosts;
-#: then the command. Variables begin with _quorate, and none of them is exported: the scripts are the user's.
+#: Parameters: failure line, image's script or nothing, job's script, MASTER_ADDR, MASTER_PORT, TF_CONFIG, rank, hosts,
+#: a word where the network refuses any other MASTER_PORT; then the command. Variables begin with _quorate, and none of
+#: them is exported: the scripts are the user's.
 #:
 #: A script may `exit`, so it has a subshell, which says at its end what is exported (`export -p` quotes it for a
 #: shell). That is read up to the line with the exit code and not up to the end of the pipe, which a daemon that the
@@ -27,8 +28,8 @@ IMAGE_SCRIPT = "/etc/quorate/bootstrap"
 #: last part is environment.derive once more, for what a script has set: a test holds both to the same answers.
 _SHELL = r"""
 _quorate_failed=$1 _quorate_file=$2 _quorate_text=$3 _quorate_addr=$4 _quorate_port=$5 _quorate_tf=$6
-_quorate_rank=$7 _quorate_hosts=$8
-shift 8
+_quorate_rank=$7 _quorate_hosts=$8 _quorate_planned=$9
+shift 9
 _quorate_run() {
     exec 8>&1
     _quorate_kept=$(
@@ -72,6 +73,9 @@ fi
 if [ -n "$_quorate_hosts" ]; then
     [ -n "${MASTER_ADDR+x}" ] || export MASTER_ADDR="$_quorate_addr"
     [ -n "${MASTER_PORT+x}" ] || export MASTER_PORT="${BACKENDAI_DIST_MASTER_PORT:-$_quorate_port}"
+    [ -z "$_quorate_planned" ] || [ "$MASTER_PORT" = "$_quorate_port" ] ||
+        printf 'quorate: the bootstrap sets MASTER_PORT to %s, and the network lets %s pass; %s\n' \
+            "$MASTER_PORT" "$_quorate_port" 'set it in the environment of the job instead' >&2
     if [ -n "$_quorate_tf" ] && [ -z "${TF_CONFIG+x}" ]; then
         _quorate_last=0
         case $MASTER_PORT in
@@ -96,12 +100,18 @@ exec "$@"
 
 
 def before(
-    launch: Launch, configuration: Configuration, environment: Mapping[str, str], text: str, image_script: bool = False
+    launch: Launch,
+    configuration: Configuration,
+    environment: Mapping[str, str],
+    text: str,
+    image_script: bool = False,
+    planned: bool = False,
 ) -> Launch:
     """The launch with the scripts before it; the same where there is none.
 
     `environment`: what user and image have set. The variables that frameworks read to find each other are derived
-    behind the scripts, so a script sees none of them that is not the user's own, and what it sets stands.
+    behind the scripts, so a script sees none of them that is not the user's own, and what it sets stands. `planned`:
+    members reach the first one at no other MASTER_PORT than they are told, so one that a script sets is mentioned.
     """
     if not text and not image_script:
         return launch
@@ -121,6 +131,7 @@ def before(
         distributed["TF_CONFIG"],
         str(configuration.rank),
         " ".join(f"[{host}]" if ":" in host else host for host in hosts),
+        "planned" if planned else "",
         *launch.argv,
     )
     return Launch(argv, added)

@@ -10,6 +10,7 @@ from quorate.model.jobnetwork import NetworkWish
 from quorate.network.budget import Shape, check_window
 from quorate.network.findings import settle
 from quorate.network.flows import NetworkMode
+from quorate.network.jobcheck import master_ports_of_job
 from quorate.network.jobplan import JobNetwork, MemberEnd, Openness, Surroundings, openness_of, plan_job
 from quorate.network.overlays import address_of
 from quorate.network.plan import Plan, addresses
@@ -43,6 +44,7 @@ def plan_of_spec(spec: JobSpec, cluster: ClusterFile) -> Plan:
         spec.network.window or window_of(settings),
         Openness(spec.network.members) if spec.network.members else openness_of(kind, launcher),
         gpu=spec.resources.slots > 0,
+        master_ports=master_ports_of_job(spec),
         around=around,
     )
     made = plan_job(network)

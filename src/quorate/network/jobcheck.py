@@ -10,7 +10,7 @@ from quorate.network import catalogue
 from quorate.network.budget import Shape, check_window
 from quorate.network.findings import Finding
 from quorate.network.flows import NetworkMode
-from quorate.network.jobplan import JobNetwork, MemberEnd, PortsPastTheEnd, master_port_of, plan_job
+from quorate.network.jobplan import JobNetwork, MemberEnd, PortsPastTheEnd, master_ports_of, plan_job
 from quorate.network.overlays import address_of
 
 #: Addresses are needed to plan, and none is looked at.
@@ -23,8 +23,8 @@ def check_job(spec: JobSpec, window: PortRange | None, *, gpu: bool) -> Finding 
     `gpu`: whether slots are GPUs. Costs next to nothing for a job that sets neither a window nor MASTER_PORT.
     """
     nodes = spec.resources.nodes
-    port = master_port_of(spec.environment)
-    if port is not None and nodes > 1 and port + nodes - 1 > LAST_PORT:
+    ports = master_ports_of_job(spec)
+    if nodes > 1 and any(port is not None and port + nodes - 1 > LAST_PORT for port in ports):
         members = tuple(
             MemberEnd(f"{role}{index}", rank, address_of(_ANYWHERE, rank), "")
             for rank, (role, index) in enumerate(spec.members())
@@ -32,10 +32,16 @@ def check_job(spec: JobSpec, window: PortRange | None, *, gpu: bool) -> Finding 
         everywhere = catalogue.EPHEMERAL
         mode, launcher = NetworkMode.OVERLAY, spec.launcher.value
         try:
-            plan_job(JobNetwork("job", spec.kind.value, launcher, mode, members, everywhere, master_port=port))
+            plan_job(JobNetwork("job", spec.kind.value, launcher, mode, members, everywhere, master_ports=ports))
         except PortsPastTheEnd as error:
             return str(error)
     if window is None:
         return None
     ranks = max(1, *(spec.slots_of(role) for role, _ in spec.members()))
     return check_window(Shape(spec.launcher.value, ranks, nodes, gpu=gpu), window, f"job {spec.name}")
+
+
+def master_ports_of_job(spec: JobSpec) -> tuple[int | None, ...]:
+    """MASTER_PORT as each role is told it; see `JobNetwork.master_ports`."""
+    roles = [role.environment for role in spec.roles.values()] or [{}]
+    return master_ports_of({**spec.environment, **own} for own in roles)

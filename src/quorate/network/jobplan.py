@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPV4LENGTH, IPV6LENGTH, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
@@ -75,8 +75,8 @@ class JobNetwork:
     ssh: bool = True
     #: Whether its members use the training SDK, whose chief listens on the two control ports.
     sdk: bool = False
-    #: MASTER_PORT, where the user chose it; ranked ports follow it.
-    master_port: int | None = None
+    #: MASTER_PORT as its roles are told it, each once; None where the user has not chosen it. Ranked ports follow it.
+    master_ports: tuple[int | None, ...] = (None,)
     #: TCP ports that the job declares besides those of its launcher, between its members.
     extra: tuple[PortRange, ...] = ()
     horovod_range: PortRange | None = None
@@ -93,8 +93,15 @@ def openness_of(kind: str, launcher: str) -> Openness:
     return Openness.OPEN if kind == "cluster" or launcher == "none" else Openness.PLANNED
 
 
+#: Flows at the first member's MASTER_PORT, or counted from it.
+_FOLLOWERS = frozenset({"master-port", "tf-config", "deepspeed-rendezvous"})
 #: Where a user says which port MASTER_PORT is, the first that is set.
 _MASTER_PORT_VARIABLES = ("MASTER_PORT", "BACKENDAI_DIST_MASTER_PORT")
+
+
+def master_ports_of(environments: Iterable[Mapping[str, str]]) -> tuple[int | None, ...]:
+    """What `JobNetwork.master_ports` wants: of roles that differ each has its own."""
+    return tuple(dict.fromkeys(map(master_port_of, environments))) or (None,)
 
 
 def master_port_of(environment: Mapping[str, str]) -> int | None:
@@ -104,6 +111,11 @@ def master_port_of(environment: Mapping[str, str]) -> int | None:
         if text.isascii() and text.isdigit() and 0 < int(text) <= LAST_PORT:
             return int(text)
     return None
+
+
+def follows_master_port(flow: str) -> bool:
+    """Whether members use the flow where MASTER_PORT says."""
+    return flow in _FOLLOWERS
 
 
 def plan_job(job: JobNetwork) -> Plan:
@@ -118,13 +130,12 @@ def _flows(job: JobNetwork, everyone: Party) -> Iterator[PlannedFlow]:
         if flow.destination is not Role.MEMBER or not flow.when.holds(context):
             continue
         if flow.source is not Role.MEMBER:
-            yield _planned(
-                flow, _end(Role.AGENT, job.members[0]), _end(Role.MEMBER, job.members[0]), flow.ports.default
-            )
+            first = job.members[0]
+            yield _planned(flow, _end(Role.AGENT, first), _end(Role.MEMBER, first), (flow.ports.default,))
         elif flow.ports.kind is PortKind.LEASED:
             continue  # what is leased stands in the plan as the flow that it serves
         elif flow.ports.kind is PortKind.DECLARED:
-            yield replace(_planned(flow, everyone, everyone, flow.ports.default), ports=merge(job.extra))
+            yield _planned(flow, everyone, everyone, merge(job.extra))
         elif flow.ports.per_rank or any(flow.id in member.ports for member in job.members):
             for member in job.members if flow.listener is Listener.EVERY else job.members[:1]:
                 yield _planned(flow, everyone, _end(Role.MEMBER, member), _ports(flow, job, member))
@@ -167,17 +178,24 @@ def _context(job: JobNetwork) -> Context:
     )
 
 
-def _ports(flow: Flow, job: JobNetwork, member: MemberEnd) -> PortRange:
+def _ports(flow: Flow, job: JobNetwork, member: MemberEnd) -> tuple[PortRange, ...]:
     if flow.id in member.ports:
-        return member.ports[flow.id]
+        return (member.ports[flow.id],)
     if flow.ports.kind is PortKind.WINDOW:
-        return job.window
+        return (job.window,)
     if flow.id == "horovod" and job.horovod_range:
-        return job.horovod_range
-    follows = flow.id in ("master-port", "tf-config", "deepspeed-rendezvous")
-    base = job.master_port if follows and job.master_port else flow.ports.default.first
+        return (job.horovod_range,)
+    if not follows_master_port(flow.id):
+        return (
+            (_of_rank(flow, flow.ports.default.first, job, member),) if flow.ports.per_rank else (flow.ports.default,)
+        )
+    bases = {base or flow.ports.default.first for base in job.master_ports}
+    return tuple(sorted(_of_rank(flow, base, job, member) for base in bases))
+
+
+def _of_rank(flow: Flow, base: int, job: JobNetwork, member: MemberEnd) -> PortRange:
     if not flow.ports.per_rank:
-        return PortRange.of(base) if follows else flow.ports.default
+        return PortRange.of(base)
     if base + len(job.members) - 1 > LAST_PORT:
         most = LAST_PORT - base + 1
         raise PortsPastTheEnd(
@@ -197,7 +215,7 @@ def _host(address: IPv4Address | IPv6Address) -> Network:
     return IPv6Network((int(address), IPV6LENGTH))
 
 
-def _planned(flow: Flow, source: Party, destination: Party, ports: PortRange) -> PlannedFlow:
+def _planned(flow: Flow, source: Party, destination: Party, ports: tuple[PortRange, ...]) -> PlannedFlow:
     return PlannedFlow(
-        flow.id, source, destination, flow.transport, (ports,), flow.purpose, str(flow.when), flow.encryption
+        flow.id, source, destination, flow.transport, ports, flow.purpose, str(flow.when), flow.encryption
     )
