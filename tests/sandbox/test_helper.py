@@ -153,22 +153,31 @@ def test_a_request_names_what_is_ours_and_no_path(running: Running, tmp_path: Pa
     assert others.exists()
 
 
-def test_a_mistake_of_the_helper_is_answered_and_the_next_request_is_served(tmp_path: Path) -> None:
-    class Mistaken(Network):
-        def drift(self) -> tuple[str, ...]:
-            raise KeyError("nobody thought of this")
+class Mistaken(Network):
+    def drift(self) -> tuple[str, ...]:
+        raise KeyError("nobody thought of this")
 
+
+class Voluble(Network):
+    def drift(self) -> tuple[str, ...]:
+        return ("x" * MAX_BYTES,)
+
+
+@pytest.mark.parametrize(("network", "said"), [(Mistaken, "nobody thought of this"), (Voluble, "larger than")])
+def test_a_mistake_of_the_helper_is_answered_and_the_next_request_is_served(
+    tmp_path: Path, network: type[Network], said: str
+) -> None:
     path = tmp_path / "helper.sock"
     until, end = socket.socketpair()
     with until, end, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        served = Mistaken(Place(tmp_path / "network"))
+        served = network(Place(tmp_path / "network"))
         serving = threading.Thread(target=serve, args=(listener, os.geteuid(), served, until.fileno()))
         serving.start()
         try:
             for _ in range(2):
-                with pytest.raises(HelperError, match="nobody thought of this"):
+                with pytest.raises(HelperError, match=said):
                     Helper(path, 5).drift()
         finally:
             end.close()

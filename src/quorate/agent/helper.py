@@ -146,7 +146,10 @@ def _serve_one(connection: socket.socket, network: Network) -> None:
         # A mistake of ours. Who ends on it ends on every repetition, and the machine has no helper.
         _log("".join(traceback.format_exception(error)))
         answer = Failed(f"a mistake in the helper itself, which its log shows: {error!r}")
-    send(connection, answer)
+    try:
+        send(connection, answer)
+    except ProtocolError as error:
+        send(connection, Failed(f"the answer cannot be told: {error}"))
 
 
 def answer_to(request: Request, network: Network) -> Answer:
