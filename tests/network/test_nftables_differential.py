@@ -1,7 +1,9 @@
 """What the audit says of random nftables rule sets is what real sockets meet in a real network namespace.
 
-Two namespaces and a wire between them; the server's one loads the rules. Only what the audit says is open is waited
-for: a slow machine can hide a difference, never make one up.
+Two namespaces and a wire between them; the server's one loads the rules. Every flow is asked about twice, as one that
+must pass and as one that must fail, and is tried from ports of every kind that a rule tells apart. Then the rules of
+which the audit says that they do nothing are deleted, by its own commands, and everything is asked and tried again.
+Only what the audit says is open is waited for: a slow machine can hide a difference, never make one up.
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ import os
 import random
 import selectors
 import socket
+import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 import pytest
 
 from quorate.model.ports import PortRange
-from quorate.network.audit import audit
+from quorate.network.audit import AuditReport, audit
 from quorate.network.audit.space import Outcome
 from quorate.network.flows import Role, Transport
 from quorate.network.plan import Party, Plan, PlannedFlow, addresses
@@ -31,6 +35,8 @@ RULE_SETS, FLOWS = 125, 20
 CLIENTS = ("10.9.0.1", "10.9.0.2", "10.9.1.1", "fd09::1", "fd09::2")
 SERVERS = ("10.9.8.1", "10.9.8.2", "fd09:8::1")
 PORTS = (1734, 1750, 8080, 12350, 29400, 29500)
+#: From where a connection of a plan may come, and from where another may as well: one port of each kind.
+USUAL, UNUSUAL = (33000, 60000), (53, 700)
 #: Seconds. An open flow on a veth answers in microseconds; the first bound only ends a test that has failed.
 PATIENCE, GLANCE = 10.0, 0.12
 MACS = ("02:00:00:00:09:01", "02:00:00:00:09:02")
@@ -87,6 +93,9 @@ def wire() -> Iterator[tuple[str, str]]:
         yield client, server
 
 
+SOURCES = ("1024-65535", "1-1023", "!= 1-1023", "53", "!= 53", "1024-50000")
+
+
 def random_rules(rng: random.Random) -> str:
     """A rule set out of everything that the audit claims to model."""
 
@@ -118,11 +127,11 @@ def random_rules(rng: random.Random) -> str:
     )
     tcp = (
         lambda: f"tcp dport {rng.choice(('', '!= '))}{ports()}",
-        lambda: f"tcp sport {rng.choice(('1024-65535', '1-1023', '!= 1-1023'))}",
+        lambda: f"tcp sport {rng.choice(SOURCES)}",
         lambda: "tcp dport > 20000",
         lambda: "tcp dport <= 8080",
     )
-    udp = (lambda: f"udp dport {ports()}", lambda: f"udp sport {rng.choice(('1024-65535', '1-1023'))}")
+    udp = (lambda: f"udp dport {ports()}", lambda: f"udp sport {rng.choice(SOURCES)}")
     both = (lambda: f"meta l4proto {rng.choice(('tcp', 'udp', '{ tcp, udp }'))}",)
     either = (lambda: f"meta l4proto {{ tcp, udp }} th dport {ports()}",)
     anything = (
@@ -182,30 +191,79 @@ def random_rules(rng: random.Random) -> str:
     return text
 
 
-def random_flows(rng: random.Random) -> list[tuple[str, str, Transport, int]]:
+@dataclass(frozen=True)
+class Flow:
+    """From one address to a port of another."""
+
+    source: str
+    to: str
+    transport: Transport
+    port: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A flow, and the port that it comes from."""
+
+    flow: Flow
+    source_port: int
+
+
+def random_flows(rng: random.Random) -> list[Flow]:
     found = []
     while len(found) < FLOWS:
         source, to = rng.choice(CLIENTS), rng.choice(SERVERS)
         if ip_address(source).version == ip_address(to).version:
-            found.append((source, to, rng.choice((Transport.TCP, Transport.TCP, Transport.UDP)), rng.choice(PORTS)))
+            found.append(Flow(source, to, rng.choice((Transport.TCP, Transport.TCP, Transport.UDP)), rng.choice(PORTS)))
     return list(dict.fromkeys(found))
 
 
-def planned(flows: list[tuple[str, str, Transport, int]]) -> Plan:
-    return Plan(
-        "random",
-        tuple(
-            PlannedFlow(
-                f"flow-{number}",
-                Party(Role.USER, source, addresses([source])),
-                Party(Role.MASTER, to, addresses([to])),
-                transport,
-                (PortRange.of(port),),
-                "",
-            )
-            for number, (source, to, transport, port) in enumerate(flows)
-        ),
+def as_planned(flows: Sequence[Flow]) -> tuple[PlannedFlow, ...]:
+    return tuple(
+        PlannedFlow(
+            f"flow-{number}",
+            Party(Role.USER, flow.source, addresses([flow.source])),
+            Party(Role.MASTER, flow.to, addresses([flow.to])),
+            flow.transport,
+            (PortRange.of(flow.port),),
+            "",
+        )
+        for number, flow in enumerate(flows)
     )
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the audit says of flows, once as planned and once as forbidden ones."""
+
+    planned: AuditReport
+    forbidden: AuditReport
+
+    @classmethod
+    def of(cls, flows: Sequence[Flow], listed: str) -> Said:
+        asked = as_planned(flows)
+        return cls(
+            audit(Plan("random", asked), "nftables", listed, Role.MASTER),
+            audit(Plan("random", (), asked), "nftables", listed, Role.MASTER),
+        )
+
+    @property
+    def open(self) -> list[bool]:
+        return [verdict.outcome is Outcome.ALLOW for verdict in self.planned.flows]
+
+    @property
+    def possible(self) -> list[bool]:
+        found = {verdict.flow.flow for verdict in self.forbidden.forbidden}
+        return [verdict.flow.flow in found for verdict in self.planned.flows]
+
+    @property
+    def undetermined(self) -> list[str]:
+        verdicts = (*self.planned.flows, *self.forbidden.forbidden)
+        return [verdict.why for verdict in verdicts if verdict.outcome is Outcome.UNKNOWN]
+
+    def spare(self) -> list[str]:
+        """The commands that delete what has no effect."""
+        return [found.remedy for found in self.planned.findings if found.code in ("RULE-SHADOWED", "RULE-REDUNDANT")]
 
 
 class Server:
@@ -213,6 +271,8 @@ class Server:
 
     def __init__(self, namespace: str) -> None:
         self.selector = selectors.DefaultSelector()
+        #: Every datagram that came.
+        self.came: set[bytes] = set()
         with inside(namespace):
             for port in PORTS:
                 for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -237,17 +297,25 @@ class Server:
                     connection.setblocking(False)
                     self.selector.register(connection, selectors.EVENT_READ, "connection")
                 elif key.data == "connection":
-                    if data := ready.recv(64):
-                        ready.send(data)
-                    else:
-                        self.selector.unregister(ready)
-                        ready.close()
+                    self.answer(ready)
                 else:
                     data, peer = ready.recvfrom(64)
+                    self.came.add(data)
                     ready.sendto(data, peer)
             except OSError:
                 # A refused answer (EPERM from the output hook) is what the client is to see as silence.
                 continue
+
+    def answer(self, connection: socket.socket) -> None:
+        try:
+            data = connection.recv(64)
+            if data:
+                connection.send(data)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.selector.unregister(connection)
+            connection.close()
 
     def close(self) -> None:
         for key in list(self.selector.get_map().values()):
@@ -255,73 +323,121 @@ class Server:
         self.selector.close()
 
 
-def attempt(
-    client: str, server: Server, flows: list[tuple[str, str, Transport, int]], expected: list[bool]
-) -> list[bool]:
-    """Open every flow at once; say which were answered."""
-    sockets: list[socket.socket] = []
+@dataclass(frozen=True)
+class Met:
+    """Which attempts were answered, and which datagrams came at all."""
+
+    answered: dict[Attempt, bool]
+    came: set[Attempt]
+
+
+def meet(client: str, server: Server, attempts: Sequence[Attempt], awaited: set[Attempt]) -> Met:
+    """Try everything at once."""
+    sockets: dict[Attempt, socket.socket] = {}
     with inside(client):
-        for source, to, transport, port in flows:
-            kind = socket.SOCK_STREAM if transport is Transport.TCP else socket.SOCK_DGRAM
-            connection = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, kind)
+        for number, attempt in enumerate(attempts):
+            flow = attempt.flow
+            kind = socket.SOCK_STREAM if flow.transport is Transport.TCP else socket.SOCK_DGRAM
+            connection = socket.socket(socket.AF_INET6 if ":" in flow.source else socket.AF_INET, kind)
             connection.setblocking(False)
-            connection.bind((source, 0))
-            connection.connect_ex((to, port))
-            if transport is Transport.UDP:
-                connection.send(b"?")
-            sockets.append(connection)
-    answered, greeted = [False] * len(flows), [False] * len(flows)
-    settled = [False] * len(flows)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Reset at the end: nothing is left in TIME-WAIT on a port that is used again.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.bind((flow.source, attempt.source_port))
+            connection.connect_ex((flow.to, flow.port))
+            if flow.transport is Transport.UDP:
+                connection.send(str(number).encode())
+            sockets[attempt] = connection
+    answered = dict.fromkeys(attempts, False)
+    greeted: set[Attempt] = set()
+    waiting = set(attempts)
+    server.came.clear()
     began = time.monotonic()
-    while True:
+    while waiting:
         server.serve()
-        for index, connection in enumerate(sockets):
-            if settled[index]:
-                continue
+        for attempt in list(waiting):
+            connection = sockets[attempt]
             try:
-                if flows[index][2] is Transport.TCP and not greeted[index]:
+                if attempt.flow.transport is Transport.TCP and attempt not in greeted:
                     connection.getpeername()
                     connection.send(b"?")
-                    greeted[index] = True
-                answered[index] = bool(connection.recv(64))
-                settled[index] = True
+                    greeted.add(attempt)
+                answered[attempt] = bool(connection.recv(64))
+                waiting.discard(attempt)
             except (BlockingIOError, InterruptedError):
                 continue
             except ConnectionRefusedError:
-                settled[index] = True
+                waiting.discard(attempt)
             except OSError:
                 # Not connected yet, or refused: the pending error tells which.
-                settled[index] = bool(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-        waited = time.monotonic() - began
-        awaited = any(wanted and not done for wanted, done in zip(expected, settled, strict=True))
-        if all(settled) or waited > (PATIENCE if awaited else GLANCE):
+                if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    waiting.discard(attempt)
+        if time.monotonic() - began > (PATIENCE if waiting & awaited else GLANCE):
             break
-    for connection in sockets:
+    for connection in sockets.values():
         connection.close()
-    return answered
+    return Met(answered, {attempt for number, attempt in enumerate(attempts) if str(number).encode() in server.came})
+
+
+def forget(namespace: str) -> None:
+    """Let conntrack forget all connections: a port that is used again begins a new one."""
+    with inside(namespace), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as link:
+        # IPCTNL_MSG_CT_DELETE of NFNL_SUBSYS_CTNETLINK for all families, to be acknowledged.
+        link.send(struct.pack("=IHHII", 20, 0x102, 5, 1, 0) + bytes(4))
+        assert struct.unpack_from("=i", link.recv(128), 16) == (0,)
+
+
+class Bench:
+    """A server's namespace whose rules are audited and tried."""
+
+    def __init__(self, client: str, namespace: str) -> None:
+        self.client, self.namespace, self.server = client, namespace, Server(namespace)
+
+    def shell(self, command: str, text: str | None = None) -> str:
+        return run("ip", "netns", "exec", self.namespace, "sh", "-ec", command, text=text)
+
+    def listed(self) -> str:
+        return self.shell("nft -j list ruleset")
+
+    def check(self, flows: list[Flow], said: Said, where: str) -> dict[Flow, bool]:
+        """Compare what the audit says with what sockets meet; returns which flows are open."""
+        attempts = [Attempt(flow, port) for flow in flows for port in (*USUAL, *UNUSUAL)]
+        awaited = {
+            a for a in attempts for index in (flows.index(a.flow),) if said.open[index] and a.source_port in USUAL
+        }
+        met = meet(self.client, self.server, attempts, awaited)
+        forget(self.namespace)
+        is_open = {flow: all(met.answered[Attempt(flow, port)] for port in USUAL) for flow in flows}
+        for number, flow in enumerate(flows):
+            assert said.open[number] == is_open[flow], f"{where}: {flow}: {said.planned.flows[number]}"
+            tried = [Attempt(flow, port) for port in (*USUAL, *UNUSUAL)]
+            if any(met.answered[attempt] for attempt in tried):
+                assert said.possible[number], f"{where}: {flow} is possible"
+            if flow.transport is Transport.UDP:
+                assert said.possible[number] == any(attempt in met.came for attempt in tried), f"{where}: {flow}"
+        return is_open
 
 
 def test_real_sockets_meet_what_the_audit_says(wire: tuple[str, str]) -> None:
-    client, server_namespace = wire
-    server = Server(server_namespace)
-    cases = {True: 0, False: 0}
+    bench = Bench(*wire)
+    cases, deleted = {True: 0, False: 0}, 0
     try:
         for seed in range(RULE_SETS):
             rng = random.Random(seed)
             rules, flows = random_rules(rng), random_flows(rng)
-            run("ip", "netns", "exec", server_namespace, "nft", "-f", "-", text="flush ruleset\n" + rules)
-            listed = run("ip", "netns", "exec", server_namespace, "nft", "-j", "list", "ruleset")
-            verdicts = audit(planned(flows), "nftables", listed, Role.MASTER).flows
-            assert len(verdicts) == len(flows)
-            said = [verdict.outcome is Outcome.ALLOW for verdict in verdicts]
-            for verdict in verdicts:
-                assert verdict.outcome is not Outcome.UNKNOWN, f"seed {seed}: {verdict.why}\n{rules}"
-            met = attempt(client, server, flows, said)
-            for flow, verdict, is_open in zip(flows, verdicts, met, strict=True):
+            bench.shell("nft -f -", "flush ruleset\n" + rules)
+            said = Said.of(flows, bench.listed())
+            assert not said.undetermined, f"seed {seed}: {said.undetermined}\n{rules}"
+            for is_open in bench.check(flows, said, f"seed {seed}:\n{rules}").values():
                 cases[is_open] += 1
-                assert (verdict.outcome is Outcome.ALLOW) == is_open, f"seed {seed}: {flow}: {verdict}\n{rules}"
+            if spare := said.spare():
+                deleted += len(spare)
+                bench.shell("\n".join(spare))
+                less = Said.of(flows, bench.listed())
+                assert (less.open, less.possible) == (said.open, said.possible), f"seed {seed}: {spare}\n{rules}"
+                bench.check(flows, less, f"seed {seed}, without {spare}:\n{rules}")
     finally:
-        server.close()
+        bench.server.close()
     assert sum(cases.values()) >= 2000
     # A test in which everything is open, or nothing, would prove little.
-    assert min(cases.values()) > 400, cases
+    assert min(cases.values()) > 400 and deleted > 100, (cases, deleted)

@@ -121,3 +121,52 @@ def test_who_has_addresses_of_one_family_is_let_in_by_one_command(where: str, re
     ):
         change = rules.opening(flow, Direction.INGRESS)
         assert change.startswith(command) and "&&" not in change
+
+
+def spare(form: str, text: str) -> set[str]:
+    findings = audit(PLAN, form, text, Role.MASTER).findings
+    return {finding.subject for finding in findings if finding.code in ("RULE-SHADOWED", "RULE-REDUNDANT")}
+
+
+def test_a_rule_that_accepts_in_a_chain_before_others_has_its_effect() -> None:
+    """As where Docker or iptables-nft keep an empty table beside one's own."""
+    office = {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "192.0.2.0"}}
+    api = {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 8443}}
+    common = {"family": "inet", "table": "f", "chain": "in"}
+    rules = [{"rule": {**common, "handle": handle, "expr": [office, api, {"accept": None}]}} for handle in (3, 4)]
+    beside = {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "handle": 1, "type": "filter",
+                        "hook": "input", "prio": 0, "policy": "accept"}}  # fmt: skip
+    assert spare("nftables", json.dumps({"nftables": [*NFT_DROP, rules[0], beside]})) == set()
+    both = json.dumps({"nftables": [*NFT_DROP, *rules, beside]})
+    assert len(spare("nftables", both)) == 1, "of two that do the same one can go"
+
+
+def test_a_rule_that_returns_before_others_would_drop_has_its_effect() -> None:
+    rules = [
+        "-A INPUT -j CHECK",
+        "-A CHECK -s 192.0.2.0/24 -p tcp -m tcp --dport 8443 -j RETURN",
+        "-A CHECK -p tcp -j DROP",
+    ]
+    text = iptables(*rules).replace(":INPUT DROP", ":CHECK - [0:0]\n:INPUT ACCEPT")
+    report = audit(PLAN, "iptables", text, Role.MASTER)
+    assert [verdict.outcome.value for verdict in report.flows] == ["allow"]
+    assert spare("iptables", text) == set()
+
+
+def test_a_rule_for_what_comes_after_the_first_packet_has_its_effect() -> None:
+    """New connections are let in by another rule, and nothing but this one lets them go on."""
+    new = API.replace("-j", "-m conntrack --ctstate NEW -j")
+    text = iptables(new, API).replace(ESTABLISHED + "\n", "")
+    assert spare("iptables", text) == {"INPUT line 6"}, "it is the rule for new ones that adds nothing"
+
+
+def test_of_two_rules_that_may_match_none_is_said_to_do_nothing() -> None:
+    assert (
+        spare("iptables", iptables("-A INPUT -i eth0 -p tcp -j ACCEPT", "-A INPUT -i eth1 -p tcp -j ACCEPT")) == set()
+    )
+
+
+def test_rules_that_do_nothing_only_while_a_wider_one_is_there_stay() -> None:
+    drop = "-A INPUT -s 203.0.113.0/24 -p tcp -j DROP"
+    text = iptables(drop, drop, API, "-A INPUT -p tcp -j ACCEPT")
+    assert len(spare("iptables", text) & {"INPUT line 7", "INPUT line 8"}) == 1

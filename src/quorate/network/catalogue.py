@@ -50,6 +50,10 @@ ROCE = "InfiniBand architecture, annex A17"
 
 #: The kernel's default for ports that connections are opened from (net.ipv4.ip_local_port_range, ip-sysctl.rst).
 EPHEMERAL = PortRange(32768, 60999)
+#: The same of people's machines: Linux, or macOS and Windows with the dynamic ports of RFC 6335 (49152-65535).
+EPHEMERAL_OF_PEOPLE = PortRange(32768, 65535)
+#: A machine's own DHCP client, in no plan: IP version, its port and the servers' (RFC 2131, 4.1; RFC 8415, 7.2).
+DHCP = ((4, 68, 67), (6, 546, 547))
 
 
 class UnknownFlow(LookupError):

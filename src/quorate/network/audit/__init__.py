@@ -7,8 +7,9 @@ from collections.abc import Callable
 from importlib import import_module
 from types import MappingProxyType
 
-from quorate.network.audit.judge import AuditReport, FlowVerdict, judge
+from quorate.network.audit.judge import AuditReport, judge
 from quorate.network.audit.ruleset import Ruleset, Unreadable
+from quorate.network.audit.verdicts import FlowVerdict
 from quorate.network.flows import Role
 from quorate.network.machine import of_machine, of_pool
 from quorate.network.plan import Plan

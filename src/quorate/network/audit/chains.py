@@ -6,13 +6,17 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from ipaddress import ip_network
 from typing import Any
 
-from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable
-from quorate.network.audit.space import Act, Entry, Intervals, Outcome, both, join
+from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
+from quorate.network.audit.space import LAST_ADDRESS, V6, Act, Box, Entry, Intervals, Outcome, both, join
+from quorate.network.catalogue import DHCP
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
 
+_FAMILIES: dict[int, Intervals] = {4: ((0, V6 - 1),), 6: ((V6, LAST_ADDRESS),)}
+_LINK = of_networks([ip_network("fe80::/10")])
 #: The kernel's own bound is 16 (NFT_JUMP_STACK_SIZE); a file may claim anything.
 DEEPEST = 32
 MOST_ENTRIES = 300_000
@@ -179,7 +183,8 @@ def flatten(
                 elif step.verdict in (Verdict.JUMP, Verdict.GOTO):
                     walk(step.target, match, depth + 1)
                     if step.verdict is Verdict.GOTO:
-                        back.append(put(Act.JUMP, step.rule, match))
+                        # What goes with the rule is all that it leads to, of which this is the end.
+                        back.append(put(Act.JUMP, "", match))
         for index in back:
             out[index] = replace(out[index], to=len(out))
 
@@ -219,6 +224,18 @@ class NetfilterRuleset(Ruleset):
     def stateful(self, scene: Scene) -> bool:
         """Answers pass only where a rule says so."""
         return False
+
+    def own_needs(self, scene: Scene) -> list[Box]:
+        """Return what its DHCP client needs: IPv4's answers, and IPv6's, which come from the link alone."""
+        if scene.transport is not Transport.UDP:
+            return []
+        needs = []
+        for version, mine, servers in DHCP:
+            answers = scene.direction is Direction.INGRESS
+            peer = _LINK if version == 6 and answers else _FAMILIES[version]
+            service, other = (mine, servers) if answers else (servers, mine)
+            needs.append(Box(peer=peer, service=((service, service),), other=((other, other),)))
+        return needs
 
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the entries of all chains that the packets pass."""

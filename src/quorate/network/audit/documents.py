@@ -122,8 +122,13 @@ def carries(protocol: str, transport: Transport) -> bool:
 
 
 def unfiltered(scene: Scene, intervals: Intervals) -> list[Entry]:
-    """Return the entry for what a cloud lets its machines reach whatever the rules are, such as its metadata server."""
-    return [Entry(Act.ALLOW, "", peer=intervals)] if scene.direction is Direction.EGRESS else []
+    """Return the entry for what a cloud lets its machines reach whatever the rules are, such as its metadata server.
+
+    Who is known by a group, tag or label is a machine or another service, none of these.
+    """
+    if scene.direction is not Direction.EGRESS or not scene.peer.addresses:
+        return []
+    return [Entry(Act.ALLOW, "", peer=intervals)]
 
 
 def own_name(party: Party) -> str:

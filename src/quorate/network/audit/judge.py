@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, of_networks, of_ports, show_addresses, show_ports
-from quorate.network.audit.space import (
-    EVERY_ADDRESS,
-    V6,
-    Box,
-    Candidate,
-    Cell,
-    Intervals,
-    Outcome,
-    both,
-    cells,
-    decide,
+from quorate.network.audit.ruleset import Phase, Ruleset, Scene, of_networks, of_ports
+from quorate.network.audit.ruleuse import Uses, rule_findings
+from quorate.network.audit.space import EVERY_ADDRESS, LAST_ADDRESS, V6, Box, Cell, Intervals, Outcome, both, cells
+from quorate.network.audit.spare import passes_without
+from quorate.network.audit.verdicts import (
+    SERVICES,
+    Ends,
+    FlowVerdict,
+    exposing,
+    forbidden_verdict,
+    planned_verdict,
+    possible,
 )
-from quorate.network.audit.spare import Stands, passes_without
-from quorate.network.catalogue import EPHEMERAL
+from quorate.network.catalogue import EPHEMERAL, EPHEMERAL_OF_PEOPLE
 from quorate.network.findings import Finding, settle
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import EVERYWHERE, Party, Plan, PlannedFlow
@@ -33,36 +32,11 @@ _GOVERNED = {
     Role.MASTER: (Role.MASTER,),
     Role.AGENT: (Role.AGENT, Role.MEMBER),
 }
-_EPHEMERAL: Intervals = ((EPHEMERAL.first, EPHEMERAL.last),)
 _EVERY_V4: Intervals = ((0, V6 - 1),)
-#: Nothing listens on port 0, and some platforms have no form for it.
-_SERVICES: Intervals = ((1, 65535),)
-#: How many places a verdict names; the rest would say the same.
-_EXAMPLES = 2
+_FAMILIES: tuple[Intervals, ...] = (_EVERY_V4, ((V6, LAST_ADDRESS),))
+#: Whose machines have the operating systems of people.
+_PEOPLE = (Role.USER, Role.OPERATOR)
 _ANYONE = Party(Role.ANYONE, "anyone", EVERYWHERE)
-
-
-@dataclass(frozen=True, slots=True)
-class FlowVerdict:
-    """What the rules do with one flow: allow is open, deny is blocked, unknown says why it could not be told."""
-
-    flow: PlannedFlow
-    outcome: Outcome
-    #: The rules that decide; empty for a default.
-    rules: tuple[str, ...] = ()
-    why: str = ""
-    change: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it for `--json`."""
-        words = {Outcome.ALLOW: "open", Outcome.DENY: "blocked", Outcome.UNKNOWN: "undetermined"}
-        return {
-            "flow": self.flow.key,
-            "verdict": words[self.outcome],
-            "rules": list(self.rules),
-            "why": self.why,
-            "change": self.change,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,83 +64,61 @@ class AuditReport:
         }
 
 
-@dataclass
-class _Use:
-    """What a rule was seen to do over the whole space."""
-
-    matched: bool = False
-    decided: bool = False
-    #: It decided somewhere, and there something else would have been decided without it.
-    needed: bool = False
-    planned: bool = False
-    #: What it opens that no flow needs: peers and ports, a few of them.
-    idle: list[str] = field(default_factory=list)
-    #: What it may open that no flow needs, and why that could not be told.
-    doubtful: list[str] = field(default_factory=list)
-
-
-def _is_idle(use: _Use) -> bool:
-    return use.decided and use.needed and bool(use.idle)
-
-
-@dataclass
-class _Ends:
-    """What was decided about a flow at its ends."""
-
-    outcomes: dict[Direction, set[Outcome]] = field(default_factory=lambda: defaultdict(set))
-    #: Rules in the order in which they were met.
-    denied_by: dict[str, None] = field(default_factory=dict)
-    allowed_by: dict[str, None] = field(default_factory=dict)
-    doubts: list[str] = field(default_factory=list)
-    examples: list[str] = field(default_factory=list)
-    #: What passes there: ports, from or to whom, and by which rule; a few of them.
-    openings: list[str] = field(default_factory=list)
-    #: What stands for decision where it passes.
-    stands: dict[Direction, set[tuple[Candidate, ...]]] = field(default_factory=lambda: defaultdict(set))
-
-
 def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> AuditReport:
     """Return what the rule set does with the plan's flows, seen from the machines of that role or of all roles."""
-    planned: Mapping[PlannedFlow, _Ends] = {flow: _Ends() for flow in plan.flows}
-    forbidden: Mapping[PlannedFlow, _Ends] = {flow: _Ends() for flow in plan.forbidden}
-    uses: dict[str, _Use] = defaultdict(_Use)
-    stands = Stands()
+    asking = _Asking(plan, ruleset)
     for scene, mine in _scenes(plan, ruleset, role):
-        _ask(scene, mine, plan, ruleset, planned, forbidden, uses, stands)
+        asking.ask(scene, mine)
     # What another machine's rules decide is not asked of this one's.
-    seen = {flow: ends for flow, ends in planned.items() if role is None or ends.outcomes or not flow.known}
+    seen = {flow: ends for flow, ends in asking.planned.items() if role is None or ends.asked or not flow.known}
     flows = tuple(_planned(flow, ends, ruleset) for flow, ends in seen.items())
-    exposing = {name for ends in forbidden.values() if _passing_of(ends) is Outcome.ALLOW for name in ends.allowed_by}
-    idle = {rule.id for rule in ruleset.rules if rule.allows and _is_idle(uses[rule.id])}
-    disputed = {name for ends in planned.values() for name in ends.denied_by if name}
-    mending = _Mending(ruleset, planned, frozenset(exposing | idle))
-    passing: dict[str, list[tuple[PlannedFlow, _Ends]]] = defaultdict(list)
-    for flow, ends in forbidden.items():
-        # What another machine's rules decide is not asked of this one's.
-        if _passing_of(ends) is not Outcome.DENY and (role is None or ends.outcomes):
+    passing: dict[str, list[tuple[PlannedFlow, Ends]]] = defaultdict(list)
+    for flow, ends in asking.forbidden.items():
+        if (role is None or ends.asked) and possible(ends) is not Outcome.DENY:
             passing[flow.key].append((flow, ends))
-    possible = tuple(_forbidden(transports, mending) for transports in passing.values())
-    of_rules = _rule_findings(mending, uses, stands, disputed)
-    findings = [*plan.findings, *_flow_findings(flows, possible), *of_rules]
-    return AuditReport(form, flows, possible, settle(findings), len(ruleset.rules))
+    blamed = {
+        key: dict.fromkeys(rule for _, ends in transports if possible(ends) is Outcome.ALLOW for rule in exposing(ends))
+        for key, transports in passing.items()
+    }
+    going = frozenset(rule for rules in blamed.values() for rule in rules) | asking.uses.idle(ruleset.rules)
+    mending = _Mending(ruleset, asking.planned, going)
+    forbidden = tuple(
+        forbidden_verdict(transports, (part for name in blamed[key] for part in mending.withdrawing(name)))
+        for key, transports in passing.items()
+    )
+    disputed = {name for ends in asking.planned.values() for name in ends.denied_by if name}
+    of_rules = rule_findings(ruleset, asking.uses, going, disputed, mending.withdrawing)
+    findings = [*plan.findings, *_flow_findings(flows, forbidden), *of_rules]
+    return AuditReport(form, flows, forbidden, settle(findings), len(ruleset.rules))
 
 
 class _Mending:
     """How rules that let too much pass are taken away: what the plan needs of them is opened by itself first."""
 
-    def __init__(self, ruleset: Ruleset, planned: Mapping[PlannedFlow, _Ends], going: frozenset[str]) -> None:
-        self.ruleset, self.going = ruleset, going
+    def __init__(self, ruleset: Ruleset, planned: Mapping[PlannedFlow, Ends], going: frozenset[str]) -> None:
+        self._ruleset = ruleset
         self._rules = {rule.id: rule for rule in ruleset.rules}
-        self._relying: dict[str, list[str]] = defaultdict(list)
-        for flow, ends in planned.items():
-            for direction, stands in ends.stands.items():
-                for rule in {decide(stand).rule for stand in stands if not passes_without(stand, going)} & going:
-                    self._relying[rule].append(ruleset.opening(flow, direction))
+        self._relying: dict[str, dict[str, None]] = defaultdict(dict)
+        for flow, ends in planned.items() if going else ():
+            for direction, rules in _relying(ends, going).items():
+                opening = ruleset.reopening(flow, direction, going)
+                for rule in rules:
+                    self._relying[rule].setdefault(opening)
 
     def withdrawing(self, name: str) -> tuple[str, ...]:
         """Return the commands or edits that take a rule away, none for a default."""
         rule = self._rules.get(name)
-        return (*dict.fromkeys(self._relying[name]), self.ruleset.removal(rule)) if rule else ()
+        return (*filter(None, self._relying[name]), self._ruleset.removal(rule)) if rule else ()
+
+
+def _relying(ends: Ends, going: frozenset[str]) -> dict[Direction, set[str]]:
+    """Return the rules that go on which a flow relies, at each of its ends."""
+    found: dict[Direction, set[str]] = defaultdict(set)
+    for seen in ends.of(Outcome.ALLOW):
+        rules = going.intersection(seen.rules)
+        if rules and not passes_without(seen.cell.stand, going):
+            found[seen.scene.direction] |= rules
+    return found
 
 
 def _scenes(plan: Plan, ruleset: Ruleset, role: Role | None) -> Iterator[tuple[Scene, list[PlannedFlow]]]:
@@ -184,51 +136,113 @@ def _scenes(plan: Plan, ruleset: Ruleset, role: Role | None) -> Iterator[tuple[S
                     yield Scene(direction, local, peer, transport), flows
 
 
-def _ask(
-    scene: Scene,
-    mine: list[PlannedFlow],
-    plan: Plan,
-    ruleset: Ruleset,
-    planned: Mapping[PlannedFlow, _Ends],
-    forbidden: Mapping[PlannedFlow, _Ends],
-    uses: dict[str, _Use],
-    stands: Stands,
-) -> None:
-    entries, default = ruleset.entries(scene)
-    # Everybody else overlaps the parties of the plan, so their flows mark what of it is needed.
-    others = [f for f in plan.flows if f.local(scene.direction) == scene.local and f not in mine]
-    marked = [f for f in (*mine, *others) if f.transport is scene.transport]
-    within = Box(_addresses(scene.peer), _addresses(scene.local), _SERVICES, _EPHEMERAL)
-    markers = [Box(peer=_addresses(f.peer(scene.direction)), service=of_ports(f.ports)) for f in marked]
-    ours = {index for index, flow in enumerate(marked) if flow in planned}
-    own = {index for index, flow in enumerate(marked) if flow in mine}
-    for cell in cells(entries, default, within, markers):
-        here = [marked[index] for index in cell.markers if index in own]
-        needed = any(index in ours for index in cell.markers)
-        _note(cell, uses, needed, scene)
-        stands.add(cell.candidates)
-        for flow in here:
-            if flow in planned:
-                _record(planned[flow], scene, cell)
-            elif not needed:
-                _record(forbidden[flow], scene, cell)
-    if not ruleset.stateful(scene):
-        _ask_the_rest(scene, mine, ruleset, planned)
+class _Asking:
+    """Asks a rule set about scenes, and keeps what it says of flows and what its rules were seen to do."""
+
+    def __init__(self, plan: Plan, ruleset: Ruleset) -> None:
+        self._plan, self._ruleset = plan, ruleset
+        self.planned = {flow: Ends() for flow in plan.flows}
+        self.forbidden = {flow: Ends() for flow in plan.forbidden}
+        self.uses = Uses()
+
+    def ask(self, scene: Scene, mine: Sequence[PlannedFlow]) -> None:
+        """Ask about the connections of a scene; `mine` are the flows between its ends."""
+        mine = [flow for flow in mine if flow.transport is scene.transport]
+        self._ask_to_open(scene, mine)
+        if not self._ruleset.stateful(scene):
+            for phase in (Phase.ANSWER, Phase.GO_ON):
+                self._ask_later(replace(scene, phase=phase), mine)
+
+    def _ask_to_open(self, scene: Scene, mine: Sequence[PlannedFlow]) -> None:
+        entries, default = self._ruleset.entries(scene)
+        within = _within(scene)
+        # Everybody else overlaps the parties of the plan, so their flows mark what of it is needed.
+        others = [f for f in self._plan.flows if f.local(scene.direction) == scene.local and f not in mine]
+        marked = [*mine, *(f for f in others if f.transport is scene.transport)]
+        wanted = {index for index, flow in enumerate(marked) if flow in self.planned}
+        named = {index for index in wanted if not _is_placed(marked[index], scene)}
+        markers = _Markers()
+        for index, flow in enumerate(marked):
+            peer = EVERY_ADDRESS if index in named else _addresses(flow.peer(scene.direction))
+            markers.add(Box(peer=peer, service=of_ports(flow.ports)))
+        asked = [_Asked(flow, self.planned.get(flow), index) for index, flow in enumerate(mine)]
+        own: set[int] = set()
+        looked_at = dict.fromkeys(entry.other for entry in entries if entry.other is not None)
+        if looked_at:
+            # Connections of the plan have few source ports, where a rule looks at these; everybody else has any.
+            for one in asked:
+                if one.must_pass is not None:
+                    one.marker = markers.add(replace(markers[one.marker], other=_source_ports(one.flow)))
+            needs = (
+                box for box in self._ruleset.own_needs(scene) if any(both(box.other, ports) for ports in looked_at)
+            )
+            own = {markers.add(box) for box in needs}
+        at_plan = markers.add(Box(local=_addresses(scene.local)))
+        placed = wanted - named
+        for cell in cells(entries, default, within, markers):
+            stand = self.uses.add(cell.stand)
+            if at_plan not in cell.markers:
+                continue
+            held = set(cell.markers)
+            sure, perhaps, mine_alone = held & placed, held & named, held & own
+            needed = bool(sure or perhaps or mine_alone)
+            self.uses.note(cell, stand, scene, needed=needed, everybody=scene.peer is _ANYONE)
+            for one in asked:
+                if one.marker not in held:
+                    continue
+                if one.must_pass is not None:
+                    one.found.append(cell)
+                elif not sure and not mine_alone:
+                    unsure = perhaps and one.flow.peer(scene.direction).role is Role.ANYONE and not _is_a_family(cell)
+                    (one.doubted if unsure else one.found).append(cell)
+        why = "whether only " + " and ".join(sorted({marked[i].peer(scene.direction).key for i in named}))
+        for one in asked:
+            ends = self.forbidden[one.flow] if one.must_pass is None else one.must_pass
+            ends.add(scene, within, one.found)
+            ends.add(scene, within, one.doubted, f"{why} comes from there the plan does not say")
+
+    def _ask_later(self, scene: Scene, mine: Sequence[PlannedFlow]) -> None:
+        """Ask about the other packets of connections, where they do not pass by themselves."""
+        entries, default = self._ruleset.entries(scene)
+        flows = [flow for flow in mine if flow in self.planned]
+        # A datagram and its answer are all that every use of UDP needs.
+        recorded = scene.transport is Transport.TCP or scene.phase is Phase.ANSWER
+        markers = [Box(local=_addresses(scene.local), service=of_ports(f.ports), other=_source_ports(f)) for f in flows]
+        found: dict[PlannedFlow, list[Cell]] = defaultdict(list)
+        within = _within(scene)
+        for cell in cells(entries, default, within, markers):
+            self.uses.add(cell.stand)
+            for index in cell.markers if recorded else ():
+                found[flows[index]].append(cell)
+        for flow in flows:
+            self.planned[flow].add(scene, within, found[flow])
 
 
-def _ask_the_rest(
-    scene: Scene, mine: list[PlannedFlow], ruleset: Ruleset, planned: Mapping[PlannedFlow, _Ends]
-) -> None:
-    # A datagram and its answer are all that every use of UDP needs.
-    for phase in (Phase.ANSWER, Phase.GO_ON) if scene.transport is Transport.TCP else (Phase.ANSWER,):
-        later = replace(scene, phase=phase)
-        entries, default = ruleset.entries(later)
-        for flow in mine:
-            if flow in planned and flow.transport is scene.transport:
-                service = both(of_ports(flow.ports), _SERVICES) or ()
-                box = Box(_addresses(scene.peer), _addresses(scene.local), service, _EPHEMERAL)
-                for cell in cells(entries, default, box):
-                    _record(planned[flow], later, cell)
+@dataclass(slots=True)
+class _Asked:
+    """A flow that a scene is asked about."""
+
+    flow: PlannedFlow
+    #: Where it is noted if it must pass; None for a forbidden one.
+    must_pass: Ends | None
+    #: The index of the marker that its connections are in.
+    marker: int
+    found: list[Cell] = field(default_factory=list)
+    #: What may be another flow's that is planned.
+    doubted: list[Cell] = field(default_factory=list)
+
+
+class _Markers(list[Box]):
+    def add(self, box: Box) -> int:
+        """Put it in, and return its index."""
+        self.append(box)
+        return len(self) - 1
+
+
+def _within(scene: Scene) -> Box:
+    """Return what is asked about: of everybody else also what they reach at addresses that the plan does not name."""
+    local = EVERY_ADDRESS if scene.peer is _ANYONE else _addresses(scene.local)
+    return Box(_addresses(scene.peer), local, SERVICES)
 
 
 @lru_cache(4096)
@@ -237,102 +251,25 @@ def _addresses(party: Party) -> Intervals:
     return of_networks(party.addresses) or (_EVERY_V4 if party.service_cidrs else EVERY_ADDRESS)
 
 
-def _record(ends: _Ends, scene: Scene, cell: Cell) -> None:
-    ends.outcomes[scene.direction].add(cell.outcome)
-    if cell.outcome is Outcome.ALLOW:
-        ends.allowed_by.setdefault(cell.rule)
-        if scene.phase is Phase.OPEN:
-            ends.stands[scene.direction].add(cell.candidates)
-        if len(ends.openings) < _EXAMPLES:
-            ends.openings.append(f"{_passing(cell, scene)}, by {cell.rule or 'the default'}")
-    elif cell.outcome is Outcome.DENY:
-        ends.denied_by.setdefault(cell.rule)
-        if len(ends.examples) < _EXAMPLES:
-            by = f"denied by {cell.rule}" if cell.rule else "denied by the default"
-            ends.examples.append(f"{_where(scene, cell)}: {by}")
-    elif len(ends.doubts) < _EXAMPLES:
-        ends.doubts.append(f"{_where(scene, cell)}: {cell.doubt}")
+def _source_ports(flow: PlannedFlow) -> Intervals:
+    ports = EPHEMERAL_OF_PEOPLE if flow.source.role in _PEOPLE else EPHEMERAL
+    return of_ports((ports,))
 
 
-def _where(scene: Scene, cell: Cell) -> str:
-    way = f"{scene.direction.value} at {scene.local.key}"
-    if scene.phase is not Phase.OPEN:
-        way = f"answers, {way}" if scene.answers else f"packets after the first, {way}"
-    return f"{way}, {_who(cell, scene)}, {scene.transport.value}/{show_ports(cell.service)}"
+def _is_placed(flow: PlannedFlow, scene: Scene) -> bool:
+    """Say whether it is known which connections of the scene are the flow's."""
+    peer = flow.peer(scene.direction)
+    return bool(peer.addresses) or peer == scene.peer
 
 
-def _note(cell: Cell, uses: dict[str, _Use], needed: bool, scene: Scene) -> None:
-    for rule in cell.matching:
-        uses[rule].matched = True
-    if not cell.rule:
-        return
-    use = uses[cell.rule]
-    use.decided = True
-    # Whether a party of the plan has a name that the plan does not give it is no question of openings.
-    asked = scene.peer is _ANYONE and not needed
-    if cell.outcome is Outcome.UNKNOWN and asked and len(use.doubtful) < _EXAMPLES:
-        opened = f"{_passing(cell, scene)}: {cell.doubt}"
-        if opened not in use.doubtful:
-            use.doubtful.append(opened)
-    use.needed |= cell.without is not cell.outcome
-    use.planned |= needed
-    if cell.outcome is Outcome.ALLOW and not needed and cell.without is not Outcome.ALLOW and len(use.idle) < _EXAMPLES:
-        opened = _passing(cell, scene)
-        if opened not in use.idle:
-            use.idle.append(opened)
+def _is_a_family(cell: Cell) -> bool:
+    """Say whether the peers of a cell are all that there are of an IP version; those of a party are fewer."""
+    return any(both(cell.peer, family) == family for family in _FAMILIES)
 
 
-def _passing(cell: Cell, scene: Scene) -> str:
-    far = "from" if scene.direction is Direction.INGRESS else "to"
-    ports = " on all ports" if cell.service == _SERVICES else f"/{show_ports(cell.service)}"
-    return f"{scene.transport.value}{ports} {far} {_who(cell, scene)}"
-
-
-def _who(cell: Cell, scene: Scene) -> str:
-    """Return the far end; one known by its group or tag alone is named, for every address stands for it."""
-    return show_addresses(cell.peer) if scene.peer.addresses else scene.peer.key
-
-
-def _planned(flow: PlannedFlow, ends: _Ends, ruleset: Ruleset) -> FlowVerdict:
-    seen = set().union(*ends.outcomes.values()) if ends.outcomes else set()
-    if not flow.known:
-        unknown = flow.source if not flow.source.known else flow.destination
-        return FlowVerdict(flow, Outcome.UNKNOWN, why=f"the plan knows no address of {unknown}")
-    if Outcome.DENY in seen:
-        ways = [way for way, outcomes in ends.outcomes.items() if Outcome.DENY in outcomes]
-        change = "; ".join(ruleset.opening(flow, way) for way in ways)
-        return FlowVerdict(flow, Outcome.DENY, _names(ends.denied_by), "; ".join(ends.examples), change)
-    if Outcome.UNKNOWN in seen:
-        return FlowVerdict(flow, Outcome.UNKNOWN, why="; ".join(ends.doubts))
-    if not seen:
-        return FlowVerdict(flow, Outcome.UNKNOWN, why="neither end is a machine that these rules hold for")
-    return FlowVerdict(flow, Outcome.ALLOW, _names(ends.allowed_by))
-
-
-def _passing_of(ends: _Ends) -> Outcome:
-    """Say whether a forbidden flow is possible: where some connection passes at every end that the rules hold for."""
-    if any(outcomes <= {Outcome.DENY} for outcomes in ends.outcomes.values()):
-        return Outcome.DENY
-    sure = bool(ends.outcomes) and all(Outcome.ALLOW in outcomes for outcomes in ends.outcomes.values())
-    return Outcome.ALLOW if sure else Outcome.UNKNOWN
-
-
-def _forbidden(transports: list[tuple[PlannedFlow, _Ends]], mending: _Mending) -> FlowVerdict:
-    """Return one verdict for a flow whatever transports it is possible with; what passes of each is in `why`."""
-    flow = transports[0][0]
-    sure = [ends for _, ends in transports if _passing_of(ends) is Outcome.ALLOW]
-    if not sure:
-        doubts = dict.fromkeys(doubt for _, ends in transports for doubt in ends.doubts)
-        why = "; ".join(doubts) or "neither end is a machine that these rules hold for"
-        return FlowVerdict(flow, Outcome.UNKNOWN, why=why)
-    rules = tuple(dict.fromkeys(rule for ends in sure for rule in _names(ends.allowed_by)))
-    change = "; ".join(dict.fromkeys(part for name in rules for part in mending.withdrawing(name)))
-    why = "; ".join(opening for ends in sure for opening in ends.openings)
-    return FlowVerdict(flow, Outcome.ALLOW, rules, why, change)
-
-
-def _names(rules: Iterable[str]) -> tuple[str, ...]:
-    return tuple(rule for rule in rules if rule)
+def _planned(flow: PlannedFlow, ends: Ends, ruleset: Ruleset) -> FlowVerdict:
+    ways = dict.fromkeys(seen.scene.direction for seen in ends.of(Outcome.DENY)) if flow.known else ()
+    return planned_verdict(flow, ends, [ruleset.opening(flow, way) for way in ways])
 
 
 def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]) -> Iterator[Finding]:
@@ -350,41 +287,3 @@ def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]
         code = code if verdict.outcome is Outcome.ALLOW else "NET-UNDETERMINED"
         ends = verdict.flow.source.key, verdict.flow.destination.key
         yield Finding(code, verdict.flow.key, f"{verdict.flow.purpose}: {verdict.why}", *ends, verdict.change)
-
-
-def _rule_findings(
-    mending: _Mending, uses: Mapping[str, _Use], stands: Stands, disputed: set[str]
-) -> Iterator[Finding]:
-    shadowed, redundant = [], []
-    for rule in mending.ruleset.rules:
-        use = uses.get(rule.id, _Use())
-        if rule.clamped:
-            remedy = "let the range end at 65535 where the text is kept"
-            yield Finding("PORT-CLAMPED", rule.id, f"{_read(rule)}: {rule.clamped}", remedy=remedy)
-        if rule.doubt:
-            yield Finding("RULE-UNREADABLE", rule.id, f"{_read(rule)}: {rule.doubt}")
-        elif use.matched and not use.decided:
-            shadowed.append(rule)
-        elif use.decided and not use.needed:
-            redundant.append(rule)
-        elif rule.allows and _is_idle(use):
-            what = "no flow of the plan needs it" if not use.planned else "no flow of the plan needs all of it"
-            evidence = f"{_read(rule)}: {what}; it lets pass {'; '.join(use.idle)}"
-            yield Finding("NET-UNNEEDED", rule.id, evidence, remedy="; ".join(mending.withdrawing(rule.id)))
-        if rule.allows and use.doubtful:
-            evidence = f"{_read(rule)}: it may let pass what no flow of the plan needs: {'; '.join(use.doubtful)}"
-            yield Finding("NET-UNDETERMINED", rule.id, evidence)
-    # Each of two equal rules can go, but not both; and what is too wide goes, not what the plan has beside it.
-    candidates = [rule.id for rule in (*shadowed, *redundant) if rule.id not in mending.going]
-    spare = stands.spare(candidates, mending.going, disputed)
-    for code, rules, why in (
-        ("RULE-SHADOWED", shadowed, "rules before it decide all that it would match"),
-        ("RULE-REDUNDANT", redundant, "without it the same would be decided"),
-    ):
-        for rule in rules:
-            if rule.id in spare:
-                yield Finding(code, rule.id, f"{_read(rule)}: {why}", remedy=mending.ruleset.removal(rule))
-
-
-def _read(rule: Rule) -> str:
-    return f"{rule.text} ({rule.place})" if rule.place else rule.text

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 
 from quorate.model.ports import PortRange
-from quorate.network.audit.space import V6, Entry, Intervals, Outcome, join
+from quorate.network.audit.space import V6, Box, Entry, Intervals, Outcome, join
 from quorate.network.flows import Direction, Transport
 from quorate.network.plan import Party, PlannedFlow
 
@@ -67,6 +67,8 @@ class Rule:
     doubt: str = ""
     #: Which ports that do not exist its text names; it is read without them.
     clamped: str = ""
+    #: It also matches what an audit does not ask about, such as ICMP, so that nothing says that it has no effect there.
+    wider: bool = False
 
 
 class Ruleset(ABC):
@@ -85,6 +87,14 @@ class Ruleset(ABC):
     @abstractmethod
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
         """Return the exact command or edit that lets a flow pass at its end of that direction."""
+
+    def own_needs(self, scene: Scene) -> list[Box]:
+        """Return what of a scene a machine needs for itself, whatever the plan: nothing, where no rules are asked."""
+        return []
+
+    def reopening(self, flow: PlannedFlow, direction: Direction, gone: Collection[str]) -> str:
+        """Return what lets a flow pass once some rules are gone that it passes by now."""
+        return self.opening(flow, direction)
 
     @abstractmethod
     def removal(self, rule: Rule) -> str:

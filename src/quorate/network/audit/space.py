@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Literal
+
+from quorate.network.audit.decision import Act as Act
+from quorate.network.audit.decision import Candidate, Stand
+from quorate.network.audit.decision import Outcome as Outcome
 
 #: Closed intervals of integers, disjoint and sorted. An address is its number; IPv6 ones lie above all IPv4 ones.
 Intervals = tuple[tuple[int, int], ...]
@@ -22,24 +25,6 @@ V6 = 1 << 32
 LAST_ADDRESS = V6 + (1 << 128) - 1
 EVERY_ADDRESS: Intervals = ((0, LAST_ADDRESS),)
 EVERY_PORT: Intervals = ((0, 65535),)
-
-
-class Outcome(StrEnum):
-    """What happens to a connection."""
-
-    ALLOW = "allow"
-    DENY = "deny"
-    #: The answer hangs on something that neither the plan nor the rule set says.
-    UNKNOWN = "unknown"
-
-
-class Act(StrEnum):
-    """What an entry does to what it matches."""
-
-    ALLOW = "allow"
-    DENY = "deny"
-    #: Go on at the entry with the index `to`, as a return from a chain does.
-    JUMP = "jump"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +54,21 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """What a rule, or the default behind all of them, decides at one place unless another does so before."""
-
-    rule: str
-    outcome: Outcome
-    #: Why it may or may not match; empty where it surely does.
-    doubt: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Cell:
-    """Points that are treated alike: their place, what is decided, by which rule, and which markers hold them."""
+    """Points that are treated alike: their place, the rules that match there, and which markers hold them."""
 
     peer: Intervals
     local: Intervals
     service: Intervals
-    outcome: Outcome
-    #: The rule that decides; empty for the default.
-    rule: str
-    #: What would be decided without that rule.
-    without: Outcome
-    #: Every rule whose box holds the points, in order.
-    matching: tuple[str, ...]
-    #: What may decide there, in order; the default is the last.
-    candidates: tuple[Candidate, ...]
+    other: Intervals
+    stand: Stand
     #: Indexes of the markers whose box holds the points.
     markers: tuple[int, ...]
-    doubt: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What is decided."""
+        return self.stand.decision.outcome
 
 
 Axis = Literal["peer", "local", "service", "other"]
@@ -113,18 +85,14 @@ def cells(entries: Sequence[Entry], default: Outcome, within: Box, markers: Sequ
     """Decide every point of a box. Markers decide nothing: they are boxes that the cells are told apart by."""
     count = len(entries)
     mask = (1 << count) - 1
-    decided: dict[int, tuple[Candidate, Outcome, tuple[str, ...], tuple[Candidate, ...]]] = {}
-    for bits, (peer, local, service, _) in _pieces(within, [*entries, *markers]):
+    candidates = [Candidate(entry.rule, entry.act, entry.doubt, entry.to) for entry in entries]
+    stands: dict[int, Stand] = {}
+    for bits, (peer, local, service, other) in _pieces(within, [*entries, *markers]):
         rules = bits & mask
-        if rules not in decided:
-            candidates = tuple(_candidates(entries, rules, default))
-            by = decide(candidates)
-            without = decide(one for one in candidates if one.rule != by.rule).outcome if by.rule else by.outcome
-            matching = tuple(dict.fromkeys(entries[index].rule for index in _indexes(rules)))
-            decided[rules] = by, without, matching, candidates
-        by, without, matching, candidates = decided[rules]
-        inside = tuple(_indexes(bits >> count))
-        yield Cell(peer, local, service, by.outcome, by.rule, without, matching, candidates, inside, by.doubt)
+        if rules not in stands:
+            matching = list(_indexes(rules))
+            stands[rules] = Stand.of(matching, [candidates[index] for index in matching], default)
+        yield Cell(peer, local, service, other, stands[rules], tuple(_indexes(bits >> count)))
 
 
 #: A part of the space: the bits of the boxes that hold it, and its intervals on the axes that are cut so far.
@@ -168,40 +136,6 @@ def _cut(pieces: Iterable[_Piece], within: Intervals, limits: Sequence[Intervals
             for number in holding:
                 held |= bits_of[number]
             yield held, (*place, part)
-
-
-def decide(candidates: Iterable[Candidate]) -> Candidate:
-    """Return what is decided, by which rule, and the doubt if there is one.
-
-    A doubtful candidate does no harm where what comes after it decides the same.
-    """
-    doubted = []
-    for candidate in candidates:
-        if candidate.outcome is Outcome.UNKNOWN:
-            return candidate
-        if candidate.doubt:
-            doubted.append(candidate)
-            continue
-        for other in doubted:
-            if other.outcome is not candidate.outcome:
-                return replace(other, outcome=Outcome.UNKNOWN)
-        return candidate
-    raise ValueError("the default is missing, which decides where nothing else does")
-
-
-def _candidates(entries: Sequence[Entry], bits: int, default: Outcome) -> Iterator[Candidate]:
-    while bits:
-        low = bits & -bits
-        bits ^= low
-        entry = entries[low.bit_length() - 1]
-        if entry.act is not Act.JUMP:
-            yield Candidate(entry.rule, Outcome.ALLOW if entry.act is Act.ALLOW else Outcome.DENY, entry.doubt)
-        elif entry.doubt:
-            # A jump that may or may not be taken leaves everything behind it open.
-            yield Candidate(entry.rule, Outcome.UNKNOWN, entry.doubt)
-        else:
-            bits &= ~((1 << entry.to) - 1)
-    yield Candidate("", default)
 
 
 def _indexes(bits: int) -> Iterator[int]:
