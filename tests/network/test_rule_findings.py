@@ -116,7 +116,7 @@ def test_who_has_addresses_of_one_family_is_let_in_by_one_command(where: str, re
     office = Party(Role.USER, "office", addresses([where]))
     flow = PlannedFlow("api", office, MASTER, Transport.TCP, (PortRange.of(8443),), "the API")
     for rules, command in (
-        (read_iptables(iptables()), restore),
+        (read_iptables(f"# iptables\n{iptables()}# ip6tables\n{iptables()}"), restore),
         (read_nftables(json.dumps({"nftables": NFT_DROP})), nft),
     ):
         change = rules.opening(flow, Direction.INGRESS)

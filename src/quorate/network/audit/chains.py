@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from ipaddress import ip_network
 from typing import Any
 
-from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
-from quorate.network.audit.space import LAST_ADDRESS, V6, Act, Box, Entry, Intervals, Outcome, both, join
-from quorate.network.catalogue import DHCP
-from quorate.network.flows import Direction, Role, Transport
-from quorate.network.plan import Party, PlannedFlow
+from quorate.network.audit.ruleset import Scene, Unreadable
+from quorate.network.audit.space import Act, Entry, Intervals, both, join
+from quorate.network.flows import Direction
 
-_FAMILIES: dict[int, Intervals] = {4: ((0, V6 - 1),), 6: ((V6, LAST_ADDRESS),)}
-_LINK = of_networks([ip_network("fe80::/10")])
 #: The kernel's own bound is 16 (NFT_JUMP_STACK_SIZE); a file may claim anything.
 DEEPEST = 32
 MOST_ENTRIES = 300_000
@@ -31,6 +25,8 @@ class Verdict(StrEnum):
     JUMP = "jump"
     GOTO = "goto"
     CONTINUE = "continue"
+    #: It leaves these chains for a place that is not judged, such as another address or a program.
+    ELSEWHERE = "elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +140,7 @@ def _one_jump(steps: Sequence[Step], axes: Iterable[str]) -> Step:
     return replace(steps[0], matches=(replace(steps[0].matches[0], **limits),))
 
 
-def flatten(
-    chains: Mapping[str, Sequence[Step]], base: str, policy: Act, *, rule_of_policy: str = "", last: bool = True
-) -> list[Entry]:
+def flatten(chains: Mapping[str, Sequence[Step]], base: str, policy: Act, *, last: bool = True) -> list[Entry]:
     """Return the entries of a base chain and all that it jumps to; indexes count from its own first entry.
 
     In a chain that is not the last at its hook, accepting means going on behind it.
@@ -178,6 +172,9 @@ def flatten(
                     ends.append(put(Act.JUMP, step.rule, match))
                 elif step.verdict is Verdict.DROP:
                     put(Act.DENY, step.rule, match)
+                elif step.verdict is Verdict.ELSEWHERE:
+                    put(Act.ALLOW, step.rule, match)
+                    put(Act.DENY, step.rule, match)
                 elif step.verdict is Verdict.RETURN:
                     back.append(put(Act.JUMP, step.rule, match))
                 elif step.verdict in (Verdict.JUMP, Verdict.GOTO):
@@ -190,16 +187,10 @@ def flatten(
 
     walk(base, Match(), 0)
     if policy is Act.DENY or last:
-        put(policy, rule_of_policy, Match())
+        put(policy, "", Match())
     for index in ends:
         out[index] = replace(out[index], to=len(out))
     return out
-
-
-def far_networks(flow: PlannedFlow, direction: Direction) -> list[tuple[int, list[str]]]:
-    """Return the far end's networks of each IP version that it has any of: one rule of such a family names them all."""
-    peer = flow.peer(direction)
-    return [(version, list(map(str, networks))) for version, networks in ((4, peer.v4), (6, peer.v6)) if networks]
 
 
 def append(entries: list[Entry], more: Sequence[Entry], **limits: Intervals) -> None:
@@ -208,42 +199,3 @@ def append(entries: list[Entry], more: Sequence[Entry], **limits: Intervals) -> 
     for entry in more:
         axes: dict[str, Any] = {axis: both(getattr(entry, axis), limit) for axis, limit in limits.items()}
         entries.append(replace(entry, to=entry.to + start if entry.act is Act.JUMP else 0, **axes))
-
-
-class NetfilterRuleset(Ruleset):
-    """The rules of one machine. They know no parties, so that few scenes differ, and each is laid out once."""
-
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self.rules = rules
-        self._known: dict[tuple[Direction, Transport, Phase], list[Entry]] = {}
-
-    def governs(self, local: Party) -> bool:
-        """They hold for whichever machine they are said to be of."""
-        return local.role in (Role.MASTER, Role.AGENT, Role.MEMBER)
-
-    def stateful(self, scene: Scene) -> bool:
-        """Answers pass only where a rule says so."""
-        return False
-
-    def own_needs(self, scene: Scene) -> list[Box]:
-        """Return what its DHCP client needs: IPv4's answers, and IPv6's, which come from the link alone."""
-        if scene.transport is not Transport.UDP:
-            return []
-        needs = []
-        for version, mine, servers in DHCP:
-            answers = scene.direction is Direction.INGRESS
-            peer = _LINK if version == 6 and answers else _FAMILIES[version]
-            service, other = (mine, servers) if answers else (servers, mine)
-            needs.append(Box(peer=peer, service=((service, service),), other=((other, other),)))
-        return needs
-
-    def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
-        """Return the entries of all chains that the packets pass."""
-        asked = scene.direction, scene.transport, scene.phase
-        if asked not in self._known:
-            self._known[asked] = self.laid_out(scene)
-        return self._known[asked], Outcome.ALLOW
-
-    @abstractmethod
-    def laid_out(self, scene: Scene) -> list[Entry]:
-        """Return the entries anew; only direction, transport and phase of the scene may matter."""

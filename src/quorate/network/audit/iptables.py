@@ -13,17 +13,34 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from quorate.model.ports import InvalidPorts, PortRange
-from quorate.network.audit.chains import Fields, Match, NetfilterRuleset, Step, Verdict, append, far_networks, flatten
+from quorate.network.audit.chains import Fields, Match, Step, Verdict
+from quorate.network.audit.netfilter import FAMILIES, XT_HARMLESS, Base, Insertion, NetfilterRuleset
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
-from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, outside
+from quorate.network.audit.space import EVERY_PORT, V6, Act, Intervals, outside
 from quorate.network.flows import Direction, Transport
-from quorate.network.plan import PlannedFlow
 
-_FAMILY: dict[int, Intervals] = {4: ((0, V6 - 1),), 6: ((V6, LAST_ADDRESS),)}
 _TRANSPORTS = {"tcp": Transport.TCP, "6": Transport.TCP, "udp": Transport.UDP, "17": Transport.UDP}
-_ENDS = {"ACCEPT": Verdict.ACCEPT, "DROP": Verdict.DROP, "REJECT": Verdict.DROP, "RETURN": Verdict.RETURN}
-#: Targets after which the next rule is asked, and that change nothing that matters here.
-_HARMLESS = {"LOG", "NFLOG", "ULOG", "AUDIT", "MARK", "CONNMARK", "TCPMSS", "TRACE", "SECMARK", "CONNSECMARK", ""}
+#: What is decided about a packet; another source address is decided on as ACCEPT is.
+_ENDS = {"ACCEPT": Verdict.ACCEPT, "DROP": Verdict.DROP, "REJECT": Verdict.DROP, "RETURN": Verdict.RETURN,
+         "MASQUERADE": Verdict.ACCEPT, "SNAT": Verdict.ACCEPT}  # fmt: skip
+#: Where packets go with which these chains decide nothing more; other targets that are no chains are doubtful, too.
+_ELSEWHERE = {
+    "DNAT": "it is sent on to another address, and whether it passes there is not judged",
+    "REDIRECT": "it is sent on to another port of the machine, and whether it passes there is not judged",
+    "NETMAP": "it is sent on to another address, and whether it passes there is not judged",
+    "TPROXY": "it is given to a proxy on the machine",
+    "QUEUE": "a program decides that reads the queue",
+    "NFQUEUE": "a program decides that reads the queue",
+    "SYNPROXY": "the kernel answers in the service's stead, and what passes then is not judged",
+}
+#: Which chains of which tables packets pass, in order (https://wiki.nftables.org, "Netfilter hooks").
+_INWARDS = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("nat", "PREROUTING"), ("mangle", "INPUT"),
+            ("filter", "INPUT"), ("security", "INPUT"), ("nat", "INPUT"))  # fmt: skip
+_OUTWARDS = (("raw", "OUTPUT"), ("mangle", "OUTPUT"), ("nat", "OUTPUT"), ("filter", "OUTPUT"), ("security", "OUTPUT"),
+             ("mangle", "POSTROUTING"), ("nat", "POSTROUTING"))  # fmt: skip
+#: Options of whose every value an audit asks, so far as it is about connections.
+_ASKED = {"-s", "--source", "-d", "--destination", "--src-range", "--dst-range", "--sport", "--source-port", "--sports",
+          "--dport", "--destination-port", "--dports", "-m", "--match", "--comment", "-c"}  # fmt: skip
 #: Matches whose options are read below, or that have none.
 _PLAIN = {"tcp", "udp", "conntrack", "state", "multiport", "comment", "iprange", "addrtype", "icmp", "icmp6", "icmpv6"}
 
@@ -39,6 +56,7 @@ class _Option:
 class _Line:
     rule: Rule
     family: int
+    table: str
     chain: str
     options: tuple[_Option, ...]
     target: str
@@ -46,15 +64,22 @@ class _Line:
 
 
 @dataclass
-class _Family:
+class _Table:
+    """A table of one family: each chain with its policy, if it is asked by the kernel itself, and its rules."""
+
     policies: dict[str, Act] = field(default_factory=dict)
     chains: dict[str, list[_Line]] = field(default_factory=dict)
 
 
+#: Each family's tables by name.
+_Tables = dict[int, dict[str, _Table]]
+
+
 def read(text: str) -> Ruleset:
     """Return the rule set; raises Unreadable with the line."""
-    families: dict[int, _Family] = {}
-    rules: list[Rule] = []
+    tables: _Tables = {}
+    lines: list[_Line] = []
+    doubts: dict[int, str] = {}
     family, table = 4, ""
     for number, raw in enumerate(text.splitlines(), 1):
         line, place = raw.strip(), f"line {number}"
@@ -63,38 +88,42 @@ def read(text: str) -> Ruleset:
                 family = 6
             elif re.search(r"\biptables|^# IPv4$", line):
                 family = 4
+            if found := re.search(r"Warning: (ip6?tables)-legacy tables present", line):
+                doubts[family] = f"there are rules of {found[1]}-legacy beside these ({place}); add what it saves"
         elif line.startswith("*"):
             table = line[1:]
-            if table == "filter":
-                families[family] = _Family()
+            if table in tables.setdefault(family, {}):
+                other = "# ip6tables-save" if family == 4 else "# iptables-save"
+                why = f"the table {table} of IPv{family} begins a second time; rules of the other family stand behind"
+                raise Unreadable(f"{why} a line {other!r}", place)
+            tables[family][table] = _Table()
         elif line == "COMMIT":
             table = ""
         elif line and not table:
             raise Unreadable(f"{line[:40]!r} stands outside of a table; iptables-save begins one with *filter", place)
         elif line.startswith(":"):
-            _chain(line, place, table, families.get(family))
+            _chain(line, place, tables[family][table])
         elif line:
-            found = _parse(line, place, family, table)
-            rules.append(found.rule)
-            if table == "filter":
-                if found.chain not in families[family].chains:
-                    raise Unreadable(f"the chain {found.chain} is not declared", place)
-                families[family].chains[found.chain].append(found)
+            rule = _parse(line, place, family, table)
+            if rule.chain not in tables[family][table].chains:
+                raise Unreadable(f"the chain {rule.chain} is not declared", place)
+            lines.append(rule)
+            tables[family][table].chains[rule.chain].append(rule)
     if table:
         raise Unreadable(f"the table {table} has no COMMIT: the text is cut off", f"line {text.count(chr(10)) + 1}")
-    if not families:
+    known = {version: held for version, held in tables.items() if "filter" in held}
+    if not known:
         raise Unreadable("there is no *filter table in it; is it what iptables-save prints?")
-    return _Iptables(families, tuple(rules))
+    return _Iptables(known, tuple(lines), doubts)
 
 
-def _chain(line: str, place: str, table: str, family: _Family | None) -> None:
+def _chain(line: str, place: str, table: _Table) -> None:
     words = line[1:].split()
     if len(words) < 2 or words[1] not in ("ACCEPT", "DROP", "-"):
         raise Unreadable(f"{line!r} is not a chain such as `:INPUT DROP [0:0]`", place)
-    if table == "filter" and family is not None:
-        family.chains[words[0]] = []
-        if words[1] != "-":
-            family.policies[words[0]] = Act.ALLOW if words[1] == "ACCEPT" else Act.DENY
+    table.chains[words[0]] = []
+    if words[1] != "-":
+        table.policies[words[0]] = Act.ALLOW if words[1] == "ACCEPT" else Act.DENY
 
 
 def _parse(line: str, place: str, family: int, table: str) -> _Line:
@@ -114,14 +143,26 @@ def _parse(line: str, place: str, family: int, table: str) -> _Line:
             break
         matches.append(option)
     version = "" if family == 4 else "ip6 "
-    rule = Rule(f"{version}{words[1]} {place}", line, target == "ACCEPT", place, _doubt(table, target))
-    return _Line(rule, family, words[1], tuple(matches), target, goto)
+    named = f"{version}{words[1]} {place}" if table == "filter" else f"{version}{table} {words[1]} {place}"
+    # What sends packets elsewhere lets them pass, perhaps.
+    allows = target == "ACCEPT" or target in _ELSEWHERE
+    rule = Rule(named, line, allows, place, wider=_is_wider(matches))
+    return _Line(rule, family, table, words[1], tuple(matches), target, goto)
 
 
-def _doubt(table: str, target: str) -> str:
-    if table == "filter" or target in ("ACCEPT", "RETURN", "MASQUERADE", *_HARMLESS):
-        return ""
-    return f"a rule of table {table} with target {target} is not modelled"
+def _is_wider(options: list[_Option]) -> bool:
+    """Say whether a rule may match what is neither TCP nor UDP, or packets of no connection."""
+    limited = False
+    for option in options:
+        value = option.values[0] if option.values else ""
+        if option.name in ("-p", "--protocol"):
+            limited = value in _TRANSPORTS and not option.negated
+        elif option.name in ("--ctstate", "--state"):
+            if option.negated or not set(value.split(",")) <= {"NEW", "ESTABLISHED"}:
+                return True
+        elif option.name not in _ASKED:
+            return True
+    return not limited
 
 
 def _options(words: list[str]) -> Iterator[_Option]:
@@ -144,69 +185,88 @@ def _options(words: list[str]) -> Iterator[_Option]:
 
 
 class _Iptables(NetfilterRuleset):
-    def __init__(self, families: dict[int, _Family], rules: tuple[Rule, ...]) -> None:
-        super().__init__(rules)
-        self._families = families
+    def __init__(self, tables: _Tables, lines: tuple[_Line, ...], doubts: dict[int, str]) -> None:
+        super().__init__(tuple(line.rule for line in lines))
+        self._tables, self._doubts = tables, doubts
+        self._lines = {line.rule.id: line for line in lines}
+        self._untracking = [line for line in lines if line.target in ("CT", "NOTRACK")]
 
-    def laid_out(self, scene: Scene) -> list[Entry]:
-        """Return the entries of the hook's chains, IPv4 before IPv6; a family that is not in the text is unknown."""
-        fields = Fields.of(scene)
-        hook = "INPUT" if fields.inbound else "OUTPUT"
-        found: list[Entry] = []
-        for version, family in self._families.items():
-            chains = {name: [_step(line, scene, fields) for line in lines] for name, lines in family.chains.items()}
-            policy = family.policies.get(hook, Act.ALLOW)
-            append(found, flatten(chains, hook, policy) if hook in chains else [Entry(policy, "")],
-                   peer=_FAMILY[version])  # fmt: skip
-        for version, space in _FAMILY.items():
-            if version not in self._families:
+    def bases(self, scene: Scene, fields: Fields) -> list[Base]:
+        """Return the built-in chains in the kernel's order; a connection's first packet alone meets NAT."""
+        found = []
+        for version in FAMILIES:
+            tables = self._tables.get(version)
+            if tables is None:
                 tool = "iptables-save" if version == 4 else "ip6tables-save"
                 why = f"the text holds no rules for IPv{version}; add what {tool} prints"
-                found.append(Entry(Act.DENY, "", peer=space, doubt=why))
+                found.append(Base("", Act.DENY, (version,), doubt=why))
+                continue
+            if why := self._doubts.get(version, ""):
+                found.append(Base("", Act.DENY, (version,), doubt=why))
+            for name, chain in _INWARDS if fields.inbound else _OUTWARDS:
+                table = tables.get(name, _Table())
+                if chain in table.chains and (name != "nat" or scene.phase is Phase.OPEN):
+                    policy = table.policies.get(chain, Act.ALLOW)
+                    found.append(Base(f"{version} {name} {chain}", policy, (version,), tracked=name != "raw"))
         return found
 
-    def opening(self, flow: PlannedFlow, direction: Direction) -> str:
-        """Return iptables commands that put rules at the head of the chain; one names all addresses of a family."""
-        chain, side = ("INPUT", "-s") if direction is Direction.INGRESS else ("OUTPUT", "-d")
-        commands = []
-        for version, networks in far_networks(flow, direction):
-            tool = "ip6tables" if version == 6 else "iptables"
-            for ports in flow.ports:
-                span = str(ports.first) if len(ports) == 1 else f"{ports.first}:{ports.last}"
-                match = f"-p {flow.transport.value} --dport {span} -m comment --comment {flow.flow}"
-                commands.append(f"{tool} -I {chain} {side} {','.join(networks)} {match} -j ACCEPT")
-        return " && ".join(commands)
+    def steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
+        """Return all chains; the empty name is a chain that nobody knows."""
+        found: dict[str, list[Step]] = {"": []}
+        untracked = {line.family for line in self._untracking if _Reader(line, scene, fields, untracked=False).match()}
+        for version, tables in self._tables.items():
+            for name, table in tables.items():
+                for chain, lines in table.chains.items():
+                    readers = (_Reader(line, scene, fields, untracked=version in untracked) for line in lines)
+                    steps = [_step(line, table, reader.match()) for line, reader in zip(lines, readers, strict=True)]
+                    found[f"{version} {name} {chain}"] = steps
+        return found
+
+    def command(self, insertion: Insertion) -> str:
+        """Return an iptables command that puts a rule at the head of a chain; one names all addresses."""
+        base, flow = insertion.base, insertion.flow
+        tool = "ip6tables" if insertion.version == 6 else "iptables"
+        _, table, chain = base.chain.split(" ")
+        head = f"{tool} -I {chain}" if table == "filter" else f"{tool} -t {table} -I {chain}"
+        if insertion.established:
+            return f"{head} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+        inwards = (insertion.direction is Direction.INGRESS) != (insertion.phase is Phase.ANSWER)
+        side, port = "-s" if inwards else "-d", "--sport" if insertion.phase is Phase.ANSWER else "--dport"
+        far = f"{side} {','.join(insertion.networks)} -p {flow.transport.value}"
+        spans = (str(ports.first) if len(ports) == 1 else f"{ports.first}:{ports.last}" for ports in flow.ports)
+        rest = f"-m comment --comment {flow.flow} -j ACCEPT"
+        return " && ".join(f"{head} {far} {port} {span} {rest}" for span in spans)
 
     def removal(self, rule: Rule) -> str:
         """Return the command that deletes the rule by its text."""
-        tool = "ip6tables" if rule.id.startswith("ip6 ") else "iptables"
-        return f"{tool} {rule.text.replace('-A ', '-D ', 1)}"
+        line = self._lines[rule.id]
+        tool = "ip6tables" if line.family == 6 else "iptables"
+        table = "" if line.table == "filter" else f"-t {line.table} "
+        text = re.sub(r"^\[\d+:\d+\]\s*", "", rule.text)
+        return f"{tool} {table}{re.sub('^(-A|--append) ', '-D ', text)}"
 
 
-def _step(line: _Line, scene: Scene, fields: Fields) -> Step:
-    target = line.target
-    if target in _ENDS:
-        verdict = _ENDS[target]
-    elif target in _HARMLESS:
-        verdict = Verdict.CONTINUE
-    else:
+def _step(line: _Line, table: _Table, match: Match | None) -> Step:
+    target, verdict = line.target, _ENDS.get(line.target)
+    if target in table.chains:
         verdict = Verdict.GOTO if line.goto else Verdict.JUMP
-    match = _Reader(line, scene, fields).match()
-    known = verdict in (Verdict.JUMP, Verdict.GOTO) and target.isupper() and target in _OTHER_TARGETS
-    if known:
-        verdict, match = Verdict.DROP, match.doubted(f"the target {target} is not modelled") if match else None
+        target = f"{line.family} {line.table} {target}"
+    elif target in XT_HARMLESS or target in ("", "CT", "NOTRACK"):
+        verdict = Verdict.CONTINUE
+    elif verdict is None:
+        if not target.isupper():
+            raise Unreadable(f"it jumps to the chain {target}, which is not there", line.rule.place)
+        why = _ELSEWHERE.get(target, f"the target {target} is not modelled")
+        verdict, match = Verdict.ELSEWHERE, match.doubted(why) if match else None
     return Step(line.rule.id, (match,) if match else (), verdict, target)
-
-
-#: Targets of extensions that end the way of a packet, or may; they are no chains.
-_OTHER_TARGETS = {"QUEUE", "NFQUEUE", "SYNPROXY", "TPROXY", "TARPIT", "DNAT", "SNAT", "REDIRECT", "NETMAP", "CT"}
 
 
 class _Reader:
     """Reads the options of one rule for one scene: to a match, or to None where it surely does not match."""
 
-    def __init__(self, line: _Line, scene: Scene, fields: Fields) -> None:
+    def __init__(self, line: _Line, scene: Scene, fields: Fields, *, untracked: bool) -> None:
         self._line, self._scene, self._fields = line, scene, fields
+        self._untracked = untracked
         self._match = Match()
 
     def match(self) -> Match | None:
@@ -235,7 +295,7 @@ class _Reader:
             spans = _addresses(self._value(option))
         except ValueError as error:
             raise Unreadable(str(error), self._place()) from None
-        return self._narrow(axis, spans, _FAMILY[self._line.family], negated=option.negated)
+        return self._narrow(axis, spans, FAMILIES[self._line.family], negated=option.negated)
 
     def _source(self, option: _Option) -> bool:
         return self._address(self._fields.source, option)
@@ -250,7 +310,7 @@ class _Reader:
         except ValueError as error:
             raise Unreadable(str(error), self._place()) from None
         low, high = (int(end) + (V6 if end.version == 6 else 0) for end in ends)
-        return self._narrow(axis, ((low, high),), _FAMILY[self._line.family], negated=option.negated)
+        return self._narrow(axis, ((low, high),), FAMILIES[self._line.family], negated=option.negated)
 
     def _source_range(self, option: _Option) -> bool:
         return self._addresses(self._fields.source, option)
@@ -279,7 +339,12 @@ class _Reader:
         return self._narrow(axis, self._port_list(option), EVERY_PORT, negated=option.negated)
 
     def _state(self, option: _Option) -> bool:
+        if self._untracked and self._fields.tracked:
+            self._match = self._match.doubted("rules of the table raw leave some connections untracked")
+            return True
         state = "NEW" if self._scene.phase is Phase.OPEN else "ESTABLISHED"
+        # Before connections are tracked, every packet's state is invalid.
+        state = state if self._fields.tracked else "INVALID"
         return (state in self._value(option).split(",")) != option.negated
 
     def _interface(self, option: _Option) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from quorate.network.audit.ruleset import Phase, Ruleset, Scene, of_networks, of_ports
+from quorate.network.audit.ruleset import Phase, Ruleset, Scene, of_networks, of_ports, source_ports
 from quorate.network.audit.ruleuse import Uses, rule_findings
 from quorate.network.audit.space import EVERY_ADDRESS, LAST_ADDRESS, V6, Box, Cell, Intervals, Outcome, both, cells
 from quorate.network.audit.spare import passes_without
@@ -21,7 +21,6 @@ from quorate.network.audit.verdicts import (
     planned_verdict,
     possible,
 )
-from quorate.network.catalogue import EPHEMERAL, EPHEMERAL_OF_PEOPLE
 from quorate.network.findings import Finding, settle
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import EVERYWHERE, Party, Plan, PlannedFlow
@@ -34,8 +33,6 @@ _GOVERNED = {
 }
 _EVERY_V4: Intervals = ((0, V6 - 1),)
 _FAMILIES: tuple[Intervals, ...] = (_EVERY_V4, ((V6, LAST_ADDRESS),))
-#: Whose machines have the operating systems of people.
-_PEOPLE = (Role.USER, Role.OPERATOR)
 _ANYONE = Party(Role.ANYONE, "anyone", EVERYWHERE)
 
 
@@ -172,7 +169,7 @@ class _Asking:
             # Connections of the plan have few source ports, where a rule looks at these; everybody else has any.
             for one in asked:
                 if one.must_pass is not None:
-                    one.marker = markers.add(replace(markers[one.marker], other=_source_ports(one.flow)))
+                    one.marker = markers.add(replace(markers[one.marker], other=source_ports(one.flow)))
             needs = (
                 box for box in self._ruleset.own_needs(scene) if any(both(box.other, ports) for ports in looked_at)
             )
@@ -207,7 +204,7 @@ class _Asking:
         flows = [flow for flow in mine if flow in self.planned]
         # A datagram and its answer are all that every use of UDP needs.
         recorded = scene.transport is Transport.TCP or scene.phase is Phase.ANSWER
-        markers = [Box(local=_addresses(scene.local), service=of_ports(f.ports), other=_source_ports(f)) for f in flows]
+        markers = [Box(local=_addresses(scene.local), service=of_ports(f.ports), other=source_ports(f)) for f in flows]
         found: dict[PlannedFlow, list[Cell]] = defaultdict(list)
         within = _within(scene)
         for cell in cells(entries, default, within, markers):
@@ -249,11 +246,6 @@ def _within(scene: Scene) -> Box:
 def _addresses(party: Party) -> Intervals:
     # Services that go by a name of their cloud's have IPv4 addresses there.
     return of_networks(party.addresses) or (_EVERY_V4 if party.service_cidrs else EVERY_ADDRESS)
-
-
-def _source_ports(flow: PlannedFlow) -> Intervals:
-    ports = EPHEMERAL_OF_PEOPLE if flow.source.role in _PEOPLE else EPHEMERAL
-    return of_ports((ports,))
 
 
 def _is_placed(flow: PlannedFlow, scene: Scene) -> bool:

@@ -8,25 +8,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from quorate.network.audit.chains import Fields, Match, NetfilterRuleset, Step, Verdict, append, far_networks, flatten
+from quorate.network.audit.chains import Fields, Match, Step, Verdict
 from quorate.network.audit.documents import refuse_depth
+from quorate.network.audit.netfilter import XT_HARMLESS, Base, Insertion, NetfilterRuleset
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
-from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Entry, Intervals, join, outside
+from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Intervals, join, outside
 from quorate.network.flows import Direction, Transport
-from quorate.network.plan import PlannedFlow
 
 _V4: Intervals = ((0, V6 - 1),)
 _V6: Intervals = ((V6, LAST_ADDRESS),)
-_SPACE: dict[str, Intervals | None] = {"ip": _V4, "ip6": _V6, "inet": None}
+_VERSIONS: dict[str, tuple[int, ...]] = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (4, 6)}
+_INWARDS, _OUTWARDS = ("ingress", "prerouting", "input"), ("output", "postrouting", "egress")
+#: What is decided about a packet; another source address is decided on as an accept is.
 _ENDS = {"accept": Verdict.ACCEPT, "drop": Verdict.DROP, "reject": Verdict.DROP, "return": Verdict.RETURN,
-         "continue": Verdict.CONTINUE}  # fmt: skip
-#: Statements that count, log or mark, and decide nothing here.
-_HARMLESS = {"counter", "log", "comment", "notrack", "mangle", "meter", "ct helper", "set", "last", "xt"}
+         "continue": Verdict.CONTINUE, "masquerade": Verdict.ACCEPT, "snat": Verdict.ACCEPT}  # fmt: skip
+#: Where packets go with which these chains decide nothing more.
+_ELSEWHERE = {
+    "dnat": "it is sent on to another address, and whether it passes there is not judged",
+    "redirect": "it is sent on to another port of the machine, and whether it passes there is not judged",
+    "tproxy": "it is given to a proxy on the machine",
+    "queue": "a program decides that reads the queue",
+    "synproxy": "the kernel answers in the service's stead, and what passes then is not judged",
+    "fwd": "it is sent out by another device",
+}
+#: Statements that count, log or name a helper, and decide nothing here.
+_HARMLESS = {"counter", "log", "comment", "ct helper", "ct timeout", "ct expectation", "last", "flow", "notrack"}
+#: What may be set of a packet without a change of where it comes from and goes to.
+_REWRITTEN = "something of the packet is replaced, such as an address"
+_MARKS = {"meta", "ct", "tcp option", "ip option", "exthdr"}
+_UNTRACKED = {"notrack": None}
+_SAVE = "audit what iptables-save prints of it, with --from iptables"
+_XT_ENDS = {"REJECT": Verdict.DROP}
 _PROTOCOLS = {"tcp": Transport.TCP, 6: Transport.TCP, "udp": Transport.UDP, 17: Transport.UDP}
 #: Names of priorities that `nft` prints as numbers in JSON, but that a person may have written.
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
@@ -44,6 +61,7 @@ class _Chain:
     family: str
     hook: str = ""
     kind: str = ""
+    device: str = ""
     priority: int = 0
     policy: Act = Act.ALLOW
     rules: list[_Rule] = field(default_factory=list)
@@ -84,6 +102,8 @@ class _Reader:
         self._chains: dict[str, _Chain] = {}
         self._sets: dict[str, Any] = {}
         self._rules: list[Rule] = []
+        #: Why the chains of a table may not be asked.
+        self._doubts: dict[str, str] = {}
 
     def ruleset(self) -> Ruleset:
         for number, item in enumerate(self._objects):
@@ -91,10 +111,12 @@ class _Reader:
             if not isinstance(item, dict) or len(item) != 1:
                 raise Unreadable("an object with one key is expected", place)
             kind, body = next(iter(item.items()))
-            if kind in ("chain", "rule", "set", "map") and not isinstance(body, dict):
+            if kind in ("table", "chain", "rule", "set", "map") and not isinstance(body, dict):
                 raise Unreadable(f"a {kind} is an object", place)
             try:
-                if kind == "chain":
+                if kind == "table":
+                    self._table(body)
+                elif kind == "chain":
                     self._chain(body)
                 elif kind == "rule":
                     self._rule(body, place)
@@ -104,13 +126,22 @@ class _Reader:
                 raise
             except _MALFORMED as error:
                 raise Unreadable(f"the {kind} lacks or misuses {error}", place) from None
-        return _Nftables(self._chains, self._sets, tuple(self._rules))
+        return _Nftables(self._chains, self._sets, tuple(self._rules), self._doubts)
+
+    def _table(self, body: dict[str, Any]) -> None:
+        flags = body.get("flags") or []
+        unclear = set(flags if isinstance(flags, list) else [flags]) - {"owner", "persist"}
+        if unclear:
+            # nft 1.0.6 prints the first letter of something else.
+            shown = ", ".join(map(str, unclear))
+            self._doubts[f"{body['family']} {body['name']}"] = f"its table has the flags {shown}, and may be dormant"
 
     def _chain(self, body: dict[str, Any]) -> None:
         chain = _Chain(_key(body, body["name"]), body["family"])
         if "hook" in body:
             priority = body.get("prio", 0)
             chain.hook, chain.kind = body["hook"], body.get("type", "filter")
+            chain.device = str(body.get("dev", ""))
             chain.priority = _PRIORITIES.get(priority, 0) if isinstance(priority, str) else int(priority)
             chain.policy = Act.DENY if body.get("policy") == "drop" else Act.ALLOW
         self._chains[chain.key] = chain
@@ -123,7 +154,9 @@ class _Reader:
         statements = list(body["expr"])
         text = body.get("comment") or " ".join(_show(statement) for statement in statements)
         verdicts = {key for statement in statements if isinstance(statement, dict) for key in statement}
-        rule = Rule(name, text, "accept" in verdicts, place)
+        # What sends packets elsewhere lets them pass, perhaps.
+        allows = not verdicts.isdisjoint({"accept", *_ELSEWHERE})
+        rule = Rule(name, text, allows, place, wider=_is_wider(statements))
         chain.rules.append(_Rule(rule, statements))
         self._rules.append(rule)
 
@@ -150,34 +183,52 @@ def _left(left: Any) -> str:
 
 
 class _Nftables(NetfilterRuleset):
-    def __init__(self, chains: dict[str, _Chain], sets: dict[str, Any], rules: tuple[Rule, ...]) -> None:
+    def __init__(
+        self, chains: dict[str, _Chain], sets: dict[str, Any], rules: tuple[Rule, ...], doubts: dict[str, str]
+    ) -> None:
         super().__init__(rules)
-        self._chains, self._sets = chains, sets
+        self._chains, self._sets, self._doubts = chains, sets, doubts
+        self._untracking = [
+            (rule, chain) for chain in chains.values() for rule in chain.rules if _UNTRACKED in rule.statements
+        ]
+        #: Whether connections of the packets that are read are tracked for sure.
+        self._untracked = False
 
-    def laid_out(self, scene: Scene) -> list[Entry]:
-        """Return the entries of all base chains that the packets pass, in the order of hooks and priorities."""
-        fields = Fields.of(scene)
-        hooks = ("prerouting", "input") if fields.inbound else ("output", "postrouting")
+    def bases(self, scene: Scene, fields: Fields) -> list[Base]:
+        """Return base chains in the order of hooks and priorities; a connection's first packet alone meets NAT."""
+        hooks = _INWARDS if fields.inbound else _OUTWARDS
         passed = sorted(
-            (c for c in self._chains.values() if c.hook in hooks and c.family in _SPACE and c.kind != "nat"),
+            (
+                chain
+                for chain in self._chains.values()
+                if chain.hook in hooks and chain.family in _VERSIONS
+                if chain.kind != "nat" or scene.phase is Phase.OPEN
+            ),
             key=lambda chain: (hooks.index(chain.hook), chain.priority),
         )
-        steps = {tracked: self._all_steps(scene, replace(fields, tracked=tracked)) for tracked in (True, False)}
-        found: list[Entry] = []
-        for place, chain in enumerate(passed):
-            # The last chain of a family lets pass for good; before it, accepting is only going on.
-            last = not any("inet" in (later.family, chain.family) or later.family == chain.family
-                           for later in passed[place + 1 :])  # fmt: skip
-            more = flatten(steps[chain.priority > _CONNTRACK], chain.key, chain.policy, last=last)
-            space = _SPACE[chain.family]
-            append(found, more, **({"peer": space} if space else {}))
-        return found
+        return [self._base(chain) for chain in passed]
 
-    def _all_steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
-        return {
+    def _base(self, chain: _Chain) -> Base:
+        doubt = self._doubts.get(chain.key.rsplit(" ", 1)[0], "")
+        if chain.family == "bridge":
+            # Whatever it says, it can only drop.
+            return Base("", Act.DENY, doubt=f"the chain {chain.key} is asked for what comes by a bridge alone")
+        at_device = chain.hook in ("ingress", "egress")
+        if at_device:
+            device = f"the device {chain.device}" if chain.device else "some devices"
+            doubt = doubt or f"the chain {chain.key} is asked for {device} alone, which the plan does not know"
+        tracked = chain.priority > _CONNTRACK and not at_device
+        return Base(chain.key, chain.policy, _VERSIONS[chain.family], tracked=tracked, doubt=doubt)
+
+    def steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
+        """Return all chains whose packets have addresses."""
+        self._untracked = False
+        self._untracked = any(self._may_match(rule, chain, scene, fields) for rule, chain in self._untracking)
+        found: dict[str, list[Step]] = {"": []}
+        return found | {
             chain.key: [step for rule in chain.rules for step in self._steps_of(rule, chain, scene, fields)]
             for chain in self._chains.values()
-            if chain.family in _SPACE
+            if chain.family in _VERSIONS
         }
 
     def _steps_of(self, rule: _Rule, chain: _Chain, scene: Scene, fields: Fields) -> list[Step]:
@@ -208,10 +259,31 @@ class _Nftables(NetfilterRuleset):
                 target = f"{table} {body['target']}"
                 yield Step(rule.rule.id, tuple(alternatives), Verdict(key), target)
                 return
+            elif key in _ELSEWHERE or _rewrites(key, body) or _is_xt(key, body, "target"):
+                yield from self._leave(rule, key, body, alternatives)
+                return
             elif key == "vmap":
                 yield from self._vmap(body, alternatives, rule, table, scene, fields)
-            elif key not in _HARMLESS:
-                alternatives = [match.doubted(f"the statement {key} is not modelled") for match in alternatives]
+            elif why := _doubt_of(key, body):
+                alternatives = [match.doubted(why) for match in alternatives]
+
+    def _leave(self, rule: _Rule, key: str, body: Any, alternatives: list[Match]) -> Iterator[Step]:
+        """Yield what becomes of packets that go elsewhere: whether they pass is not judged."""
+        name = str(body.get("name", "")) if key == "xt" else key
+        if key == "xt" and name in _XT_ENDS:
+            yield Step(rule.rule.id, tuple(alternatives), _XT_ENDS[name])
+        elif key != "xt" or name not in XT_HARMLESS:
+            why = (
+                _ELSEWHERE.get(key)
+                or _REWRITTEN * (key == "mangle")
+                or f"the target {name} of iptables is not in what nft prints; {_SAVE}"
+            )
+            yield Step(rule.rule.id, tuple(match.doubted(why) for match in alternatives), Verdict.ELSEWHERE)
+
+    def _may_match(self, rule: _Rule, chain: _Chain, scene: Scene, fields: Fields) -> bool:
+        # Asked as a rule that accepts, for it has no end of its own.
+        asked = _Rule(rule.rule, [*(one for one in rule.statements if one != _UNTRACKED), {"accept": None}])
+        return bool(self._steps_of(asked, chain, scene, fields))
 
     def _vmap(
         self, body: Any, before: list[Match], rule: _Rule, table: str, scene: Scene, fields: Fields
@@ -288,26 +360,30 @@ class _Nftables(NetfilterRuleset):
         key = body.get("key") if isinstance(body, dict) else None
         if kind == "meta":
             return _meta(str(key), values, negated, scene, fields)
+        if kind == "ct" and self._untracked and fields.tracked:
+            raise _Doubt("rules with notrack leave some connections untracked")
         if kind == "ct" and key == "state":
             state = "new" if scene.phase is Phase.OPEN else "established"
             # Before connections are tracked, every packet's state is invalid.
             return _sure(((state if fields.tracked else "invalid") in values) != negated)
         if kind == "ct" and key == "direction":
             return _sure((("reply" if scene.answers else "original") in values) != negated)
+        if kind == "fib" and isinstance(body, dict) and body.get("result") == "type" and _side(body):
+            mine = (_side(body) == "daddr") == fields.inbound
+            return _sure((("local" if mine else "unicast") in values) != negated)
         raise _Doubt(f"{_left(left)} is not modelled")
 
-    def opening(self, flow: PlannedFlow, direction: Direction) -> str:
-        """Return an nft command that puts the rule at the head of the chain which decides."""
-        hook, side = ("input", "saddr") if direction is Direction.INGRESS else ("output", "daddr")
-        base = [chain for chain in self._chains.values() if chain.hook == hook and chain.family in _SPACE]
-        commands = []
+    def command(self, insertion: Insertion) -> str:
+        """Return an nft command that puts a rule at the head of a chain."""
+        base, flow = insertion.base, insertion.flow
+        if insertion.established:
+            return f"nft insert rule {base.chain} ct state established,related accept"
+        inwards = (insertion.direction is Direction.INGRESS) != (insertion.phase is Phase.ANSWER)
+        side, port = "saddr" if inwards else "daddr", "sport" if insertion.phase is Phase.ANSWER else "dport"
+        family = "ip6" if insertion.version == 6 else "ip"
         ports = _braces([str(item) for item in flow.ports])
-        for version, networks in far_networks(flow, direction):
-            family = "ip6" if version == 6 else "ip"
-            match = f"{family} {side} {_braces(networks)} {flow.transport.value} dport {ports}"
-            chains = [chain for chain in base if chain.family in ("inet", family)]
-            commands += [f"nft insert rule {chain.key} {match} accept comment '\"{flow.flow}\"'" for chain in chains]
-        return " && ".join(commands)
+        match = f"{family} {side} {_braces(list(insertion.networks))} {flow.transport.value} {port} {ports}"
+        return f"nft insert rule {base.chain} {match} accept comment '\"{flow.flow}\"'"
 
     def removal(self, rule: Rule) -> str:
         """Return the command that deletes the rule by its handle."""
@@ -330,6 +406,78 @@ def _meet(before: list[Match], more: list[Match]) -> list[Match]:
     if not left:
         raise _NoMatch
     return left
+
+
+def _is_xt(key: str, body: Any, kind: str) -> bool:
+    return key == "xt" and isinstance(body, dict) and body.get("type") == kind
+
+
+def _rewrites(key: str, body: Any) -> bool:
+    return key == "mangle" and not (isinstance(body, dict) and _MARKS & set(body.get("key") or {}))
+
+
+def _doubt_of(key: str, body: Any) -> str:
+    """Return why a rule with a statement may not match; nothing for one that decides nothing."""
+    if key in _HARMLESS:
+        return ""
+    if key == "mangle":
+        return ""
+    if key == "set" and isinstance(body, dict) and not body.get("stmt"):
+        return f"it ends where the set {body.get('set')} is full"
+    if _is_xt(key, body, "match") and body.get("name") == "comment":
+        return ""
+    if key == "xt":
+        name = f"{body['name']} " if isinstance(body, dict) and body.get("name") else ""
+        return f"the match {name}of iptables is not in what nft prints; {_SAVE}"
+    return f"the statement {key} is not modelled"
+
+
+#: Matches whose every value an audit asks about, so far as it is about connections.
+_ASKED = {("meta", "nfproto"), ("meta", "l4proto"), ("ct", "state")}
+
+
+def _is_wider(statements: list[Any]) -> bool:
+    """Say whether a rule may match what is neither TCP nor UDP, or packets of no connection, or leads further."""
+    limited = False
+    for statement in statements:
+        key, body = next(iter(statement.items())) if isinstance(statement, dict) and statement else ("", None)
+        if key in ("counter", "comment", "accept", "drop", "reject", "log"):
+            continue
+        left = body.get("left") if key == "match" and isinstance(body, dict) else None
+        kind, inner = next(iter(left.items())) if isinstance(left, dict) and left else ("", None)
+        name = (kind, inner.get("key")) if isinstance(inner, dict) else ("", None)
+        if kind == "payload" and isinstance(inner, dict):
+            limited |= inner.get("protocol") in ("tcp", "udp")
+            if inner.get("protocol") in ("tcp", "udp", "th", "ip", "ip6") and inner.get("field") in _FIELDS:
+                continue
+        if key != "match" or not isinstance(body, dict):
+            return True
+        values = _list(body.get("right"))
+        values = [one for value in values for one in (_list(value["set"]) if _is_set(value) else [value])]
+        transports = all(value in ("tcp", "udp") for value in values) and body.get("op") != "!="
+        known = all(value in ("new", "established") for value in values) and body.get("op") != "!="
+        if name == ("meta", "l4proto") and transports:
+            limited = True
+        elif name not in _ASKED or (name == ("ct", "state") and not known):
+            return True
+    return not limited
+
+
+_FIELDS = ("saddr", "daddr", "sport", "dport")
+
+
+def _is_set(value: Any) -> bool:
+    return isinstance(value, dict) and "set" in value
+
+
+def _side(body: dict[str, Any]) -> str:
+    """Return whose address a lookup in the routing tables is about, if it is about one alone."""
+    flags = _list(body.get("flags"))
+    return str(flags[0]) if flags in (["daddr"], ["saddr"]) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _sure(holds: bool) -> Match:

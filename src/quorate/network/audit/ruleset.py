@@ -10,8 +10,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summar
 
 from quorate.model.ports import PortRange
 from quorate.network.audit.space import V6, Box, Entry, Intervals, Outcome, join
-from quorate.network.flows import Direction, Transport
+from quorate.network.catalogue import EPHEMERAL, EPHEMERAL_OF_PEOPLE
+from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
+
+#: Whose machines have the operating systems of people.
+_PEOPLE = (Role.USER, Role.OPERATOR)
 
 
 class Unreadable(ValueError):
@@ -117,6 +121,11 @@ def of_networks(networks: Iterable[IPv4Network | IPv6Network]) -> Intervals:
 def of_ports(ranges: Iterable[PortRange]) -> Intervals:
     """Return port ranges as intervals."""
     return join((ports.first, ports.last) for ports in ranges)
+
+
+def source_ports(flow: PlannedFlow) -> Intervals:
+    """Return the ports that connections of a flow may come from."""
+    return of_ports((EPHEMERAL_OF_PEOPLE if flow.source.role in _PEOPLE else EPHEMERAL,))
 
 
 def show_addresses(intervals: Intervals, most: int = 3) -> str:
