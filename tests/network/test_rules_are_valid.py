@@ -64,9 +64,12 @@ def plans(draw: st.DrawFn) -> Plan:
         ranges = ranges if all(a.last < b.first for a, b in pairwise(ranges)) else ranges[:1]
         flows.append(PlannedFlow(f"flow-{number}", source, to, draw(st.sampled_from(Transport)), ranges, draw(NASTY)))
     anyone = Party(Role.ANYONE, "anyone", EVERYWHERE)
+    # Of a machine without a flow there is no rule, and nothing is known of who reaches it.
+    ruled = {end for flow in flows for end in (flow.source, flow.destination)}
     forbidden = [
         PlannedFlow("anyone-to-agent", anyone, to, transport, (ALL_PORTS,), "harm")
         for to in (master, *agents)
+        if to in ruled
         for transport in Transport
     ]
     return Plan(draw(NASTY), tuple(dict.fromkeys(flows)), tuple(forbidden))

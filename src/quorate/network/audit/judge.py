@@ -84,7 +84,11 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
         for key, transports in passing.items()
     )
     disputed = {name for ends in asking.planned.values() for name in ends.denied_by if name}
-    of_rules = rule_findings(ruleset, asking.uses, going, disputed, mending.withdrawing)
+    # What lets a blocked flow pass does nothing now, and is needed once the flow is opened.
+    waiting = {
+        rule for ends in asking.planned.values() for seen in ends.of(Outcome.DENY) for rule in seen.cell.stand.rules
+    }
+    of_rules = rule_findings(ruleset, asking.uses, going, disputed, waiting, mending.withdrawing)
     findings = [*plan.findings, *_flow_findings(flows, forbidden), *of_rules]
     return AuditReport(form, flows, forbidden, settle(findings), len(ruleset.rules))
 

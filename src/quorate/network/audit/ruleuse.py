@@ -77,9 +77,13 @@ def rule_findings(
     uses: Uses,
     going: Collection[str],
     disputed: Collection[str],
+    waiting: Collection[str],
     withdrawing: Callable[[str], Iterable[str]],
 ) -> Iterator[Finding]:
-    """Return what is to be said of each rule; `going` open too much, `disputed` block what is planned."""
+    """Return what is to be said of each rule.
+
+    The rules `going` open too much, `disputed` ones block what is planned, `waiting` ones match it where it is blocked.
+    """
     matched: set[str] = set()
     reached: set[str] = set()
     needed: set[str] = set()
@@ -104,6 +108,7 @@ def rule_findings(
     # Each of two equal rules can go, but not both; and what is too wide goes, not what the plan has beside it.
     unneeded = matched - needed
     spare = [rule for rule in ruleset.rules if rule.id in unneeded and not (rule.doubt or rule.wider)]
+    spare = [rule for rule in spare if not (rule.allows and rule.id in waiting)]
     spare.sort(key=lambda rule: rule.id in reached)
     ids = uses.stands.spare((rule.id for rule in spare if rule.id not in going), going, disputed)
     for rule in spare:
