@@ -39,7 +39,8 @@ def in_namespace(command: str, given: str) -> str:
 #: How each tool loads rules from the standard input, and prints them.
 LOADS = {
     "nftables": "nft -f -",
-    "iptables": "cat > $T/all; sed '/^# IPv6$/,$d' $T/all | iptables-restore; sed '1,/^# IPv6$/d' $T/all | ip6tables-restore",
+    "iptables": "cat > $T/all; sed '/^# IPv6$/,$d' $T/all | iptables-restore\n"
+    "sed '1,/^# IPv6$/d' $T/all | ip6tables-restore",
 }
 PRINTS = {
     "nftables": "nft -j list ruleset",
@@ -65,12 +66,16 @@ def lines_without(text: str, *words: str) -> str:
     return "".join(line + "\n" for line in text.splitlines() if not any(word in line for word in words))
 
 
+def chain(table: str, head: str, *rules: str) -> str:
+    return f"table {table} {{ chain c {{ type {head}\n" + "\n".join(rules) + "\n}\n}\n"
+
+
 def spoilt(form: str) -> dict[str, str]:
     """The plan's own rules, each with something that is wrong with them."""
     good = render(plan(), form, Role.AGENT).text
     if form == "nftables":
-        early = "table ip early {\n chain c {\n type filter hook prerouting priority raw; policy accept;\n udp dport 4789 drop\n}\n}\n"
-        late = "table inet late {\n chain c {\n type filter hook output priority 10; policy drop;\n}\n}\n"
+        early = chain("ip early", "filter hook prerouting priority raw; policy accept;", "udp dport 4789 drop")
+        late = chain("inet late", "filter hook output priority 10; policy drop;")
         wide = '        tcp dport 22 accept\n        iifname "lo" accept\n'
         return {
             "a flow is missing": lines_without(good, "vxlan"),
@@ -79,7 +84,7 @@ def spoilt(form: str) -> dict[str, str]:
             "all is dropped behind": good + late,
             "it is too wide": good.replace('        iifname "lo" accept\n', wide),
             "too wide alone lets in": lines_without(good, "admin-ssh").replace('        iifname "lo" accept\n', wide),
-            "it stands there twice": good.replace("    chain inbound", "    chain inbound").replace(
+            "it stands there twice": good.replace(
                 '        iifname "lo" accept\n',
                 '        iifname "lo" accept\n        ip saddr 10.0.1.0/24 udp dport 4789 accept\n',
             ),
