@@ -62,7 +62,7 @@ def test_json_behind_two_dashes_is_the_jobs_own(quorate: Quorate) -> None:
     ("arguments", "said"),
     [
         (["run"], "a job file or a command is needed"),
-        (["run", "python", "train.py"], "quorate run -- python train.py"),
+        (["run", "python", "train.py"], "quorate run [OPTIONS] -- python train.py"),
         (["run", "gone.yaml"], "there is no file gone.yaml"),
         (["run", "--", ""], "the entry point is empty"),
         (["run", "--env", "A", "--label", "x", "--", "true"], "--label 'x' is not K=V"),

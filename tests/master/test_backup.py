@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def test_a_store_that_is_there_is_not_overwritten_unasked(own_master: MasterProc
         restore(file, own_master.state)
     restore(file, own_master.state, force=True)
     assert list(own_master.state.glob("master.db.before-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root restores what is to be another user's")
+def test_what_root_restores_belongs_to_the_folders_owner(own_master: MasterProcess, tmp_path: Path) -> None:
+    file = take(own_master, tmp_path / "backup.tar")
+    folder = tmp_path / "service"
+    (folder / "contexts").mkdir(parents=True)
+    os.chown(folder, 4711, 4712)
+    restore(file, folder)
+    found = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.rglob("*")}
+    assert {"master.db", "contexts"} <= set(found)
+    assert set(found.values()) == {(4711, 4712)}
 
 
 def test_what_is_no_backup_is_refused_and_changes_nothing(tmp_path: Path) -> None:

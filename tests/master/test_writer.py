@@ -5,12 +5,13 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quorate.master.core import Batch, Core
 from quorate.master.effects import Effect, JobChanged, Submitted
-from quorate.master.events import JobSubmitted
+from quorate.master.events import JobSubmitted, ScheduleDue, Ticked
 from quorate.master.settings import Settings
 from quorate.master.store import StoreFull, open_store
 from quorate.master.writer import Stopped, StoreLost, Writer, now
@@ -101,5 +102,30 @@ def test_a_failed_commit_ends_the_writer_and_nobody_is_told_that_it_was_done(tmp
         with pytest.raises(Stopped):
             await writer.ask(submission())
         assert effects == []
+
+    with_writer(tmp_path, story)
+
+
+@pytest.mark.parametrize("event", [Ticked, ScheduleDue])
+def test_a_mistake_in_a_deadline_or_in_the_scheduler_ends_no_writer(
+    tmp_path: Path, event: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(writer: Writer, core: SlowCore, effects: list[Effect]) -> None:
+        core.gate.release(1000)
+        came = threading.Event()
+        apply = core.apply
+
+        def breaks(what: Any) -> Any:
+            if isinstance(what, event):
+                came.set()
+                raise RuntimeError("a bug")
+            return apply(what)
+
+        monkeypatch.setattr(core, "apply", breaks)
+        monkeypatch.setattr(SlowCore, "wake_at", property(lambda _: 0.0 if event is Ticked else now() + 60))
+        assert isinstance(await writer.ask(submission()), Submitted)
+        await asyncio.to_thread(came.wait)
+        assert isinstance(await writer.ask(submission()), Submitted)
+        assert len(core.state.jobs) == 2
 
     with_writer(tmp_path, story)

@@ -125,7 +125,7 @@ async def keep(
                 await use(Link(connection))
         except InvalidStatus as error:
             status = error.response.status_code
-            at_least = float(error.response.headers.get("Retry-After") or 0)
+            at_least = _seconds(error.response.headers.get("Retry-After"))
             if status in (401, 403):
                 raise Refused(f"{endpoint.url} does not let this agent in: {_said(error)}") from error
             if not quiet:
@@ -139,6 +139,14 @@ async def keep(
         if loop.time() - began > _GOOD_S:
             pauses.good()
         await asyncio.sleep(pauses.draw(at_least))
+
+
+def _seconds(retry_after: str | None) -> float:
+    """What the master asks to wait; a proxy in between may name a date (RFC 9110), for which our own pauses do."""
+    try:
+        return float(retry_after or 0)
+    except ValueError:
+        return 0.0
 
 
 def _said(refusal: InvalidStatus) -> str:

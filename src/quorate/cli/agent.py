@@ -133,20 +133,28 @@ def resume(agent: Id, as_json: Json = False, master: Master = None, token: Token
 @app.command()
 def revoke(
     agent: Id,
+    gone: Annotated[bool, typer.Option("--gone", help="The machine runs no more: its members are lost now.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
     master: Master = None,
     token: Token = None,
 ) -> None:
-    """Take an agent's key away, for good: its members are lost, and nobody comes back under its name."""
+    """Take an agent's key away, for good.
+
+    Its members are told to stop, and count as lost once they surely have; at once with --gone, which is for a machine
+    that is switched off. Nobody comes back under its name.
+    """
     if not yes:
-        typer.confirm(f"Revoke agent {agent}? Its members are lost at once", abort=True, err=True)
-    _tell(agent, "revoke", as_json, master, token, "its key is worth nothing any more")
+        lost = "Its members count as lost at once" if gone else "Its members are stopped"
+        typer.confirm(f"Revoke agent {agent}? {lost}", abort=True, err=True)
+    _tell(agent, "revoke", as_json, master, token, "its key is worth nothing any more", gone=gone)
 
 
-def _tell(agent: str, what: str, as_json: bool, master: str | None, token: str | None, said: str) -> None:
+def _tell(
+    agent: str, what: str, as_json: bool, master: str | None, token: str | None, said: str, *, gone: bool = False
+) -> None:
     with connect(master, token) as client:
-        view = client.tell_agent(agent, what)
+        view = client.tell_agent(agent, what, gone=gone)
     if as_json:
         print_json(view)
         return

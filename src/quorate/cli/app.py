@@ -120,9 +120,12 @@ def _options(
 
 
 def new_group(help: str, **options: Any) -> typer.Typer:
-    """A noun with its commands; all of them look alike."""
+    """A noun with its commands; all of them look alike. One that does something by itself says so in its callback."""
+    if options.get("invoke_without_command"):
+        options["subcommand_metavar"] = "[COMMAND]"
+    else:
+        options["help"] = help
     return typer.Typer(
-        help=help,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

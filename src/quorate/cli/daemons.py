@@ -35,13 +35,19 @@ def run_master(config: Path | None, flags: Mapping[str, Any], *, ready_fd: int |
     return server.run(settings)
 
 
-def restore_master(file: Path, state_dir: Path | None, *, force: bool) -> int:
-    """Puts a backup where a master will start."""
+def restore_master(file: Path, flags: Mapping[str, Any], config: Path | None, *, force: bool) -> int:
+    """Puts a backup where a master with these settings will start."""
     from quorate.cli.output import note
     from quorate.master import backup
-    from quorate.master.config import default_state_directory
+    from quorate.master import config as master_config
+    from quorate.model.yamlfile import FileProblems
 
-    folder = state_dir or default_state_directory(os.environ)
+    try:
+        folder = master_config.load(flags, os.environ, config).state_directory
+    except FileProblems as error:
+        raise _bad_settings(error, "master") from None
+    except master_config.ConfigError as error:
+        raise CommandError(str(error), hint="quorate master restore --help", code=Exit.USAGE) from None
     try:
         notes = backup.restore(file, folder, force=force)
     except backup.BackupError as error:

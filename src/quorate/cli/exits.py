@@ -21,7 +21,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3, "No master answers at the URL, or what answers there is not the one that is trusted."
     NOT_ALLOWED = 4, "The token is missing, unknown, or not allowed to do this."
     UNKNOWN = 5, "What was named does not exist."
-    DEADLINE = 124, "`run`, `job wait`: the job's `max_runtime` has passed."
+    DEADLINE = 124, "`run`, `job wait`: the job's `max_runtime` has passed. `job wait`: so has `--timeout`."
     PLATFORM = 125, "`run`, `job wait`: the platform failed, not the job. `run`: the job could not be submitted."
     CANCELLED = 130, "`run`, `job wait`: the job was cancelled. Any command: interrupted with Ctrl-C."
     UNREAD = 141, "Any command: whoever read its output left before its end, as `| head` does."

@@ -30,10 +30,13 @@ class LoadedJob:
         return any(each.image is not None and each.image.build is not None for each in settings)
 
 
-def load(file: Path | None, flags: Mapping[str, Any], *, where: Path | None = None) -> LoadedJob:
+def load(
+    file: Path | None, flags: Mapping[str, Any], *, where: Path | None = None, no_context: bool = False
+) -> LoadedJob:
     """Reads `file` and lays `flags` over it: `{"resources": {"nodes": 2}}` beats what the file says.
 
     Raises CommandError with every mistake. Relative paths in the file are relative to it, those of flags to `where`.
+    With `no_context` no folder goes along, whatever the file says.
     """
     here = where or Path.cwd()
     document = _read(file) if file else Document("the command line", {})
@@ -46,7 +49,7 @@ def load(file: Path | None, flags: Mapping[str, Any], *, where: Path | None = No
         spec = validate(document, JobSpec)
     except FileProblems as error:
         raise _as_command_error(error, file) from None
-    context = spec.context
+    context = None if no_context else spec.context
     folder = None
     if context is not None:
         folder = ((here if ("context",) in flagged else base) / Path(context).expanduser()).resolve()
@@ -167,7 +170,7 @@ def _as_command_error(error: FileProblems, file: Path | None) -> CommandError:
         return CommandError(
             f"{file} has {'a mistake' if count == 1 else f'{count} mistakes'}; nothing was sent",
             lines=lines,
-            hint="quorate run --help names the keys" if any("unknown key" in line for line in lines) else "",
+            hint="docs/reference/job-file.md names the keys" if any("unknown key" in line for line in lines) else "",
             code=Exit.USAGE,
         )
     problems = [

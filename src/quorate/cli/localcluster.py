@@ -183,7 +183,7 @@ class LocalCluster:
         """Cancels every job and waits until its members are gone; returns their ids."""
         try:
             with Client(self.settings()) as client:
-                active = [job for job in client.jobs(limit=10_000) if not job.state.final]
+                active = [client.job(job.id) for job in client.jobs(limit=10_000) if not job.state.final]
                 for job in active:
                     told(f"cancelling job {job.id} ({job.spec.name})")
                     client.cancel(job.id)

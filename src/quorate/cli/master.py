@@ -145,12 +145,13 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
     state_dir: Annotated[Path | None, typer.Option(help="The master's state folder.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="The master.yaml with it.", metavar="FILE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a store that is there; it is kept beside.")] = False,
 ) -> int:
     """Put a backup in the place of the store; the master must not run. Agents then wait until you `adopt` it."""
     from quorate.cli import daemons
 
-    return daemons.restore_master(file, state_dir, force=force)
+    return daemons.restore_master(file, {"state": _text(state_dir)}, config, force=force)
 
 
 @app.command()

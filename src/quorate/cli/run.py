@@ -125,9 +125,7 @@ def run(
         flags["context"] = "."
     from quorate.cli import jobfile
 
-    loaded = jobfile.load(job_file, flags)
-    if no_context:
-        loaded = jobfile.LoadedJob(loaded.spec, None)
+    loaded = jobfile.load(job_file, flags, no_context=no_context)
     with connect(master, token) as client:
         if plan:
             return show_plan_of(client, loaded, as_json)
@@ -136,13 +134,14 @@ def run(
 
 def _job_file(arguments: list[str], option: Path | None, command: list[str]) -> Path | None:
     """The job file, from either place; refuses what looks like a command without its --."""
+    as_command = f"for a command write: quorate run [OPTIONS] -- {' '.join(arguments)}"
     if len(arguments) > 1:
-        usage(f"{arguments[1]!r} is one too many", f"for a command write: quorate run -- {' '.join(arguments)}")
+        usage(f"{arguments[1]!r} is one too many", as_command)
     if arguments and option:
         usage(f"two job files are named: {arguments[0]} and {option}", "name one")
     named = Path(arguments[0]) if arguments else option
     if named and named.suffix not in (".yaml", ".yml", ".json") and not named.exists():
-        usage(f"there is no job file {named}", f"for a command write: quorate run -- {' '.join(arguments)}")
+        usage(f"there is no job file {named}", as_command)
     return named
 
 

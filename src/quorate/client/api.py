@@ -181,9 +181,11 @@ class Client:
         """One agent."""
         return self._ask(AgentView, "GET", f"/api/v1/agents/{segment(agent)}")
 
-    def tell_agent(self, agent: str, what: str) -> AgentView:
-        """`drain`, `resume` or `revoke`."""
-        return self._ask(AgentView, "POST", f"/api/v1/agents/{segment(agent)}/{what}", key=uuid.uuid4().hex)
+    def tell_agent(self, agent: str, what: str, *, gone: bool = False) -> AgentView:
+        """`drain`, `resume` or `revoke`; `gone` with the last says that its machine runs no more."""
+        query = {"gone": "true"} if gone else {}
+        path = f"/api/v1/agents/{segment(agent)}/{what}"
+        return self._ask(AgentView, "POST", path, query=query, key=uuid.uuid4().hex)
 
     def check_network(self, pool: str = "") -> Iterator[NetCheckView]:
         """All agents (of the pool) try each other: how they are connected, then their probes as they are done."""

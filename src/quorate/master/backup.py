@@ -90,6 +90,7 @@ def restore(source: Path, directory: Path, *, force: bool = False) -> list[str]:
                 raise BackupError(f"{source} holds no store; it is no backup of a master")
             if store.exists():
                 _set_aside(directory, time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
+            _hand_over(directory, fresh)
             fresh.replace(store)
             sync_directory(directory)
         finally:
@@ -99,6 +100,17 @@ def restore(source: Path, directory: Path, *, force: bool = False) -> list[str]:
         if not (directory / path).exists():
             notes.append(f"{what} is not in a backup: copy {path} from the old machine to {directory / path}")
     return notes
+
+
+def _hand_over(directory: Path, store: Path) -> None:
+    """What root has restored belongs to whom the folder belongs to: the master runs as that user."""
+    if os.geteuid() != 0:
+        return
+    owner = directory.stat()
+    contexts = directory / "contexts"
+    for path in (store, directory / LOCK_FILE, contexts, *contexts.glob("*")):
+        if path.exists():
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 @contextmanager

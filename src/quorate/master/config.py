@@ -224,4 +224,5 @@ def _path(text: str | None) -> Path | None:
 def _source(loc: tuple[int | str, ...]) -> str:
     key = ".".join(map(str, loc))
     variable = next((name for name, of in VARIABLES.items() if of == key), "")
-    return f"master.{key} (or --{key.replace('_', '-')}, or {variable})" if variable else f"master.{key}"
+    flag = "state-dir" if key == "state" else key.replace("_", "-")
+    return f"master.{key} (or --{flag}, or {variable})" if variable else f"master.{key}"

@@ -5,6 +5,7 @@ names, `..`, links that lead out, devices) is refused at the upload.
 """
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import logging
@@ -114,9 +115,10 @@ class ContextStore:
         def sweep() -> int:
             removed = 0
             for path in self._directory.glob("*.tar.gz"):
-                if path.name.removesuffix(".tar.gz") not in needed and path.stat().st_mtime < horizon:
-                    path.unlink(missing_ok=True)
-                    removed += 1
+                with contextlib.suppress(FileNotFoundError):  # it was refused, and removed, meanwhile
+                    if path.name.removesuffix(".tar.gz") not in needed and path.stat().st_mtime < horizon:
+                        path.unlink()
+                        removed += 1
             return removed
 
         return await asyncio.to_thread(sweep)

@@ -138,10 +138,17 @@ class Core:
         return answer
 
     def seal(self, *, now: float, wall: float, entropy: bytes) -> Batch:
-        """Lets the scheduler decide if anything relevant changed, and closes the batch."""
+        """Lets the scheduler decide if anything relevant changed, and closes the batch.
+
+        Raises what the scheduler raises; called again, it closes the batch without it, until some time has passed.
+        """
         state = self.state
         if state.schedule_due or (state.schedule_at is not None and state.schedule_at <= now):
-            self.apply(ScheduleDue(now=now, wall=wall, entropy=entropy))
+            try:
+                self.apply(ScheduleDue(now=now, wall=wall, entropy=entropy))
+            except Exception:
+                state.schedule_due, state.schedule_at = False, now + _AFTER_FAILURE_S
+                raise
         restored = False if state.identity.restored and state.adopted else None
         if restored is not None:
             state.identity = state.identity._replace(restored=False)

@@ -28,14 +28,13 @@ from quorate.master.events import (
 )
 from quorate.master.logs import MAX_CHUNK_BYTES, LogStore
 from quorate.master.outgoing import GOING_AWAY, POLICY, Outgoing, Receive, Scope, Send, run_until_either_ends
+from quorate.master.transitions.links import wrong_protocol
 from quorate.master.usage import Usage
 from quorate.master.writer import Writer, now
 from quorate.model.ids import AgentId
 from quorate.model.messages import (
     FIRST_PROTOCOL_WITH_ASKS,
     MAX_MESSAGE_BYTES,
-    OLDEST_PROTOCOL,
-    PROTOCOL,
     AgentMessage,
     Answer,
     Heartbeat,
@@ -295,23 +294,6 @@ async def _first_message(receive: Receive, send: Send, agent: AgentId) -> Hello 
         await send({"type": "websocket.send", "bytes": encode(refuse)})
         await send({"type": "websocket.close", "code": POLICY})
     return hello
-
-
-def wrong_protocol(protocol: int, version: str) -> Refuse | None:
-    """Why a peer of this protocol cannot be spoken with, and what to upgrade; None where it can."""
-    if protocol > PROTOCOL:
-        return Refuse(
-            "PROTOCOL-NEWER",
-            f"the agent (Quorate {version}) speaks protocol {protocol}, this master speaks up to {PROTOCOL}: "
-            "upgrade the master first, then the agents",
-        )
-    if protocol < OLDEST_PROTOCOL:
-        return Refuse(
-            "PROTOCOL-OLDER",
-            f"the agent (Quorate {version}) speaks protocol {protocol}, this master speaks {OLDEST_PROTOCOL} "
-            f"to {PROTOCOL}: upgrade the agent",
-        )
-    return None
 
 
 async def _next_message(receive: Receive, out: Outgoing, agent: AgentId) -> AgentMessage | None:

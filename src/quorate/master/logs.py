@@ -7,6 +7,7 @@ a thousand members cost about as many syncs as the disk can do together and neve
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -326,8 +327,9 @@ class LogStore:
 
     def _older_than(self, wall: float) -> Iterator[Path]:
         for path in self._directory.glob("*/*.log"):
-            if path.stat().st_mtime < wall:
-                yield path
+            with contextlib.suppress(FileNotFoundError):  # its job was forgotten meanwhile
+                if path.stat().st_mtime < wall:
+                    yield path
 
     def _say_full(self, why: str) -> None:
         if why and not self.full:

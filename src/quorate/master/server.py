@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import errno
 import gc
 import json
 import logging
@@ -206,16 +207,26 @@ async def _keep_house(services: Services, context: ssl.SSLContext | None) -> Non
         record = state.jobs.get(job)
         return record is not None and not record.state.final
 
-    while True:
+    async def remove() -> None:
         removed = await services.logs.forget_before(wall() - config.keep_logs_s, keep=still_runs)
         needed = {state.specs[job].spec.context for job, record in state.jobs.items() if not record.state.final}
         dropped = await services.contexts.collect({context for context in needed if context})
         if removed or dropped:
             log.info("removed %d old logs and %d unused contexts", removed, dropped)
+
+    async def renew() -> None:
         if context is not None:
             renewed = await asyncio.to_thread(_certificate, config)
             if renewed is not None:
                 renewed.load_into(context)
+
+    while True:
+        for chore in (remove, renew):
+            try:
+                await chore()
+            except Exception:
+                # Such as a certificate that its owner is about to replace. Each has its next time.
+                log.exception("could not %s what has had its time", chore.__name__)
         await asyncio.sleep(HOUSEKEEPING_S)
 
 
@@ -236,9 +247,13 @@ def _bind(listener: Listener) -> socket.socket:
         sock.bind((address, listener.port))
     except OSError as error:
         sock.close()
-        raise CannotStart(
-            f"{listener.address} port {listener.port} cannot be listened on: {error.strerror}; "
+        remedy = (
             "choose another with --port, or find who listens: ss -ltnp"
+            if error.errno == errno.EADDRINUSE
+            else "name one of this machine's addresses with --listen: ip -brief address"
+        )
+        raise CannotStart(
+            f"{listener.address} port {listener.port} cannot be listened on: {error.strerror}; {remedy}"
         ) from None
     if not listener.tls and address not in LOOPBACK:
         log.warning("%s: no TLS although others can reach it; tokens and logs can be read on the way", listener.url)

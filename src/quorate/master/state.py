@@ -170,7 +170,14 @@ class State:
         table = self._tables[type(record)]
         before = cast(Record | None, table.get(record.key))
         table[record.key] = record
-        self._reindex(before, record)
+        try:
+            self._reindex(before, record)
+        except Exception:
+            if before is None:
+                del table[record.key]
+            else:
+                table[record.key] = before
+            raise
         return before
 
     def drop(self, kind: type[Record], key: str) -> Record | None:

@@ -126,8 +126,8 @@ class Writer:
         answers = self._apply_some()
         if not answers and self.core.idle and self.core.wake_at > now():
             return
-        batch = self.core.seal(now=now(), wall=time.time(), entropy=os.urandom(32))
         try:
+            batch = self._seal()
             if batch.writes:
                 await self._commit(batch)
         except BaseException:
@@ -141,10 +141,22 @@ class Writer:
         for effect in batch.effects:
             self._release(effect)
 
+    def _seal(self) -> Batch:
+        try:
+            return self.core.seal(now=now(), wall=time.time(), entropy=os.urandom(32))
+        except Exception:
+            # The core asks the scheduler again later; what else has happened is committed without it.
+            log.exception("the scheduler failed")
+            return self.core.seal(now=now(), wall=time.time(), entropy=os.urandom(32))
+
     def _apply_some(self) -> list[tuple["asyncio.Future[Answer | None]", Answer | None]]:
         answers = []
         if self.core.wake_at <= now():
-            self.core.apply(Ticked(now=now(), wall=time.time()))
+            try:
+                self.core.apply(Ticked(now=now(), wall=time.time()))
+            except Exception:
+                # The core tries it again later, and has handled the other deadlines.
+                log.exception("a deadline could not be handled")
         for _ in range(min(len(self._queue), MAX_BATCH)):
             event, answered = self._queue.popleft()
             try:

@@ -267,7 +267,8 @@ def _explain(document: Document, model: type[BaseModel], error: dict[str, Any]) 
     if kind == "extra_forbidden":
         key = str(error["loc"][-1])
         path = (*_real_path(document.data, error["loc"][:-1]), key)
-        hint = did_you_mean(key, _known_keys(model, error["loc"][:-1]))
+        at = error["loc"][:-1]
+        hint = did_you_mean(key, _known_keys(model, at)) or _one_level_below(model, at, key)
         return FileProblem(document.file, document.place(path, of_key=True), dotted(path), f"unknown key {key!r}", hint)
     if kind == "missing":
         return document.problem(path, f"the key {str(error['loc'][-1])!r} is missing")
@@ -332,6 +333,13 @@ def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]
                     inner += _models_in(info.annotation)
         models = inner or models
     return [name for candidate in models for name in candidate.model_fields]
+
+
+def _one_level_below(model: type[BaseModel], at: tuple[str | int, ...], key: str) -> str | None:
+    """A key that belongs into a section of this one, such as `nodes` into `resources`."""
+    sections = (name for name in _known_keys(model, at) if _known_keys(model, (*at, name)) != _known_keys(model, at))
+    below = next((name for name in sections if key in _known_keys(model, (*at, name))), None)
+    return f"did you mean {below}.{key}?" if below else None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -62,7 +62,10 @@ async def operating(caller: Annotated[Caller, Depends(authenticated)]) -> Caller
     """An operator; ends the request with 403 for anybody else."""
     if not caller.operator:
         raise ApiProblem(
-            403, "OPERATORS-ONLY", f"{caller.user} is no operator", "ask an operator: quorate token create --operator"
+            403,
+            "OPERATORS-ONLY",
+            f"{caller.user} is no operator",
+            "ask an operator, who can also make you one: quorate token create --user NAME --operator",
         )
     return caller
 

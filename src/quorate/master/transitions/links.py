@@ -100,6 +100,23 @@ def connect(draft: Draft, event: AgentConnected) -> None:
     draft.resend(record.id)
 
 
+def wrong_protocol(protocol: int, version: str) -> Refuse | None:
+    """Why a peer of this protocol cannot be spoken with, and what to upgrade; None where it can."""
+    if protocol > PROTOCOL:
+        return Refuse(
+            "PROTOCOL-NEWER",
+            f"the agent (Quorate {version}) speaks protocol {protocol}, this master speaks up to {PROTOCOL}: "
+            "upgrade the master first, then the agents",
+        )
+    if protocol < OLDEST_PROTOCOL:
+        return Refuse(
+            "PROTOCOL-OLDER",
+            f"the agent (Quorate {version}) speaks protocol {protocol}, this master speaks {OLDEST_PROTOCOL} "
+            f"to {PROTOCOL}: upgrade the agent",
+        )
+    return None
+
+
 def _refusal(draft: Draft, event: AgentConnected) -> Refuse | None:
     state, hello, agent = draft.state, event.hello, event.agent
     record, live = state.agents.get(agent), state.live.get(agent)
@@ -109,13 +126,8 @@ def _refusal(draft: Draft, event: AgentConnected) -> Refuse | None:
         return Refuse(
             "AGENT-REVOKED", f"the key of agent {agent} was revoked; join again under another name", final=True
         )
-    if not OLDEST_PROTOCOL <= hello.protocol <= PROTOCOL:
-        late = hello.protocol < OLDEST_PROTOCOL
-        return Refuse(
-            "PROTOCOL-OLD" if late else "PROTOCOL-NEW",
-            f"agent {agent} ({hello.version}) speaks protocol {hello.protocol}, this master ({__version__}) "
-            f"{OLDEST_PROTOCOL} to {PROTOCOL}: upgrade the {'agent' if late else 'master'}",
-        )
+    if (refuse := wrong_protocol(hello.protocol, hello.version)) is not None:
+        return refuse
     if (wrong := _out_of_bounds(hello)) is not None:
         return Refuse("AGENT-UNFIT", f"agent {agent} {wrong}", final=True)
     other = live.link is not None and live.link != event.link and live.instance != hello.instance
