@@ -101,7 +101,7 @@ def test_a_hang_inside_an_overlay_is_explained_and_its_flows_are_counted(cluster
     found = asked(cluster, "job", "diagnose", hanging.id)
     assert "rank 0 (main1) waits in all_reduce at train.py:11 for rank 1 (sub1)" in found["cause"]
     main, sub = found["members"]
-    assert (main["device"], main["mtu"], sub["address"]) == ("eth0", 1450, "10.128.0.3")
+    assert (main["device"], main["mtu"], sub["address"]) == ("eth0", 1450, "10.64.0.3")
     assert {socket["flow"] for socket in main["sockets"] if socket["peer"] == "sub1"} == {
         "gloo",
         "torch-rendezvous",
@@ -136,14 +136,14 @@ def test_a_port_that_is_not_planned_is_refused_by_the_jobs_own_rules_counted_and
         packets = refused.pop("packets")
         assert packets > 0
         assert refused == {
-            "member": "sub1", "direction": "egress", "peer": "10.128.0.2", "peer_name": "main1", "transport": "tcp",
+            "member": "sub1", "direction": "egress", "peer": "10.64.0.2", "peer_name": "main1", "transport": "tcp",
             "port": 8080,
         }  # fmt: skip
         shown = cluster.lab["desk"].quorate("job", "network", work.id).stdout
         (line,) = [line for line in shown.partition("refused")[2].splitlines() if "8080" in line]
-        assert line.split()[:5] == ["sub1", "out", "main1", "(10.128.0.2)", "tcp/8080"]
+        assert line.split()[:5] == ["sub1", "out", "main1", "(10.64.0.2)", "tcp/8080"]
         found = asked(cluster, "job", "diagnose", work.id)
-        assert found["cause"].startswith("sub1 cannot connect to main1 (10.128.0.2) on tcp 8080")
+        assert found["cause"].startswith("sub1 cannot connect to main1 (10.64.0.2) on tcp 8080")
         assert "rejected by the job's own rules" in found["cause"]
         (finding,) = found["findings"]
         assert finding["remedy"].startswith("network: {members: open}")
@@ -158,8 +158,8 @@ def test_a_connection_that_waits_for_a_member_is_seen_with_the_member_and_the_fl
     with faults.port_dropped_in_overlays(cluster.lab, 50505), trying(cluster, "main1", 50505) as work:
         found = until(lambda: seen if waiting(seen := asked(cluster, "job", "diagnose", work.id)) else None, "it waits")
         (socket,) = waiting(found)
-        assert (socket["peer"], socket["remote"], socket["remote_port"]) == ("main1", "10.128.0.2", 50505)
-        assert found["cause"].startswith("sub1 cannot connect to main1 (10.128.0.2) on tcp 50505")
+        assert (socket["peer"], socket["remote"], socket["remote_port"]) == ("main1", "10.64.0.2", 50505)
+        assert found["cause"].startswith("sub1 cannot connect to main1 (10.64.0.2) on tcp 50505")
         assert [(finding["code"], finding["remedy"]) for finding in found["findings"]] == [
             ("NET-FILTERED", f"quorate job network {work.id}")
         ]

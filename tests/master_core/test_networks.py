@@ -88,7 +88,7 @@ def test_members_reach_neither_agents_nor_master_nor_other_allocations(cluster: 
     able(cluster, 200)
     cluster.submit()
     forbidden = [ip_network(text) for text in network(agent).forbidden]
-    for address in ("10.0.0.1", "10.0.0.200", "192.0.2.1", "10.128.0.0", "10.143.255.255"):
+    for address in ("10.0.0.1", "10.0.0.200", "192.0.2.1", "10.64.0.0", "10.71.255.255"):
         assert any(ip_network(address).subnet_of(one) for one in forbidden), address
     assert not any(ip_network("10.0.0.2").subnet_of(one) for one in forbidden)
 
@@ -211,9 +211,9 @@ def test_gangs_wait_when_all_subnets_are_held_and_run_when_one_is_given_back() -
 
 def test_subnets_keep_out_of_the_networks_that_agents_live_in() -> None:
     cluster = Cluster()
-    agent = able(cluster, 1, address="10.128.0.7")
+    agent = able(cluster, 1, address="10.64.0.7")
     cluster.submit()
-    assert not ip_network(network(agent).subnet).overlaps(ip_network("10.128.0.0/16"))
+    assert not ip_network(network(agent).subnet).overlaps(ip_network("10.64.0.0/16"))
 
 
 # --- for how long ----------------------------------------------------------------------------------------------------
@@ -272,6 +272,43 @@ def test_a_new_master_holds_what_the_one_before_it_gave(cluster: Cluster) -> Non
     assert network(agent) == given
     cluster.submit()
     assert network(agent).vni != given.vni and network(agent).subnet != given.subnet
+
+
+EARLIER = ip_network("10.128.0.0/12")
+
+
+@pytest.mark.parametrize(
+    "today",
+    [(ip_network("10.64.0.0/13"),), (ip_network("10.128.0.0/28"), ip_network("10.64.0.0/13"))],
+    ids=["elsewhere", "a part of the range before"],
+)
+def test_a_master_with_other_ranges_keeps_what_was_given_and_gives_it_to_nobody_else(today: tuple) -> None:
+    cluster = Cluster(Settings(network=PoolNetwork(overlays=(EARLIER,))))
+    agent = able(cluster, 1, slots=3)
+    jobs = [cluster.submit(), cluster.submit()]
+    given = {job: cluster.state.allocations[f"{job}-1"].network for job in jobs}
+    assert all(one and ip_network(one.subnet).subnet_of(EARLIER) for one in given.values())
+
+    cluster.settings = Settings(network=PoolNetwork(overlays=today))
+    cluster.restart()
+    agent.connect()
+    assert {job: cluster.state.allocations[f"{job}-1"].network for job in jobs} == given
+    cluster.run_all(jobs[0]), cluster.run_all(jobs[1])
+    latest = cluster.submit()
+    fresh = cluster.state.allocations[f"{latest}-1"].network
+    assert fresh and ip_network(fresh.subnet).subnet_of(ip_network("10.64.0.0/13"))
+    assert fresh.vni not in {one.vni for one in given.values() if one}
+
+    # Neither range of today covers all that was given, and yet the new members reach none of it.
+    (spec,) = [spec for spec in agent.desired.allocations if spec.allocation == f"{latest}-1"]
+    assert spec.network is not None
+    forbidden = [ip_network(text) for text in spec.network.forbidden]
+    for one in given.values():
+        assert one and any(ip_network(one.subnet).subnet_of(each) for each in forbidden), (one, forbidden)
+
+    for job in jobs:
+        agent.says(exited(f"{job}-1.0.1"))
+    assert in_use(cluster) == (1, 16)
 
 
 def test_an_event_that_fails_gives_its_network_back(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,7 @@ def test_what_is_not_known_is_a_finding_and_never_everybody() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (("[10.0.1.0/24], tags: [agent]", "[10.130.0.0/24]"), "NET-OVERLAP"),
+        (("[10.0.1.0/24], tags: [agent]", "[10.66.0.0/24]"), "NET-OVERLAP"),
         (("tags: [agent]", "internet: none"), "NO-INTERNET"),
         (("tags: [agent]", "internet: public-ip"), "PLAN-WIDE"),
         (("pools:", "network: {modes: [host], lease_range: 30000-33000}\npools:"), "PORT-IN-WINDOW"),

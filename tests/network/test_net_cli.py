@@ -76,7 +76,7 @@ def test_the_file_is_found_through_the_environment(file: Path) -> None:
 
 
 def test_findings_end_with_1_and_say_what_mends_them(file: Path) -> None:
-    file.write_text(FILE.replace("[10.0.1.0/24]", "[10.130.0.0/24]"))
+    file.write_text(FILE.replace("[10.0.1.0/24]", "[10.66.0.0/24]"))
     done = net("plan", "-c", file)
     assert done.returncode == 1
     assert "NET-OVERLAP" in done.stdout and "mend: set network.overlays" in done.stdout

@@ -23,6 +23,7 @@ from quorate.network.overlays import (
     subnet_for,
     vni_for,
 )
+from quorate.network.settings import DEFAULT_OVERLAYS
 
 RANGE = (IPv4Network("10.128.0.0/22"), IPv4Network("10.200.0.0/24"))
 ALL_MODES = frozenset(NetworkMode)
@@ -153,3 +154,15 @@ def test_a_mode_that_the_operator_does_not_allow_is_never_chosen() -> None:
     private = frozenset({NetworkMode.BRIDGE, NetworkMode.OVERLAY})
     refusal = join(NetworkWish.AUTO, [side("a", sandbox=False)], private)
     assert isinstance(refusal, Refusal) and "network.modes in master.yaml allows bridge, overlay alone" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "10.128.0.0/9", "172.31.0.0/16", "10.0.0.0/16", "10.224.0.0/12", "10.244.0.0/16", "10.96.0.0/12",
+        "10.42.0.0/16", "10.43.0.0/16", "172.30.0.0/16", "10.32.0.0/12", "172.16.0.0/12", "192.168.0.0/16",
+        "10.88.0.0/15", "100.64.0.0/10", "198.18.0.0/15", "169.254.0.0/16",
+    ],
+)  # fmt: skip
+def test_the_usual_range_meets_no_usual_network_of_clouds_container_engines_and_kubernetes(theirs: str) -> None:
+    assert not any(IPv4Network(ours).overlaps(IPv4Network(theirs)) for ours in DEFAULT_OVERLAYS)

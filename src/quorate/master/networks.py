@@ -1,6 +1,6 @@
 """What allocations hold of VNIs and subnets, and what no member may reach: indexes of the state, like its slots."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, collapse_addresses
 
 from quorate.master.records import AgentRecord, AllocationRecord
@@ -16,6 +16,8 @@ class Networks:
         #: By VNI, the allocation that has it.
         self.vnis: dict[int, str] = {}
         self.subnets = Taken()
+        #: Held subnets outside of today's ranges: given before `network.overlays`, or its default, was changed.
+        self._earlier: set[IPv4Network] = set()
         self._unreleased: dict[str, int] = {}
         self._underlay: Taken | None = None
         #: Without and with the master.
@@ -28,7 +30,11 @@ class Networks:
         if count == 0 and network is not None:
             if network.vni in self.vnis:
                 raise ValueError(f"VNI {network.vni} is given to {allocation.id}, held by {self.vnis[network.vni]}")
-            self.subnets.take(IPv4Network(network.subnet))
+            subnet = IPv4Network(network.subnet)
+            self.subnets.take(subnet)
+            if not any(subnet.subnet_of(today) for today in self._ranges()):
+                self._earlier.add(subnet)
+                self._forbidden.clear()
             self.vnis[network.vni] = allocation.id
         self._unreleased[allocation.id] = count + 1
 
@@ -39,7 +45,11 @@ class Networks:
             return
         del self._unreleased[allocation.id]
         if allocation.network is not None:
-            self.subnets.free(IPv4Network(allocation.network.subnet))
+            subnet = IPv4Network(allocation.network.subnet)
+            self.subnets.free(subnet)
+            if subnet in self._earlier:
+                self._earlier.remove(subnet)
+                self._forbidden.clear()
             del self.vnis[allocation.network.vni]
 
     def agents_changed(self) -> None:
@@ -55,7 +65,7 @@ class Networks:
         return self._underlay
 
     def forbidden(self, agents: Mapping[str, AgentRecord], *, master: bool) -> tuple[str, ...]:
-        """What no member reaches, as few networks as can be: all agents, the range of all subnets, and the master.
+        """What no member reaches, as few networks as can be: all agents, all subnets, given or not, and the master.
 
         `master` is false for members that have a token of their job: they may ask its API.
         """
@@ -64,10 +74,14 @@ class Networks:
             found = [IPv4Network(address) for address in _addresses(agents)]
             own = settings.own_addresses if master else ()
             found += [network for text in own if (network := _v4_network(text))]
-            for pool in (settings.network, *settings.networks.values()):
-                found += pool.overlays
+            found += [*self._ranges(), *self._earlier]
             self._forbidden[master] = tuple(map(str, collapse_addresses(found)))
         return self._forbidden[master]
+
+    def _ranges(self) -> Iterator[IPv4Network]:
+        """Out of which subnets are given today, in any pool."""
+        for pool in (self._settings.network, *self._settings.networks.values()):
+            yield from pool.overlays
 
 
 def _addresses(agents: Mapping[str, AgentRecord]) -> list[IPv4Address]:

@@ -14,8 +14,9 @@ DEFAULT_MODES = ("bridge", "overlay")
 UNSERVED = frozenset({"apps", "ssh", "sdk"})
 DEFAULT_LAUNCHERS = ("torch",)
 DEFAULT_LARGEST_JOB = 64
-#: Out of which allocations get their subnets, unless `network.overlays` says otherwise.
-DEFAULT_OVERLAYS = ("10.128.0.0/12",)
+#: Out of which allocations get their subnets, unless `network.overlays` says otherwise. No usual default of a cloud,
+#: a container engine or Kubernetes lies in here (decision 7).
+DEFAULT_OVERLAYS = ("10.64.0.0/13",)
 #: Where images come from unless the file says otherwise: Docker Hub, its tokens and its layers.
 DEFAULT_REGISTRIES = (Service(hosts=("registry-1.docker.io", "auth.docker.io", "production.cloudflare.docker.com")),)
 
