@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from quorate.network.audit.ruleset import Phase, Ruleset, Scene, of_networks, of_ports, source_ports
+from quorate.network.audit.ruleset import OTHERS, Phase, Ruleset, Scene, of_networks, of_ports, source_ports
 from quorate.network.audit.ruleuse import Uses, rule_findings
 from quorate.network.audit.space import EVERY_ADDRESS, LAST_ADDRESS, V6, Box, Cell, Intervals, Outcome, both, cells
 from quorate.network.audit.spare import passes_without
@@ -126,15 +126,22 @@ def _scenes(plan: Plan, ruleset: Ruleset, role: Role | None) -> Iterator[tuple[S
     """Every governed machine with every other party and with everybody else, both ways, with the flows between them."""
     governed = [p for p in plan.parties if p.role in _GOVERNED[role] and plan.holds_for(p)]
     locals_ = [p for p in governed if ruleset.governs(p)]
+    others = ruleset.others(plan.parties)
     for local in locals_:
         for direction in Direction:
             between: dict[Party, list[PlannedFlow]] = {_ANYONE: []}
             for flow in (*plan.flows, *plan.forbidden):
                 if flow.local(direction) == local:
                     between.setdefault(flow.peer(direction), []).append(flow)
+            if others:
+                between[OTHERS] = [
+                    flow
+                    for flow in plan.forbidden
+                    if flow.local(direction) == local and flow.peer(direction).role is Role.ANYONE
+                ]
             for peer, flows in between.items():
                 for transport in Transport:
-                    yield Scene(direction, local, peer, transport), flows
+                    yield Scene(direction, local, peer, transport, others=others), flows
 
 
 class _Asking:
@@ -159,6 +166,9 @@ class _Asking:
         within = _within(scene)
         # Everybody else overlaps the parties of the plan, so their flows mark what of it is needed.
         others = [f for f in self._plan.flows if f.local(scene.direction) == scene.local and f not in mine]
+        if scene.peer is OTHERS:
+            # They are none of the plan's parties, unless it does not know these at all.
+            others = [f for f in others if not f.peer(scene.direction).known]
         marked = [*mine, *(f for f in others if f.transport is scene.transport)]
         wanted = {index for index, flow in enumerate(marked) if flow in self.planned}
         named = {index for index in wanted if not _is_placed(marked[index], scene)}
@@ -187,7 +197,7 @@ class _Asking:
             held = set(cell.markers)
             sure, perhaps, mine_alone = held & placed, held & named, held & own
             needed = bool(sure or perhaps or mine_alone)
-            self.uses.note(cell, stand, scene, needed=needed, everybody=scene.peer is _ANYONE)
+            self.uses.note(cell, stand, scene, needed=needed, everybody=scene.peer in (_ANYONE, OTHERS))
             for one in asked:
                 if one.marker not in held:
                     continue

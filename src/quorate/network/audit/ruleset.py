@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 
@@ -16,6 +16,10 @@ from quorate.network.plan import Party, PlannedFlow
 
 #: Whose machines have the operating systems of people.
 _PEOPLE = (Role.USER, Role.OPERATOR)
+
+
+#: Whoever rules name by a group, a tag or a selector that no party of the plan has; nobody knows their addresses.
+OTHERS = Party(Role.ANYONE, "others")
 
 
 class Unreadable(ValueError):
@@ -49,6 +53,8 @@ class Scene:
     peer: Party
     transport: Transport
     phase: Phase = Phase.OPEN
+    #: What `Ruleset.others` said of the plan's parties.
+    others: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def answers(self) -> bool:
@@ -71,6 +77,8 @@ class Rule:
     doubt: str = ""
     #: Which ports that do not exist its text names; it is read without them.
     clamped: str = ""
+    #: Whom it holds for besides the plan's machines, where it was not limited to any.
+    wide: str = ""
     #: It also matches what an audit does not ask about, such as ICMP, so that nothing says that it has no effect there.
     wider: bool = False
 
@@ -91,6 +99,10 @@ class Ruleset(ABC):
     @abstractmethod
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
         """Return the exact command or edit that lets a flow pass at its end of that direction."""
+
+    def others(self, parties: Iterable[Party]) -> Mapping[str, str]:
+        """Return the rules that name peers whom no party of the plan is, each with who: `in the group X`."""
+        return {}
 
     def own_needs(self, scene: Scene) -> list[Box]:
         """Return what of a scene a machine needs for itself, whatever the plan: nothing, where no rules are asked."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from quorate.network.audit.decision import Stand
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene
+from quorate.network.audit.ruleset import OTHERS, Rule, Ruleset, Scene
 from quorate.network.audit.space import Cell, Outcome
 from quorate.network.audit.spare import Stands
 from quorate.network.audit.verdicts import EXAMPLES, passing
@@ -52,6 +52,8 @@ class Uses:
         if self._noted[stand, needed] > EXAMPLES:
             return
         for rule in stand.needed:
+            if scene.peer is OTHERS and rule not in scene.others:
+                continue
             opened = self._opened[rule]
             opened.planned |= needed
             if needed:
@@ -69,7 +71,7 @@ class Uses:
 
     def idle(self, rules: Iterable[Rule]) -> frozenset[str]:
         """Return the rules that open what no flow needs."""
-        return frozenset(rule.id for rule in rules if rule.allows and self.of(rule.id).idle)
+        return frozenset(rule.id for rule in rules if rule.allows and (rule.wide or self.of(rule.id).idle))
 
 
 def rule_findings(
@@ -98,6 +100,9 @@ def rule_findings(
             yield Finding("PORT-CLAMPED", rule.id, f"{_read(rule)}: {rule.clamped}", remedy=remedy)
         if rule.doubt:
             yield Finding("RULE-UNREADABLE", rule.id, f"{_read(rule)}: {rule.doubt}")
+        elif rule.allows and rule.wide:
+            remedy = "; ".join(dict.fromkeys(withdrawing(rule.id)))
+            yield Finding("NET-UNNEEDED", rule.id, f"{_read(rule)}: {rule.wide}", remedy=remedy)
         elif rule.allows and opened.idle:
             what = "no flow of the plan needs it" if not opened.planned else "no flow of the plan needs all of it"
             evidence = f"{_read(rule)}: {what}; it lets pass {'; '.join(opened.idle)}"

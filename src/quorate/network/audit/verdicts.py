@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from quorate.network.audit.ruleset import Phase, Scene, show_addresses, show_ports
+from quorate.network.audit.ruleset import OTHERS, Phase, Scene, show_addresses, show_ports
 from quorate.network.audit.space import EVERY_PORT, Axis, Box, Cell, Intervals, Outcome, both, join, outside
 from quorate.network.flows import Direction
 from quorate.network.plan import PlannedFlow
@@ -75,6 +75,9 @@ class Ends:
         names = " or ".join(getattr(scene, axis).key for axis in unknown)
         for cell in found:
             outcome, why = cell.outcome, cell.stand.decision.doubt
+            if scene.peer is OTHERS and not settled.surely(cell):
+                # What addresses decide is asked of everybody.
+                continue
             if outcome is not Outcome.UNKNOWN and not settled.surely(cell):
                 by = _by(cell)
                 said = "open" if outcome is Outcome.ALLOW else "denied"
@@ -221,6 +224,9 @@ def _few_ports(ports: Intervals) -> str:
 
 def _who(cell: Cell, scene: Scene) -> str:
     """Return the far end; one known by its group or tag alone is named, for every address stands for it."""
+    if scene.peer is OTHERS:
+        named = (scene.others[rule] for rule in sorted(cell.stand.rules) if rule in scene.others)
+        return f"those {' or '.join(dict.fromkeys(named))}"
     return show_addresses(cell.peer) if scene.peer.addresses else scene.peer.key
 
 
