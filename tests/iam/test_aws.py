@@ -60,7 +60,7 @@ def test_the_linter_has_nothing_to_say_of_the_strict_profile(audience: Audience)
 
 
 def test_the_trust_policy_is_valid() -> None:
-    assert codes_of(trust_document()) == set()
+    assert codes_of(trust_document(EXAMPLE_AWS)) == set()
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
@@ -181,3 +181,25 @@ def test_a_finding_stands_where_the_part_stands() -> None:
 def test_misspelt_keys_are_told_what_was_meant() -> None:
     found = lint_file(json.dumps(policy(Action="a:b", Resource="*", Conditions={})).encode())[1]
     assert any('did you mean "Condition"?' in each.evidence for each in found)
+
+
+@pytest.mark.parametrize(
+    ("region", "partition", "ec2"),
+    [
+        ("eu-central-1", "aws", "ec2.amazonaws.com"),
+        ("cn-north-1", "aws-cn", "ec2.amazonaws.com.cn"),
+        ("us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com"),
+        ("us-isob-east-1", "aws-iso-b", "ec2.amazonaws.com"),
+        ("eusc-de-east-1", "aws-eusc", "ec2.amazonaws.com"),
+    ],
+)
+def test_what_is_granted_lies_in_the_regions_own_part_of_aws(region: str, partition: str, ec2: str) -> None:
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html, and its partitions in botocore's endpoints.
+    request = replace(EXAMPLE_AWS, audience=Audience.MASTER, spot=True, region=region)
+    text = document(request).decode()
+    assert f"arn:{partition}:" in text
+    assert text.count('"arn:') == text.count(f'"arn:{partition}:')
+    assert f'"iam:PassedToService": "{ec2}"' in text
+    assert trust_document(request)["Statement"][0]["Principal"] == {"Service": ec2}  # type: ignore[index]
+    botocore = pytest.importorskip("botocore.session")
+    assert botocore.get_session().get_partition_for_region(region) == partition

@@ -59,6 +59,12 @@ def of_file(text: str) -> list[tuple[str, str]]:
         ("Allow group A to read repos in tenancy where any {request.ad!='a', request.ad!='b'}", "IAM-ALWAYS-TRUE"),
         ("Allow group A to manage all-resources in compartment C", "IAM-ALL-RESOURCES"),
         ("Allow any-user to read objects in compartment C where target.bucket.name='b'", "IAM-ANY-USER"),
+        (
+            "Allow any-user to read objects in compartment C where any {request.principal.type='x', "
+            "target.bucket.name='b'}",
+            "IAM-ANY-USER",
+        ),
+        ("Allow any-user to read objects in compartment C where request.principal.type!='x'", "IAM-ANY-USER"),
         ("Allow any-group to read objects in compartment C", "IAM-ANY-USER"),
         ("Allow group A to manage data-science-jobs in tenancy", "IAM-TENANCY-WIDE"),
         ("Allow group A to use logging-family in compartment C", "IAM-WIDER"),

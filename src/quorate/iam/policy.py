@@ -59,7 +59,7 @@ def _aws(request: aws.AwsRequest, part: Part, *, as_json: bool) -> str:
             {
                 "cloud": "aws",
                 "policy": policy.document() if policy.grants else None,
-                "trust": aws.trust_document(),
+                "trust": aws.trust_document(request),
                 "explanations": explained,
                 "notes": list(policy.notes),
             }
@@ -70,7 +70,7 @@ def _aws(request: aws.AwsRequest, part: Part, *, as_json: bool) -> str:
         case Part.NATIVE:
             return "".join(f"# Note: {note}\n" for note in policy.notes)
         case Part.TRUST:
-            return _dump(aws.trust_document())
+            return _dump(aws.trust_document(request))
         case Part.REASONS:
             lines = [f"# Note: {note}" for note in policy.notes]
             for grant in policy.grants:

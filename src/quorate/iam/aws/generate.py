@@ -24,10 +24,17 @@ DETERMINED_DOC = "Determined docs, dynamic agents on AWS, section AWS API Access
 CLUSTER_TAG = "quorate-cluster"
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]")
 _PLAIN = re.compile(r"[\w.+=@/-]+")
 
 AwsValue = str | list[str]
+
+
+#: AWS General Reference, "AWS partitions" and its regions.
+_PARTITIONS = {
+    "cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-isob-": "aws-iso-b", "us-isof-": "aws-iso-f", "us-iso-": "aws-iso",
+    "eu-isoe-": "aws-iso-e", "eusc-": "aws-eusc",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,6 @@ class AwsRequest:
     log_group: str | None = None
     spot: bool = False
     may_delete: bool = False
-    partition: str = "aws"
 
     def __post_init__(self) -> None:
         if self.account is not None and not _ACCOUNT.fullmatch(self.account):
@@ -59,6 +65,17 @@ class AwsRequest:
         for text in (*(each for each in named if each is not None), *self.subnets, *self.security_groups, *self.images):
             if not _PLAIN.fullmatch(text):
                 raise RefusedRequest(f"the name {text!r} holds a sign that no AWS name has; `*` is not for names here")
+
+    @property
+    def partition(self) -> str:
+        """The part of AWS in which the region lies; an ARN of another one names nothing there."""
+        begins = (part for prefix, part in _PARTITIONS.items() if (self.region or "").startswith(prefix))
+        return next(begins, "aws")
+
+    @property
+    def ec2_service(self) -> str:
+        """EC2 as a principal: one of few services that have another name in China."""
+        return "ec2.amazonaws.com.cn" if self.partition == "aws-cn" else "ec2.amazonaws.com"
 
     def arn(self, service: str, resource: str, *, account: bool = True, region: bool = True) -> str:
         if self.account is None:
@@ -112,7 +129,7 @@ class AwsPolicy:
         return {"Version": "2012-10-17", "Statement": [grant.as_json() for grant in self.grants]}
 
 
-def trust_document() -> dict[str, object]:
+def trust_document(request: AwsRequest) -> dict[str, object]:
     """What `aws iam create-role --assume-role-policy-document` takes, for master and agents on EC2."""
     return {
         "Version": "2012-10-17",
@@ -120,7 +137,7 @@ def trust_document() -> dict[str, object]:
             {
                 "Sid": "MachinesTakeThisRole",
                 "Effect": "Allow",
-                "Principal": {"Service": "ec2.amazonaws.com"},
+                "Principal": {"Service": request.ec2_service},
                 "Action": "sts:AssumeRole",
             }
         ],
@@ -248,7 +265,7 @@ def _pass_role(request: AwsRequest) -> AwsGrant:
             "Machines start without a role: no image from ECR, no bucket.",
             ROLE_DOC,
         ),
-        {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+        {"StringEquals": {"iam:PassedToService": request.ec2_service}},
     )
 
 

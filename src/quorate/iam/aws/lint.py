@@ -54,7 +54,7 @@ def lint(source: Input, *, for_agents: bool = False) -> list[Finding]:
 def _judge(source: Input, statement: AwsStatement) -> Iterator[Finding]:
     place = source.place(*statement.path, "Action")
     name = f"{statement.sid}: " if statement.sid else ""
-    for action in statement.actions:
+    for action in () if statement.inverted_actions else statement.actions:
         if action == "*" or action.endswith(":*"):
             yield Finding(codes.AWS_STAR_ACTION, place, f'{name}allows "{action}"', "list the actions that are called")
     if statement.inverted_actions:

@@ -318,6 +318,16 @@ def _always_true(condition: Condition) -> bool:
     return any(len(values) > 1 for values in excluded.values())
 
 
+def _says_who(condition: Condition | None) -> bool:
+    """Whether everything that meets the condition comes from somebody whom it names."""
+    if condition is None:
+        return False
+    if isinstance(condition, Compare):
+        return condition.operator is not Operator.NOT_EQUAL and condition.variable.lower().startswith(_WHO)
+    some_or_each = any if condition.mode is Mode.ALL else all
+    return bool(condition.parts) and some_or_each(_says_who(part) for part in condition.parts)
+
+
 def _breadth(statement: Statement) -> Iterator[Finding]:
     """Grants that are too wide whoever holds them."""
     grant = statement.grant
@@ -330,8 +340,7 @@ def _breadth(statement: Statement) -> Iterator[Finding]:
             f"{who} may {grant.verb} everything",
             "name the resource types that are needed",
         )
-    variables = [part.variable.lower() for part in comparisons(statement.condition)]
-    if statement.subject.kind.is_everybody and not any(each.startswith(_WHO) for each in variables):
+    if statement.subject.kind.is_everybody and not _says_who(statement.condition):
         yield _finding(
             statement,
             codes.ANY_USER,
