@@ -148,6 +148,20 @@ def test_an_agents_service_comes_with_a_helper_that_holds_three_capabilities(quo
     assert "CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_ADMIN CAP_SYS_PTRACE\n" in helper
 
 
+def test_with_an_agents_service_its_engine_is_told_of_the_proxy(quorate: Quorate) -> None:
+    config = quorate.home / "agent.yaml"
+    config.write_text("proxy: {url: 'http://proxy.example.org:3128', no_proxy: [registry.local]}\n")
+    quorate("service", "install", "agent", "--dir", quorate.home, "--config", config)
+    (told,) = quorate.home.glob("*.service.d/quorate-proxy.conf")
+    assert 'Environment="HTTPS_PROXY=http://proxy.example.org:3128"\n' in told.read_text()
+    assert "registry.local" in told.read_text()
+    # With a password in it, it would be everybody's otherwise.
+    assert told.stat().st_mode & 0o077 == 0
+    assert quorate("service", "install", "engine-proxy", "--print", "--config", config).out == told.read_text()
+    config.write_text("")
+    assert "name no proxy" in quorate("service", "install", "engine-proxy", "--config", config, code=1).err
+
+
 def test_the_masters_service_is_shut_in(quorate: Quorate) -> None:
     unit = quorate("service", "install", "master", "--print").out
     for line in ("DynamicUser=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet="):
@@ -158,7 +172,7 @@ def test_doctor_looks_and_changes_nothing(quorate: Quorate) -> None:
     before = sorted(quorate.home.rglob("*"))
     found = quorate("doctor", "--json", "--state-dir", quorate.home / "state", code=None).json
     assert {"CPU", "MEMORY", "DISK", "CLOCK", "PORTS"} <= {result["code"] for result in found["master"]}
-    assert {"CGROUP", "DOCKER", "GPU", "NETWORKS"} <= {result["code"] for result in found["agent"]}
+    assert {"CGROUP", "DOCKER", "GPU", "NETWORKS", "ENGINE-PROXY"} <= {result["code"] for result in found["agent"]}
     assert sorted(quorate.home.rglob("*")) == before
 
 

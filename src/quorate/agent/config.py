@@ -131,7 +131,7 @@ class AgentConfig(_Section):
     runtime: RuntimeSettings = Field(RuntimeSettings(), description="The engine for members with an image.")
     allow: Allow = Field(Allow(), description="What jobs may ask of this machine; the master cannot override it.")
     proxy: ProxySettings | None = Field(
-        None, description="HTTP proxy of members; the engine, which pulls images, has its own."
+        None, description="HTTP proxy of members; `quorate service install engine-proxy` tells the engine, which pulls."
     )
 
     @field_validator("master")

@@ -208,6 +208,20 @@ def docker(_: Subject) -> Result:
     return Result("DOCKER", Level.OK, f"engine {done.stdout.strip()}")
 
 
+def engine_proxy(_: Subject) -> Result:
+    """Images come by the engine, so what the agent's file says of a proxy has to be told to that."""
+    from quorate.cli.daemons import engine_detour
+    from quorate.cli.errors import CommandError
+
+    try:
+        seen, remedy = engine_detour()
+    except CommandError as error:
+        return Result("ENGINE-PROXY", Level.SKIPPED, str(error))
+    if seen:
+        return Result("ENGINE-PROXY", Level.WARNING, seen, remedy)
+    return Result("ENGINE-PROXY", Level.OK, "the engine pulls images by the agent's proxy")
+
+
 def accelerators(_: Subject) -> Result:
     """What NVML sees."""
     try:
@@ -283,7 +297,17 @@ def master_answers(subject: Subject) -> Result:
 _BOTH: tuple[Check, ...] = (system, python, cpus, memory, disk, open_files, clock, name)
 _OF: dict[str, tuple[Check, ...]] = {
     "master": (*_BOTH, ports),
-    "agent": (*_BOTH, shared_memory, root, control_groups, private_networks, docker, accelerators, master_answers),
+    "agent": (
+        *_BOTH,
+        shared_memory,
+        root,
+        control_groups,
+        private_networks,
+        docker,
+        engine_proxy,
+        accelerators,
+        master_answers,
+    ),
 }
 
 

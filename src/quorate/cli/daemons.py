@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quorate.cli.errors import CommandError
 from quorate.cli.exits import Exit
@@ -116,6 +117,55 @@ def agent_settings(config: Path | None, flags: Mapping[str, Any], environment: M
         return validate(document, AgentConfig)
     except FileProblems as error:
         raise _bad_settings(error, "agent") from None
+
+
+class EngineProxy(NamedTuple):
+    """What has this machine's engine pull images by the agent's proxy."""
+
+    #: The engine's unit.
+    service: str
+    #: In the folder of unit files.
+    file: Path
+    text: str
+
+
+def engine_proxy(config: Path | None) -> EngineProxy | None:
+    """None where the agent's settings name no proxy. Raises CommandError for settings that cannot be used."""
+    from quorate.agent.runtime.engineproxy import DROP_IN, drop_in
+
+    settings = _settings_alone(config)
+    if settings is None or settings.proxy is None:
+        return None
+    podman = "podman" in settings.runtime.socket or (shutil.which("podman") and not shutil.which("dockerd"))
+    service = f"{'podman' if podman else 'docker'}.service"
+    return EngineProxy(service, Path(f"{service}.d", DROP_IN), drop_in(settings.proxy.url, settings.proxy.no_proxy))
+
+
+def engine_detour() -> tuple[str, str]:
+    """How this machine's engine goes outside otherwise than its agent's proxy says, and the remedy; empty where not.
+
+    Raises CommandError where there is nothing to compare, or the settings cannot be used.
+    """
+    from quorate.agent.runtime.containers import detour
+    from quorate.agent.runtime.engine import EngineError, find
+
+    settings = _settings_alone(None)
+    if settings is None or settings.proxy is None:
+        raise CommandError(f"{AGENT_FILE} names no proxy")
+    try:
+        found = detour(find(settings.runtime.socket), settings.proxy.url)
+    except EngineError as error:
+        raise CommandError(str(error)) from None
+    return found or ("", "")
+
+
+def _settings_alone(config: Path | None) -> AgentConfig | None:
+    """What the agent's file says, before any variable or flag; None where there is no file."""
+    named = config or (Path(os.environ["QUORATE_CONFIG"]) if os.environ.get("QUORATE_CONFIG") else None)
+    if not (named or AGENT_FILE).is_file():
+        return None
+    # The master may be a flag's or a variable's, and is of no interest here.
+    return agent_settings(named, {"master": "https://any"}, {})
 
 
 def end_agent(state_dir: Path) -> bool:

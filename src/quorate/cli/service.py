@@ -28,6 +28,8 @@ class Role(StrEnum):
     AGENT = "agent"
     #: Of an agent's machine: makes its members' private networks, and is installed with the agent.
     HELPER = "helper"
+    #: Also of an agent's machine: has its engine pull images by the agent's proxy, and comes with the agent.
+    ENGINE_PROXY = "engine-proxy"
 
 
 _MASTER = """\
@@ -161,23 +163,36 @@ def _group() -> None: ...
 
 @app.command()
 def install(
-    role: Annotated[Role, typer.Argument(help="master, agent, or an agent's helper alone.")],
+    role: Annotated[Role, typer.Argument(help="master, agent, or of an agent its helper or engine-proxy alone.")],
     config: Annotated[Path | None, typer.Option(help="Its settings; else /etc/quorate/…", metavar="FILE")] = None,
     folder: Annotated[Path, typer.Option("--dir", help="Where unit files lie.")] = UNITS,
     print_only: Annotated[bool, typer.Option("--print", help="Print the unit file and write nothing.")] = False,
     now: Annotated[bool, typer.Option("--now", help="Enable and start it as well.")] = False,
 ) -> None:
-    """Write the unit file of a master or an agent."""
+    """Write the unit file of a master or an agent.
+
+    Where an agent's settings name a proxy, its engine's service is told of it, too: that pulls images itself. It takes
+    effect when the engine starts next.
+    """
+    from quorate.cli.daemons import engine_proxy
+
     if config and not config.is_file():
         usage(f"there is no file {config}")
+    proxy = engine_proxy(config) if role in (Role.AGENT, Role.ENGINE_PROXY) else None
+    if role is Role.ENGINE_PROXY and proxy is None:
+        raise CommandError("the agent's settings name no proxy", hint="proxy: {url: …} in /etc/quorate/agent.yaml")
     # Files can be kept apart on a disk, and not in what is printed.
     roles = [Role.HELPER, Role.AGENT] if role is Role.AGENT and not print_only else [role]
-    texts = {f"quorate-{each}.service": unit(each, config.resolve() if config else None) for each in roles}
+    texts = {
+        f"quorate-{each}.service": unit(each, config.resolve() if config else None) for each in roles if each in _UNITS
+    }
     if print_only:
-        print(texts[f"quorate-{role}.service"], end="")
+        print(proxy.text if proxy and role is Role.ENGINE_PROXY else texts[f"quorate-{role}.service"], end="")
         return
     for name, text in texts.items():
         _write(folder / name, text, role)
+    if proxy:
+        _write(folder / proxy.file, proxy.text, role, mode=0o600)
     if role is Role.MASTER and _below_home(Path(sys.prefix)):
         note(f"its user must be able to read {sys.prefix}, which lies in a home: better installed below /opt")
     if folder != UNITS:
@@ -188,15 +203,22 @@ def install(
             hint=f"without systemd, let what you have in its place run: quorate {role}",
         )
     _systemctl("daemon-reload")
-    if now:
+    if texts and now:
         _systemctl("enable", "--now", *texts)
-    else:
+    elif texts:
         note(f"systemctl enable --now {' '.join(texts)} starts it")
+    if proxy and now and role is Role.ENGINE_PROXY:
+        _systemctl("restart", proxy.service)
+    elif proxy:
+        # Without live-restore it would end every container of the machine: not for us to choose the moment.
+        note(f"systemctl restart {proxy.service} has it pull by the proxy; without live-restore its containers end")
 
 
-def _write(path: Path, text: str, role: Role) -> None:
+def _write(path: Path, text: str, role: Role, mode: int = 0o644) -> None:
     try:
+        path.parent.mkdir(exist_ok=True)
         draft = path.parent / f".{path.name}.{os.getpid()}"
+        draft.touch(mode)
         draft.write_text(text)
         draft.replace(path)
     except OSError as error:

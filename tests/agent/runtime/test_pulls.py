@@ -103,7 +103,7 @@ def test_a_failed_pull_tells_of_the_proxy_that_the_engine_does_not_know(docker: 
     for cluster in serving(docker, tmp_path, **settings):
         view = cluster.run("true", image="127.0.0.1:9/team/train:1")
         assert "could not be pulled" in view.reason
-        assert "/etc/systemd/system/docker.service.d/proxy.conf" in view.reason
+        assert "sudo quorate service install engine-proxy" in view.reason
         assert "(IMAGE-PULL-FAILED)" in view.reason
 
 

@@ -16,7 +16,7 @@ from tests.agent.conftest import until
 from quorate.agent.command import User
 from quorate.agent.runtime import body, waiter
 from quorate.agent.runtime.credentials import CredentialsError, credentials
-from quorate.agent.runtime.engineproxy import otherwise
+from quorate.agent.runtime.engineproxy import DROP_IN, drop_in, otherwise
 from quorate.agent.runtime.pull import Progress
 from quorate.agent.runtime.references import Reference
 from quorate.agent.runtime.stream import Demultiplexer, StreamError
@@ -60,14 +60,22 @@ PROXY = "http://proxy.example.org:3128"
 )
 def test_an_engine_that_does_not_know_the_proxy_is_told_of_with_the_remedy(plain: str, secure: str, said: str) -> None:
     told = otherwise(f"{PROXY.replace('//', '//user:secret@')}/", {"HttpProxy": plain, "HttpsProxy": secure}, "docker")
-    assert (said in told) if said else not told
-    if told:
-        assert "secret" not in told
-        assert (
-            f"docker.service.d/proxy.conf write [Service] and Environment=HTTP_PROXY={PROXY} HTTPS_PROXY={PROXY}"
-            in told
-        )
-        assert told.endswith("systemctl daemon-reload && systemctl restart docker")
+    assert (told is not None and said in told.seen) if said else told is None
+    if told is not None:
+        assert "secret" not in str(told)
+        assert "quorate service install engine-proxy" in told.remedy
+        assert f"/etc/systemd/system/docker.service.d/{DROP_IN}" in told.remedy
+        assert told.remedy.endswith("systemctl restart docker")
+
+
+def test_the_engines_service_is_told_of_the_proxy_word_for_word() -> None:
+    text = drop_in("http://me:50%25@proxy:3128", ("registry.local", "10.0.0.0/8"))
+    assert text.splitlines()[1:] == [
+        "[Service]",
+        'Environment="HTTP_PROXY=http://me:50%%25@proxy:3128"',
+        'Environment="HTTPS_PROXY=http://me:50%%25@proxy:3128"',
+        'Environment="NO_PROXY=localhost,127.0.0.0/8,::1,registry.local,10.0.0.0/8"',
+    ]
 
 
 # --- output ------------------------------------------------------------------------------------------------------

@@ -98,8 +98,8 @@ class Containers:
                 )
             return body.Image.read(found, await asyncio.to_thread(self._look, found["Id"]))
         except (pull.PullError, EngineError) as error:
-            advice = await asyncio.to_thread(self.advice) if error.code == pull.FAILED else ""
-            raise ContainerError(error.code, f"{error}; {advice}" if advice else str(error)) from error
+            detour = await asyncio.to_thread(self.detour) if error.code == pull.FAILED else None
+            raise ContainerError(error.code, f"{error}; {detour}" if detour else str(error)) from error
         except credentials.CredentialsError as error:
             raise ContainerError("IMAGE-PULL-DENIED", f"{reference} could not be asked for: {error}") from error
 
@@ -122,15 +122,12 @@ class Containers:
         except policy.Forbidden as error:
             raise ContainerError("POLICY-FORBIDS", str(error)) from error
 
-    def advice(self) -> str:
-        """What is wrong with the engine's proxy, and the remedy; empty where nothing is known to be. Blocks."""
-        if not self.proxy:
-            return ""
+    def detour(self) -> engineproxy.Detour | None:
+        """What is wrong with the engine's proxy; None where nothing is known to be. Blocks."""
         try:
-            said = self.engine.info()
+            return detour(self.engine, self.proxy)
         except EngineError:
-            return ""
-        return engineproxy.otherwise(self.proxy, said, "podman" if self.engine.name.startswith("Podman") else "docker")
+            return None
 
     async def _pull(self, reference: Reference, secret: str, tell: Callable[[str], None]) -> None:
         # Members of one allocation come together and need one pull; another job's secret must not open this one's.
@@ -335,9 +332,17 @@ def seek(config: AgentConfig, agent: str) -> Containers | None:
     allowed = policy.Policy(config.allow)
     credentials_file, proxy = config.runtime.docker_config or home, config.proxy.url if config.proxy else ""
     found = Containers(engine, folder, labels, allowed, credentials_file, _has_init(said), proxy)
-    if advice := found.advice():
-        log.warning("%s", advice)
+    if wrong := found.detour():
+        log.warning("%s", wrong)
     return found
+
+
+def detour(engine: Engine, proxy: str) -> engineproxy.Detour | None:
+    """Why the engine does not pull by this proxy; None where it does, or there is none. Blocks; raises EngineError."""
+    if not proxy:
+        return None
+    service = "podman" if engine.name.startswith("Podman") else "docker"
+    return engineproxy.otherwise(proxy, engine.info(), service)
 
 
 def _has_init(said: Json) -> bool:
