@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from quorate.agent import stacks
+from quorate.agent import asuser, stacks
 
 #: The machine's own: others may execute it, too.
 PYTHON = shutil.which("python3", path=os.defpath)
@@ -68,6 +69,62 @@ def test_whoever_reads_a_process_has_its_user_and_no_right_besides(tmp_path: Pat
         why = stacks.of_process(program(tmp_path, look), pid).why
     nothing = "0" * 16
     assert why.endswith(f": {UID} {GID} {GID} CapPrm: {nothing} CapEff: {nothing} NoNewPrivs: 1")
+
+
+#: What the one right that a reader may keep is good for, each with what comes of it.
+ATTEMPTS = """#!/usr/bin/python3
+import ctypes, os, socket, sys
+libc, pid = ctypes.CDLL(None, use_errno=True), int(sys.argv[-2])
+def tried(name, attempt):
+    try:
+        done = attempt()
+        error = ctypes.get_errno() if isinstance(done, int) and done < 0 else 0
+    except OSError as failure:
+        error = failure.errno
+    print(name, os.strerror(error) if error else "done", file=sys.stderr, end="; ")
+tried("read", lambda: open(f"/proc/{pid}/maps").read() and 0)
+tried("write", lambda: open(f"/proc/{pid}/mem", "r+b"))
+tried("attach", lambda: libc.ptrace(16, pid, 0, 0))
+tried("write by vm", lambda: libc.process_vm_writev(pid, 0, 0, 0, 0, 0))
+tried("take a file", lambda: libc.syscall(438, os.pidfd_open(pid), 0, 0))
+tried("connect", lambda: socket.socket())
+sys.exit(1)
+"""
+
+
+@pytest.fixture
+def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine as Ubuntu sets it up, as far as the agent can tell."""
+    (tmp_path / "ptrace_scope").write_text("1\n")
+    monkeypatch.setattr(stacks, "_YAMA", tmp_path / "ptrace_scope")
+
+
+@pytest.mark.usefixtures("strict")
+def test_where_users_may_not_read_each_other_the_stack_is_read_all_the_same() -> None:
+    py_spy = stacks.find()
+    assert py_spy is not None
+    with process(user=UID, group=GID) as pid:
+        found = stacks.of_process(py_spy, pid)
+    assert found.why == ""
+    assert frames(found)[:3] == ["deep", "outer", "<module>"]
+
+
+@pytest.mark.usefixtures("strict")
+def test_there_the_reader_can_read_and_do_nothing_else_to_a_process(tmp_path: Path) -> None:
+    spy = program(tmp_path)
+    Path(spy).write_text(ATTEMPTS)
+    # Of another user, so that nothing but the right counts.
+    with process(user=UID, group=GID) as pid:
+        said = {
+            looks: subprocess.run(
+                [sys.executable, "-I", "-S", asuser.__file__, str(UID + 1), str(GID), looks, spy, str(pid), ""],
+                capture_output=True, text=True, check=False,
+            ).stderr
+            for looks in ("looks", "")
+        }  # fmt: skip
+    no = "Operation not permitted"
+    assert said["looks"] == (f"read done; write {no}; attach {no}; write by vm {no}; take a file {no}; connect {no}; ")
+    assert said[""].startswith("read Permission denied; ")
 
 
 def test_a_reader_that_prints_without_end_takes_no_memory_of_the_agents(tmp_path: Path) -> None:

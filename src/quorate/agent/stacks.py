@@ -77,13 +77,16 @@ def of_process(py_spy: str, pid: int) -> Stack:
     """Where it is."""
     try:
         uid, gid = _rights(pid)
+        looks = _is_strict() and asuser.can_look()
         with (
             os.fdopen(os.memfd_create("quorate-stack"), "w+b") as told,
             os.fdopen(os.memfd_create("quorate-stack"), "w+b") as complaint,
         ):
             done = subprocess.run(
-                [sys.executable, "-I", "-S", asuser.__file__, str(uid), str(gid),
-                 py_spy, "dump", "--json", "--pid", str(pid)],
+                [sys.executable, "-I", "-S", asuser.__file__, str(uid), str(gid), "looks" if looks else "",
+                 py_spy, "dump", "--json", "--pid", str(pid),
+                 # To hold the process meanwhile takes what else the right is good for.
+                 *(["--nonblocking"] if looks else [])],
                 stdin=subprocess.DEVNULL, stdout=told, stderr=complaint, cwd="/", env={}, timeout=_TIMEOUT_S,
             )  # fmt: skip
             printed, said = (_whole(file.fileno()) for file in (told, complaint))
@@ -96,7 +99,8 @@ def of_process(py_spy: str, pid: int) -> Stack:
     if done.returncode:
         lines = said.decode(errors="replace").strip().splitlines()
         why = lines[-1][:_SENTENCE] if lines else f"it ended with {done.returncode}"
-        return Stack(why=f"py-spy could not read process {pid}: {why}{_hint()}")
+        hint = "; this machine forbids it (sysctl kernel.yama.ptrace_scope)" if _is_strict() else ""
+        return Stack(why=f"py-spy could not read process {pid}: {why}{hint}")
     try:
         return _main_thread(msgspec.json.decode(printed, type=list[_Thread]), pid)
     except (msgspec.DecodeError, RecursionError):
@@ -124,13 +128,12 @@ def _whole(file: int) -> bytes:
     return os.pread(file, asuser.OUTPUT_BYTES, 0)
 
 
-def _hint() -> str:
-    """Where this machine lets only root read other processes, and whoever they started."""
+def _is_strict() -> bool:
+    """Whether this machine lets nobody without a right of root's read what is no child of its own."""
     try:
-        strict = int(_YAMA.read_text()) > 0
+        return int(_YAMA.read_text()) > 0
     except (OSError, ValueError):
-        return ""
-    return "; this machine forbids it to users (sysctl kernel.yama.ptrace_scope)" if strict else ""
+        return False
 
 
 def _main_thread(threads: list[_Thread], pid: int) -> Stack:
