@@ -390,6 +390,14 @@ def test_a_lost_supervisor_is_swept_up_before_the_slots_are_given_back(life: Lif
     assert states(life.tell(Swept(A0))) == {A0: "failed"}
 
 
+@pytest.mark.parametrize(("unbegun", "code"), [(False, "MEMBER-LOST"), (True, "START-INTERRUPTED")])
+def test_only_what_certainly_never_began_is_told_as_such(life: Life, unbegun: bool, code: str) -> None:
+    running(life, A0)
+    life.tell(SupervisorLost(A0))
+    life.tell(Swept(A0, 0, unbegun))
+    assert [status.code for status in life.core.statuses(life.now)] == [code]
+
+
 def test_a_revoked_agent_ends_its_members_and_gives_up(life: Life) -> None:
     running(life, A0)
     actions = life.hear(Refuse(REVOKED, "the key of alpha was revoked", final=True))

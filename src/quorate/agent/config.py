@@ -125,7 +125,7 @@ class AgentConfig(_Section):
     )
     helper: Path = Field(Path(SOCKET), description="Socket of the root helper; without one, a root agent has its own.")
     drift_check_s: float = Field(
-        30.0, gt=0, description="How often rules are compared with what was loaded, in seconds."
+        30.0, gt=0, description="How often rules, and what an engine has of members, are looked at, in seconds."
     )
     dns: tuple[str, ...] = Field((), description="DNS servers for private networks; by default the machine's own.")
     runtime: RuntimeSettings = Field(RuntimeSettings(), description="The engine for members with an image.")

@@ -68,6 +68,7 @@ from quorate.model.state import MemberState
 REVOKED = "AGENT-REVOKED"
 _MAKE_ROOM = "free space where the agent keeps its state; the members start by themselves"
 NETWORK_LOST_REASON = "what holds its network namespace has ended"
+UNBEGUN_REASON = "its agent ended while the member was prepared; nothing of it had begun"
 LOST_REASON = "its supervisor died, so how it ended is not known; what was left of it was killed"
 
 
@@ -257,8 +258,9 @@ class Core:
             case SupervisorLost(member):
                 if (m := self._members.get(member)) and not m.state.final:
                     yield Sweep(member)
-            case Swept(member, log_bytes):
-                self._end(member, now, MemberState.FAILED, None, LOST_REASON, "MEMBER-LOST", log_bytes=log_bytes)
+            case Swept(member, log_bytes, unbegun):
+                why, code = (UNBEGUN_REASON, "START-INTERRUPTED") if unbegun else (LOST_REASON, "MEMBER-LOST")
+                self._end(member, now, MemberState.FAILED, None, why, code, log_bytes=log_bytes)
                 yield from self._reconcile(now)
             case Shipped(member, offset, whole):
                 if m := self._members.get(member):

@@ -97,6 +97,8 @@ class Swept:
 
     member: str
     log_bytes: int = 0
+    #: Only where it is certain that nothing of it ever began: then it may begin elsewhere.
+    unbegun: bool = False
 
 
 @dataclass(frozen=True)

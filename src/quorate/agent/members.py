@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from quorate.agent import hostports, leasefile, leftovers, shim, temporary
+from quorate.agent import begun, hostports, leasefile, leftovers, shim, temporary
 from quorate.agent.command import User
 from quorate.agent.events import Ended, Event, Failed, Progressed, Recovered, Running, SupervisorLost, Swept
 from quorate.agent.networks import NetworkError, Networks, sandbox_files
@@ -184,6 +184,7 @@ class Members:
         began = shim.boottime()
         folder = self.folder(member)
         folder.mkdir(mode=0o711)
+        begun.prepare(folder)
         role, planned = role_of(spec, member), spec.members[split_member(MemberId(member))[1]]
         user = self._users.user(spec.allocation, spec.owner) if self._users else None
         if user is not None:
@@ -434,7 +435,8 @@ class Members:
         self._members.pop(member, None)
         for folder in (self._secrets / member, self._secrets / f"{member}.ssh"):
             shutil.rmtree(folder, ignore_errors=True)
-        self._tell(Swept(member, self._grew(member, _size(self.folder(member) / shim.LOG))))
+        own = self.folder(member)
+        self._tell(Swept(member, self._grew(member, _size(own / shim.LOG)), begun.never(own)))
 
     def forget(self, member: str) -> None:
         """Removes the member's folder and sandbox, and with its allocation's last one what its user has left."""
@@ -508,6 +510,9 @@ class Members:
     async def settle(self, live: Sequence[str] = ()) -> None:
         """What was lost is swept up: from now on only what is true is told, and the networks of `live` are watched."""
         await asyncio.gather(*self._tasks)
+        if self._containers is not None:
+            # A member has a folder before it has anything of the engine's, and until that is removed.
+            self._spawn(self._containers.keep_swept(lambda: {folder.name for folder in self._folder.iterdir()}))
         self._pauses.resume({member: self.folder(member) for member in live})
 
     async def _look(self, member: str) -> Running | Ended | Failed | str | None:

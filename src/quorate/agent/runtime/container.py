@@ -228,7 +228,7 @@ class ContainerRunner:
                 connection.close()
         self._output = self._waiting = None
         if self._container:
-            # What an engine that is away cannot remove now, its agent does later (containers.sweep).
+            # What an engine that is away cannot remove now, its agent does later (containers.keep_swept).
             with suppress(EngineError):
                 self._engine.remove(self._container)
 

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -63,6 +63,8 @@ class Containers:
     init: bool = True
     #: The operator's HTTP proxy, which the engine should use too; empty for none.
     proxy: str = ""
+    #: Seconds between two looks at what belongs to nobody.
+    look_s: float = 30.0
     _pulling: dict[str, "_Pull"] = field(default_factory=dict)
     #: Pause containers that were asked for, by their members.
     _pausing: dict[str, "asyncio.Task[pause.Pause]"] = field(default_factory=dict)
@@ -202,7 +204,13 @@ class Containers:
 
     async def ended(self, member: str) -> None:
         """Nothing of the member's own container is left when this returns; an engine that is away is waited for."""
-        await self._surely(lambda: self.engine.remove(body.name_of(member)), member)
+
+        def work() -> None:
+            self.engine.remove(body.name_of(member))
+            # A shim that was killed has left there what it was about to mount.
+            self._unstage(lambda name: name != body.name_of(member))
+
+        await self._surely(work, member)
 
     async def forget(self, member: str) -> None:
         """The same of its pause container."""
@@ -219,15 +227,44 @@ class Containers:
         """Removes all of ours that belongs to no member of `wanted`; nothing else is touched."""
 
         def work() -> None:
-            for name in sweep(self.engine, {body.LABEL_FOLDER: str(self.folder)}, wanted):
+            for name in sweep(self.engine, self._ours, wanted):
                 log.warning("container %s belonged to no member and is removed", name)
-            if os.geteuid() == 0:
-                mounts.forget(self.engine.path, lambda name: name.removeprefix(body.NAME) in wanted)
+            self._unstage(lambda name: name.removeprefix(body.NAME) in wanted)
 
         try:
             await asyncio.to_thread(work)
-        except (EngineError, mounts.MountError) as error:
+        except EngineError as error:
             log.warning("containers could not be looked at: %s", error)
+
+    async def keep_swept(self, wanted: Callable[[], Collection[str]]) -> None:
+        """Removes again and again what has come to belong to no member, until it is cancelled.
+
+        An engine that was away, or slow, may have what whoever asked for it has not lived to remove.
+        """
+
+        def work() -> None:
+            found = [one for one in self.engine.containers(self._ours) if body.LABEL_MEMBER in one["Labels"]]
+            # In this order: of who came after the look nothing was seen by it.
+            for name in remove(self.engine, found, wanted()):
+                log.warning("container %s belonged to no member and is removed", name)
+            self._unstage(lambda name: name.removeprefix(body.NAME) in wanted())
+
+        while True:
+            await asyncio.sleep(self.look_s)
+            with suppress(EngineError):
+                await asyncio.to_thread(work)
+
+    @property
+    def _ours(self) -> dict[str, str]:
+        return {body.LABEL_FOLDER: str(self.folder)}
+
+    def _unstage(self, wanted: Callable[[str], bool]) -> None:
+        """Removes what is staged for containers that are not wanted, by their names."""
+        try:
+            if os.geteuid() == 0:
+                mounts.forget(self.engine.path, wanted)
+        except mounts.MountError as error:
+            log.warning("mounts may be left: %s", error)
 
     async def _surely(self, work: Callable[[], None], member: str) -> None:
         said = False
@@ -331,7 +368,7 @@ def seek(config: AgentConfig, agent: str) -> Containers | None:
     home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     allowed = policy.Policy(config.allow)
     credentials_file, proxy = config.runtime.docker_config or home, config.proxy.url if config.proxy else ""
-    found = Containers(engine, folder, labels, allowed, credentials_file, _has_init(said), proxy)
+    found = Containers(engine, folder, labels, allowed, credentials_file, _has_init(said), proxy, config.drift_check_s)
     if wrong := found.detour():
         log.warning("%s", wrong)
     return found
@@ -355,8 +392,13 @@ def sweep(engine: Engine, ours: Mapping[str, str], wanted: Collection[str]) -> t
 
     Blocks. Raises EngineError.
     """
+    return remove(engine, engine.containers(ours), wanted)
+
+
+def remove(engine: Engine, found: Sequence[Json], wanted: Collection[str]) -> tuple[str, ...]:
+    """The same, of these containers."""
     # A member's container before the pause container whose namespace it is in.
-    found = sorted(engine.containers(ours), key=lambda one: one["Labels"].get(body.LABEL_KIND) == pause.KIND)
+    found = sorted(found, key=lambda one: one["Labels"].get(body.LABEL_KIND) == pause.KIND)
     gone = [one for one in found if one["Labels"].get(body.LABEL_MEMBER) not in wanted]
     for one in gone:
         engine.remove(one["Id"])
