@@ -180,6 +180,17 @@ def test_tables_beside_filter_are_asked_in_their_turn(table: str, flow: str, any
     assert verdicts(iptables(before=table)) == (flow, anyone)
 
 
+def test_packets_after_the_first_go_where_it_was_sent() -> None:
+    client = Party(Role.USER, "client", addresses(["10.0.2.9"]))
+    moved = PlannedFlow("web", client, AGENTS, Transport.TCP, (PortRange.of(80),), "a port that another one stands for")
+    nat = "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 3128\nCOMMIT\n"
+    table = "*filter\n:INPUT DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -p tcp --dport 3128 -j ACCEPT\nCOMMIT\n"
+    nft, saved = listed_by_both(nat + table)
+    for form, text in (("nftables", nft), ("iptables", saved)):
+        (flow,) = audit(Plan("one", (moved,)), form, text, Role.AGENT).flows
+        assert flow.to_dict()["verdict"] == "undetermined", flow.why
+
+
 @pytest.mark.parametrize(
     ("target", "flow"),
     [("CLASSIFY --set-class 1:1", "open"), ("DSCP --set-dscp 8", "open"), ("SET --add-set s src", "open"),

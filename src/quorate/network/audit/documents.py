@@ -112,8 +112,7 @@ def clamped(first: int, last: int) -> tuple[int, str]:
     """Return the last port that exists of a range in numbers, and the warning where the text names one past it."""
     if not 0 <= first <= LAST_PORT < last:
         return last, ""
-    span, warning = PortRange.parse_imported(f"{first}-{last}")
-    return span.last, warning or ""
+    return LAST_PORT, f"{first}-{last}: {last} is not a port; read as {PortRange(first, LAST_PORT)}"
 
 
 def carries(protocol: str, transport: Transport) -> bool:

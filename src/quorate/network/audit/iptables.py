@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from quorate.model.ports import InvalidPorts, PortRange
 from quorate.network.audit.chains import Fields, Match, Step, Verdict
@@ -41,6 +41,7 @@ _OUTWARDS = (("raw", "OUTPUT"), ("mangle", "OUTPUT"), ("nat", "OUTPUT"), ("filte
 #: Options of whose every value an audit asks, so far as it is about connections.
 _ASKED = {"-s", "--source", "-d", "--destination", "--src-range", "--dst-range", "--sport", "--source-port", "--sports",
           "--dport", "--destination-port", "--dports", "-m", "--match", "--comment", "-c"}  # fmt: skip
+_TCP_FLAGS = {"SYN", "ACK", "FIN", "RST", "URG", "PSH"}
 #: Matches whose options are read below, or that have none.
 _PLAIN = {"tcp", "udp", "conntrack", "state", "multiport", "comment", "iprange", "addrtype", "icmp", "icmp6", "icmpv6"}
 
@@ -207,7 +208,15 @@ class _Iptables(NetfilterRuleset):
                 table = tables.get(name, _Table())
                 if chain in table.chains and (name != "nat" or scene.phase is Phase.OPEN):
                     policy = table.policies.get(chain, Act.ALLOW)
-                    found.append(Base(f"{version} {name} {chain}", policy, (version,), tracked=name != "raw"))
+                    found.append(
+                        Base(
+                            f"{version} {name} {chain}",
+                            policy,
+                            (version,),
+                            tracked=name != "raw",
+                            translates=name == "nat",
+                        )
+                    )
         return found
 
     def steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
@@ -295,6 +304,9 @@ class _Reader:
             spans = _addresses(self._value(option))
         except ValueError as error:
             raise Unreadable(str(error), self._place()) from None
+        if spans is None:
+            self._match = self._match.doubted(f"the mask of {self._value(option)} has holes, which is not modelled")
+            return True
         return self._narrow(axis, spans, FAMILIES[self._line.family], negated=option.negated)
 
     def _source(self, option: _Option) -> bool:
@@ -348,8 +360,9 @@ class _Reader:
         return (state in self._value(option).split(",")) != option.negated
 
     def _interface(self, option: _Option) -> bool:
-        if self._value(option) == "lo":
-            return option.negated
+        if self._value(option) in ("lo", "+"):
+            # No packet between machines is on the loopback, and every one is on some interface.
+            return (self._value(option) == "+") != option.negated
         self._match = self._match.doubted(
             f"it is for the interface {self._value(option)}, which the plan does not know"
         )
@@ -360,7 +373,7 @@ class _Reader:
             return False
         if len(option.values) != 2:
             raise Unreadable("--tcp-flags needs two lists", self._place())
-        looked_at, wanted = (set(value.split(",")) for value in option.values)
+        looked_at, wanted = (_flags(value) for value in option.values)
         sent = {Phase.OPEN: {"SYN"}, Phase.ANSWER: {"SYN", "ACK"}, Phase.GO_ON: {"ACK"}}[self._scene.phase]
         return ((sent & looked_at) == wanted) != option.negated
 
@@ -425,8 +438,24 @@ class _Reader:
 
 
 @lru_cache(65_536)
-def _addresses(text: str) -> Intervals:
-    return of_networks(ip_network(item, strict=False) for item in text.split(","))
+def _addresses(text: str) -> Intervals | None:
+    """Return networks as intervals, None where a mask is not ones from the left alone."""
+    networks = []
+    for item in text.split(","):
+        address, slash, mask = item.partition("/")
+        if "." in mask:
+            # `ip_network` reads 0.0.0.255 as a wildcard, and iptables as what it says: the last octet counts.
+            zeros = int(IPv4Address(mask)) ^ 0xFFFFFFFF
+            if zeros & (zeros + 1):
+                return None
+            mask = str(32 - zeros.bit_length())
+        networks.append(ip_network(f"{address}{slash}{mask}", strict=False))
+    return of_networks(networks)
+
+
+def _flags(text: str) -> set[str]:
+    named = set(text.split(","))
+    return _TCP_FLAGS if "ALL" in named else named - {"NONE"}
 
 
 def _service(text: str) -> str:

@@ -49,6 +49,8 @@ class Base:
     versions: tuple[int, ...] = (4, 6)
     #: Whether connections are known there, so that rules can tell new ones from others.
     tracked: bool = True
+    #: Whether it is asked about first packets alone, to say where all of a connection's go.
+    translates: bool = False
     #: Why it may not be asked at all.
     doubt: str = ""
 
@@ -123,7 +125,7 @@ class NetfilterRuleset(Ruleset):
         return self._known[asked], Outcome.ALLOW
 
     def _laid_out(self, scene: Scene) -> list[Entry]:
-        found: list[Entry] = []
+        found = self._sent_elsewhere(scene) if scene.phase is not Phase.OPEN else []
         passed = self.bases(scene, Fields.of(scene))
         for place, base in enumerate(passed):
             # The last chain of a family lets pass for good; before it, accepting is only going on.
@@ -134,6 +136,15 @@ class NetfilterRuleset(Ruleset):
                 past = Entry(Act.JUMP, "", to=len(more) + 1, doubt=base.doubt)
                 more = [past, *(replace(entry, to=entry.to + 1) for entry in more)]
             append(found, more, **({"peer": base.space} if base.space != EVERY_ADDRESS else {}))
+        return found
+
+    def _sent_elsewhere(self, scene: Scene) -> list[Entry]:
+        """Return what the first packets of connections met that may have been sent elsewhere: the others follow."""
+        found: list[Entry] = []
+        first = replace(scene, phase=Phase.OPEN)
+        for base in self.bases(first, Fields.of(first)):
+            if base.translates:
+                append(found, self._entries_of(base, first, last=False), peer=base.space)
         return found
 
     def _entries_of(self, base: Base, scene: Scene, *, last: bool) -> list[Entry]:

@@ -218,7 +218,14 @@ class _Nftables(NetfilterRuleset):
             device = f"the device {chain.device}" if chain.device else "some devices"
             doubt = doubt or f"the chain {chain.key} is asked for {device} alone, which the plan does not know"
         tracked = chain.priority > _CONNTRACK and not at_device
-        return Base(chain.key, chain.policy, _VERSIONS[chain.family], tracked=tracked, doubt=doubt)
+        return Base(
+            chain.key,
+            chain.policy,
+            _VERSIONS[chain.family],
+            tracked=tracked,
+            translates=chain.kind == "nat",
+            doubt=doubt,
+        )
 
     def steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
         """Return all chains whose packets have addresses."""
