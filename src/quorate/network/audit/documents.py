@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any
 
 from quorate.model.ports import LAST_PORT, InvalidPorts, PortRange
-from quorate.network.audit.ruleset import Scene, Unreadable, of_networks
-from quorate.network.audit.space import Act, Entry, Intervals, join
+from quorate.network.audit.ruleset import OTHERS, Scene, Unreadable, of_networks
+from quorate.network.audit.space import Act, Entry, Intervals, both, join
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party
 
@@ -60,13 +61,30 @@ def documents(text: str, hint: str) -> list[Any]:
 def member(body: Any, key: str, kind: type, place: str, default: Any = None) -> Any:
     """Return a member of an object; None and absence are the default, another type is Unreadable."""
     if not isinstance(body, Mapping):
-        raise Unreadable(f"an object is expected, not {json.dumps(body)[:40]}", place)
+        raise Unreadable(f"an object is expected, not {json.dumps(body, default=str)[:40]}", place)
     value = body.get(key)
     if value is None:
         return default
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise Unreadable(f"{key} is {json.dumps(value)[:40]}, and a {kind.__name__} is expected", place)
+        raise Unreadable(f"{key} is {json.dumps(value, default=str)[:40]}, and a {kind.__name__} is expected", place)
     return value
+
+
+def only(body: Any, fields: Collection[str], place: str) -> None:
+    """Refuse an object with a field that its platform does not know: what it limits would be passed over."""
+    if isinstance(body, Mapping) and not body.keys() <= set(fields):
+        wrong = next(str(key) for key in body if key not in fields)
+        near = difflib.get_close_matches(wrong, fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(fields))}"
+        raise Unreadable(f"there is no field {wrong!r} here; {hint}", place)
+
+
+def not_misspelt(body: Any, fields: Collection[str], place: str) -> None:
+    """Refuse an object around rules with a field that is almost one of `fields`; others of its platform's may come."""
+    for key in body if isinstance(body, Mapping) else ():
+        near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.85)
+        if key not in fields and near:
+            raise Unreadable(f"there is no field {key!r} here; did you mean {near[0]!r}?", place)
 
 
 def items(body: Any, key: str, place: str) -> Iterator[tuple[Any, str]]:
@@ -79,7 +97,7 @@ def strings(body: Any, key: str, place: str) -> list[str]:
     """Return a list of texts in an object; an absent list is empty."""
     found = member(body, key, list, place, [])
     if not all(isinstance(item, str) for item in found):
-        raise Unreadable(f"{key} is {json.dumps(found)[:40]}, and a list of texts is expected", place)
+        raise Unreadable(f"{key} is {json.dumps(found, default=str)[:40]}, and a list of texts is expected", place)
     return list(found)
 
 
@@ -88,7 +106,7 @@ def networks(texts: list[Any], place: str) -> Intervals:
     try:
         return join(span for text in texts for span in _network(text))
     except TypeError:
-        raise Unreadable(f"a list of CIDRs is expected, not {json.dumps(texts)[:40]}", place) from None
+        raise Unreadable(f"a list of CIDRs is expected, not {json.dumps(texts, default=str)[:40]}", place) from None
     except ValueError as error:
         raise Unreadable(str(error), place) from None
 
@@ -128,6 +146,24 @@ def unfiltered(scene: Scene, intervals: Intervals) -> list[Entry]:
     if scene.direction is not Direction.EGRESS or not scene.peer.addresses:
         return []
     return [Entry(Act.ALLOW, "", peer=intervals)]
+
+
+#: Where machines of a cloud's private networks are.
+_PRIVATE = networks(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"], "")
+
+
+def named(scene: Scene, rule: str, known: bool) -> bool | str:
+    """Say whether a rule that names its peers by a group or tag means the scene's peer; a text is why that is unknown.
+
+    `known` says whether the plan gives the peer that name. Whoever is no machine of the cluster may have it only where
+    no party of the plan does, and within the cloud.
+    """
+    if known or scene.peer is OTHERS:
+        return known or rule in scene.others
+    if scene.peer.role in (*MACHINES, Role.ANYONE) or rule not in scene.others:
+        return False
+    inside = both(of_networks(scene.peer.addresses), _PRIVATE) if scene.peer.addresses else None
+    return f"the plan does not say whether {scene.peer.key} is {scene.others[rule]}" if inside else False
 
 
 def own_name(party: Party) -> str:

@@ -1,168 +1,50 @@
 """Reads OCI's network security groups and security lists, together: a machine has the union of both.
 
-From `oci network nsg rules list` and `oci network security-list get` or `list`, one after the other in one text, or
-from the JSON that Quorate renders. Semantics: https://docs.oracle.com/en-us/iaas/Content/Network/Concepts/securityrules.htm.
-Where a stateful and a stateless rule match the same packet, the stateless one holds, and the answer needs its mirror.
+From `oci network nsg rules list`, `oci network security-list get` or `list` and `oci network subnet list`, one after
+the other in one text, or from the JSON that Quorate renders. Semantics:
+https://docs.oracle.com/en-us/iaas/Content/Network/Concepts/securityrules.htm. Where a stateful and a stateless rule
+match the same packet, the stateless one holds, and the answer needs its mirror. A list holds for the machines of the
+subnets that name it (https://docs.oracle.com/en-us/iaas/Content/Network/Concepts/securitylists.htm).
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from quorate.network.audit.documents import (
-    MACHINES,
-    carries,
-    clamped,
-    documents,
-    items,
-    member,
-    networks,
-    own_name,
-    unfiltered,
+from quorate.network.audit import ocimends
+from quorate.network.audit.documents import MACHINES, carries, documents, named, networks, own_name, unfiltered
+from quorate.network.audit.ocirules import HINT, Holder, Kind, Reader, SecurityRule, Subnet
+from quorate.network.audit.ruleset import (
+    OTHERS,
+    Phase,
+    Rule,
+    Ruleset,
+    Scene,
+    of_networks,
+    of_ports,
+    show_addresses,
+    source_ports,
 )
-from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable
-from quorate.network.audit.space import Act, Entry, Intervals, Outcome
-from quorate.network.flows import Direction, Transport
+from quorate.network.audit.space import EVERY_ADDRESS, Act, Box, Entry, Intervals, Outcome, both, cells, join, outside
+from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
 
-HINT = "oci network nsg rules list --nsg-id OCID --all"
-_NUMBERS = {Transport.TCP: "6", Transport.UDP: "17"}
 #: Rules "are not enforced for traffic involving the 169.254.0.0/16 CIDR block": metadata, names, time, iSCSI.
 _LINK_LOCAL = networks(["169.254.0.0/16"], "")
-
 #: https://docs.oracle.com/en-us/iaas/Content/Network/Tasks/servicegateway.htm, "About Service CIDR Labels".
 _ALL_SERVICES = re.compile(r"all-(\w+)-services-in-oracle-services-network")
-
-
-@dataclass(frozen=True, slots=True)
-class _SecurityRule:
-    rule: Rule
-    #: The group or list that it is in; empty where the text does not say, so that it holds for every machine.
-    owner: str
-    direction: Direction
-    protocol: str
-    stateless: bool
-    peer: Intervals | None
-    peer_group: str
-    #: What OCI calls the addresses of a service behind the gateway.
-    service_label: str
-    doubt: str
-    source_ports: Intervals | None
-    destination_ports: Intervals | None
+#: Which of a machine's addresses the rules of a group or list hold for (None: all), and why that may not be so.
+_Hold = tuple[Intervals | None, str]
 
 
 def read(text: str) -> Ruleset:
     """Return the rule set; raises Unreadable with the place."""
-    reader = _Reader()
+    reader = Reader()
     for number, raw in enumerate(documents(text, HINT)):
-        reader.document(_dashed(raw), f"document {number}")
-    return _Oci(tuple(reader.found), reader.owners, everywhere=reader.everywhere)
-
-
-@lru_cache(1024)
-def _dash(key: str) -> str:
-    return re.sub(r"([A-Z])", lambda found: "-" + found[1].lower(), key)
-
-
-def _dashed(value: Any) -> Any:
-    """The command line prints `is-stateless`, the API takes `isStateless`; both are read."""
-    if isinstance(value, dict):
-        return {_dash(key): _dashed(item) for key, item in value.items()}
-    return [_dashed(item) for item in value] if isinstance(value, list) else value
-
-
-class _Reader:
-    def __init__(self) -> None:
-        self.found: list[_SecurityRule] = []
-        #: Groups and lists by their OCID or, where the text has none, their name; with the name of each.
-        self.owners: dict[str, str] = {}
-        #: Whether something in the text names no group, so that it holds for every machine.
-        self.everywhere = False
-
-    def document(self, body: Any, place: str) -> None:
-        if isinstance(body, dict) and "data" in body and "network-security-group-id" in body:
-            owner = self._owner(body, place)
-            for item, at in items(body, "data", place):
-                self._rule(item, at, owner, None)
-        elif isinstance(body, dict) and "data" in body:
-            self.document(body["data"], f"{place}.data")
-        elif isinstance(body, dict) and ("network-security-groups" in body or "security-lists" in body):
-            for key in ("network-security-groups", "security-lists"):
-                for item, where in items(body, key, place):
-                    self.document(item, where)
-        elif isinstance(body, dict) and "calls" in body:
-            owner = self._owner(body, place)
-            for call, where in items(body, "calls", place):
-                for item, at in items(call, "security-rules", where):
-                    self._rule(item, at, owner, None)
-        elif isinstance(body, dict) and ("ingress-security-rules" in body or "egress-security-rules" in body):
-            # A list that a person's tool printed holds for its whole subnet, whoever is in it.
-            owner = "" if "id" in body else self._owner(body, place)
-            self.everywhere |= not owner
-            for key, way in (
-                ("ingress-security-rules", Direction.INGRESS),
-                ("egress-security-rules", Direction.EGRESS),
-            ):
-                for item, at in items(body, key, place):
-                    self._rule(item, at, owner, way)
-        elif isinstance(body, list):
-            self.everywhere |= not body
-            for number, item in enumerate(body):
-                where = f"{place}[{number}]"
-                if isinstance(item, dict) and "direction" in item:
-                    self._rule(item, where, "", None)
-                else:
-                    self.document(item, where)
-        else:
-            raise Unreadable(f"it is neither rules of a group nor a security list; print it with: {HINT}", place)
-
-    def _owner(self, body: dict[str, Any], place: str) -> str:
-        name = str(member(body, "display-name", str, place, ""))
-        owner = str(member(body, "network-security-group-id", str, place, "")) or name
-        if not owner:
-            raise Unreadable("a group or list of rules has an id or a display name", place)
-        self.owners[owner] = name
-        return owner
-
-    def _rule(self, body: Any, place: str, owner: str, way: Direction | None) -> None:
-        if way is None:
-            text = str(member(body, "direction", str, place, ""))
-            if text not in ("INGRESS", "EGRESS"):
-                raise Unreadable(f"direction is {text!r}, and INGRESS or EGRESS is expected", place)
-            way = Direction.INGRESS if text == "INGRESS" else Direction.EGRESS
-        far = "source" if way is Direction.INGRESS else "destination"
-        peer = str(member(body, far, str, place, ""))
-        kind = str(member(body, f"{far}-type", str, place, "CIDR_BLOCK"))
-        protocol = str(member(body, "protocol", str, place, ""))
-        if not peer or not protocol:
-            raise Unreadable(f"a rule has a protocol and a {far}", place)
-        options = member(body, "tcp-options", dict, place) or member(body, "udp-options", dict, place) or {}
-        name = str(member(body, "id", str, place, "")) or f"{owner or 'rule'} {way.value} {len(self.found) + 1}"
-        shown = f"{way.value} protocol {protocol} {far} {peer} {json.dumps(options) if options else 'all ports'}"
-        source_ports, why = _ports(options, "source-port-range", place)
-        destination_ports, why_too = _ports(options, "destination-port-range", place)
-        warning = "; ".join(filter(None, (why, why_too)))
-        self.everywhere |= not owner
-        self.found.append(
-            _SecurityRule(
-                Rule(name, shown, True, place, clamped=warning),
-                owner,
-                way,
-                protocol,
-                bool(member(body, "is-stateless", bool, place, False)),
-                networks([peer], place) if kind == "CIDR_BLOCK" else None,
-                peer if kind == "NETWORK_SECURITY_GROUP" else "",
-                peer if kind == "SERVICE_CIDR_BLOCK" else "",
-                f"the addresses of the service {peer} are not in the text" if kind == "SERVICE_CIDR_BLOCK" else "",
-                source_ports,
-                destination_ports,
-            )
-        )
+        reader.document(raw, f"document {number}")
+    return _Oci(tuple(reader.found), reader.holders, tuple(reader.subnets))
 
 
 def _names(label: str, party: Party) -> bool:
@@ -172,22 +54,14 @@ def _names(label: str, party: Party) -> bool:
     return not known.isdisjoint(party.service_cidrs)
 
 
-def _ports(options: Any, key: str, place: str) -> tuple[Intervals | None, str]:
-    span = member(options, key, dict, place)
-    if span is None:
-        return None, ""
-    first, last = member(span, "min", int, place, -1), member(span, "max", int, place, -1)
-    last, warning = clamped(first, last)
-    if not 0 <= first <= last <= 65535:
-        raise Unreadable(f"{key} from {first} to {last} is no range of ports", place)
-    return ((first, last),), warning
-
-
 class _Oci(Ruleset):
-    def __init__(self, found: tuple[_SecurityRule, ...], owners: dict[str, str], *, everywhere: bool) -> None:
-        self._found, self._owners, self._everywhere = found, owners, everywhere
+    def __init__(
+        self, found: tuple[SecurityRule, ...], holders: Mapping[str, Holder], subnets: tuple[Subnet, ...]
+    ) -> None:
+        self._found, self._holders, self._subnets = found, holders, subnets
         self.rules = tuple(item.rule for item in found)
         self._by_rule = {item.rule.id: item for item in found}
+        self._held: dict[Party, tuple[dict[str, _Hold], list[Entry]]] = {}
         self._carrying = {
             (way, transport): [item for item in found if item.direction is way and carries(item.protocol, transport)]
             for way in Direction
@@ -195,19 +69,33 @@ class _Oci(Ruleset):
         }
 
     def governs(self, local: Party) -> bool:
-        """Machines of a group or list in the text; rules that name no group hold for all."""
-        return local.role in MACHINES and (self._everywhere or bool(self._groups(local)))
+        """Machines that some group or list of the text holds for, or may."""
+        return local.role in MACHINES and bool(self._holding(local)[0])
 
     def stateful(self, scene: Scene) -> bool:
         """Answers need a rule of their own only where a stateless one let the connection in."""
         return not any(item.stateless for item in self._found)
 
+    def others(self, parties: Iterable[Party]) -> Mapping[str, str]:
+        """Rules that name groups and services which no party of the plan is."""
+        parties = tuple(parties)
+        groups = {name for party in parties for name in self._named(party)}
+        labels = {item.service_label for item in self._found if item.service_label}
+        strange = {label for label in labels if not any(_names(label, party) for party in parties)}
+        found = {}
+        for item in self._found:
+            if item.peer_group and item.peer_group not in groups:
+                found[item.rule.id] = f"in the group {item.peer_group}"
+            elif item.service_label in strange:
+                found[item.rule.id] = f"behind the service {item.service_label}"
+        return found
+
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the union of the rules; the rest is denied."""
-        always = unfiltered(scene, _LINK_LOCAL)
+        always, missing = unfiltered(scene, _LINK_LOCAL), self._holding(scene.local)[1]
         if scene.phase is not Phase.ANSWER:
-            return [*always, *self._entries(scene, scene.direction, mirrored=False)], Outcome.DENY
-        forward = Scene(scene.direction, scene.local, scene.peer, scene.transport)
+            return [*always, *self._entries(scene, scene.direction, mirrored=False), *missing], Outcome.DENY
+        forward = replace(scene, phase=Phase.OPEN)
         untracked = list(self._entries(forward, scene.direction, mirrored=False, stateless=True))
         tracked = list(self._entries(forward, scene.direction, mirrored=False, stateless=False))
         back = Direction.EGRESS if scene.direction is Direction.INGRESS else Direction.INGRESS
@@ -218,59 +106,169 @@ class _Oci(Ruleset):
             Entry(Act.JUMP, entry.rule, entry.peer, entry.local, entry.service, entry.other, behind, entry.doubt)
             for entry in untracked
         ]
-        return [*always, *skips, *tracked, *mirror], Outcome.DENY
+        return [*always, *skips, *tracked, *mirror, *missing], Outcome.DENY
 
     def _entries(
         self, scene: Scene, way: Direction, *, mirrored: bool, stateless: bool | None = None
     ) -> Iterator[Entry]:
-        groups = self._groups(scene.local)
+        held, peers = self._holding(scene.local)[0], self._named(scene.peer)
         for item in self._carrying[way, scene.transport]:
-            if (item.owner and item.owner not in groups) or (stateless is not None and item.stateless != stateless):
+            if item.holder not in held or (stateless is not None and item.stateless != stateless):
                 continue
-            doubt = "" if _names(item.service_label, scene.peer) else item.doubt
-            if item.peer_group:
-                named = self._groups(scene.peer) | set(scene.peer.security_groups)
-                if item.peer_group not in named:
-                    if scene.peer.role not in MACHINES or named:
-                        continue
-                    doubt = f"the plan does not say whether {scene.peer.key} is in the group {item.peer_group}"
+            near, doubt = held[item.holder]
+            meant = self._means(item, scene, peers)
+            if meant is False:
+                continue
             service, other = item.destination_ports, item.source_ports
             if mirrored:
                 service, other = other, service
-            yield Entry(Act.ALLOW, item.rule.id, item.peer, service=service, other=other, doubt=doubt)
+            why = doubt or ("" if meant is True else meant)
+            yield Entry(Act.ALLOW, item.rule.id, item.peer, near, service, other, doubt=why)
+
+    @staticmethod
+    def _means(item: SecurityRule, scene: Scene, peers: set[str]) -> bool | str:
+        """Say whether a rule means the scene's peer, its address aside; a text says why that is not known."""
+        if item.service_label:
+            if _names(item.service_label, scene.peer):
+                return True
+            strangers = scene.peer.role is Role.ANYONE and item.rule.id not in scene.others
+            return False if strangers or scene.peer is OTHERS else item.doubt
+        if item.peer_group:
+            if scene.peer.role in MACHINES and not peers:
+                return f"the plan does not say whether {scene.peer.key} is in the group {item.peer_group}"
+            return named(scene, item.rule.id, item.peer_group in peers)
+        return scene.peer is not OTHERS
+
+    # ---- which groups and lists are a machine's
+
+    def _named(self, party: Party) -> set[str]:
+        """Return every name that a rule may call the party's groups by."""
+        return self._groups(party) | set(party.security_groups)
 
     def _groups(self, party: Party) -> set[str]:
-        """The party's groups and lists in the text, by OCID and by name."""
+        """Return the party's groups and lists in the text, by OCID and by name."""
         name = own_name(party)
-        mine = {owner for owner, called in self._owners.items() if owner in party.security_groups or called == name}
-        return mine | {self._owners[owner] for owner in mine}
+        mine = {key for key, holder in self._holders.items() if key in party.security_groups or holder.name == name}
+        return mine | {self._holders[key].name for key in mine}
+
+    def _holding(self, local: Party) -> tuple[dict[str, _Hold], list[Entry]]:
+        """Return what holds for a machine, and entries for what may let pass more than the text says."""
+        if local not in self._held:
+            mine = self._groups(local)
+            held: dict[str, _Hold] = {
+                key: (None, "")
+                for key, holder in self._holders.items()
+                if key in mine and holder.kind in (Kind.GROUP, Kind.OWN_LIST)
+            }
+            doubts = self._hold_unnamed(local, held)
+            missing = [Entry(Act.ALLOW, "", doubt=doubt) for doubt in doubts]
+            missing += self._hold_by_subnet(local, held) if self._subnets else self._hold_lists(local, held)
+            self._held[local] = held, missing
+        return self._held[local]
+
+    def _hold_unnamed(self, local: Party, held: dict[str, _Hold]) -> list[str]:
+        """Add groups whose rules the text has without their name; return what groups it lacks."""
+        unnamed = [key for key, holder in self._holders.items() if holder.kind is Kind.UNNAMED]
+        groups = [key for key, holder in self._holders.items() if holder.kind is Kind.GROUP]
+        lacking = [group for group in local.security_groups if group not in self._groups(local)]
+        if unnamed and (lacking or not local.security_groups):
+            alone = len(unnamed) == 1 and (len(lacking) == 1 or not groups)
+            why = f"the text does not say whether {local.key} is in the group of these rules; put its OCID beside them"
+            held.update(dict.fromkeys(unnamed, (None, "" if alone else why)))
+            lacking = lacking[len(unnamed) :] if alone else lacking
+        return [f"the rules of the group {group} of {local.key} are not in the text" for group in lacking]
+
+    def _hold_lists(self, local: Party, held: dict[str, _Hold]) -> list[Entry]:
+        lists = {key: holder for key, holder in self._holders.items() if holder.kind is Kind.LIST}
+        for key, holder in lists.items():
+            sure = len(lists) == 1 or holder.name == own_name(local)
+            called = f"the list {holder.name or key}"
+            why = f"the text does not say which subnets {called} is for; add what prints them: {ocimends.SUBNETS}"
+            held[key] = None, "" if sure else why
+        return []
+
+    def _hold_by_subnet(self, local: Party, held: dict[str, _Hold]) -> list[Entry]:
+        mine = of_networks(local.addresses)
+        unknown = "" if mine else f"the plan knows no address of {local.key} by which to tell its subnet"
+        near: dict[str, list[tuple[int, int]]] = {}
+        missing: list[Entry] = []
+        for subnet in self._subnets:
+            inside = both(mine or EVERY_ADDRESS, subnet.addresses)
+            for name in subnet.lists if inside else ():
+                if name in self._holders:
+                    near.setdefault(name, []).extend(subnet.addresses)
+                else:
+                    why = unknown or f"the list {name} of the subnet {subnet.name} is not in the text"
+                    missing.append(Entry(Act.ALLOW, "", local=inside, doubt=why))
+        held.update({name: (join(spans), unknown) for name, spans in near.items()})
+        elsewhere = outside(join(span for subnet in self._subnets for span in subnet.addresses), mine)
+        if elsewhere:
+            why = f"no subnet of the text holds {show_addresses(elsewhere)}"
+            missing.append(Entry(Act.ALLOW, "", local=elsewhere, doubt=why))
+        return missing
+
+    # ---- mends
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
-        """Return the oci command that adds the rule to a group."""
-        far = "source" if direction is Direction.INGRESS else "destination"
-        peer = flow.peer(direction)
-        named = [(group, "NETWORK_SECURITY_GROUP") for group in peer.security_groups]
-        named = named or [(label, "SERVICE_CIDR_BLOCK") for label in peer.service_labels]
-        named = named or [(str(network), "CIDR_BLOCK") for network in peer.addresses]
-        rules = [
-            {
-                "direction": direction.value.upper(),
-                "protocol": _NUMBERS[flow.transport],
-                far: text,
-                f"{far}Type": kind,
-                f"{flow.transport.value}Options": {
-                    "destinationPortRange": {"min": max(1, ports.first), "max": ports.last}
-                },
-                "description": flow.flow,
-            }
-            for text, kind in named
-            for ports in flow.ports
-        ]
-        group = next(iter(flow.local(direction).security_groups), "OCID")
-        return f"oci network nsg rules add --nsg-id {group} --security-rules '{json.dumps(rules)}'"
+        """Return the commands that let the flow pass.
+
+        Beside a stateless rule a stateful one has no effect; where the answers alone are blocked, it becomes stateful.
+        """
+        untracked = [item for item in self._found if item.stateless and self._touches(item, flow, direction)]
+        answers = bool(untracked) and self._blocks(flow, direction, Phase.ANSWER)
+        commands = [ocimends.make_stateful(item, self._holder_of(item, flow.local(direction))) for item in untracked]
+        if not answers:
+            commands = []
+        if not answers or self._blocks(flow, direction, Phase.OPEN):
+            commands.insert(0, self._addition(flow, direction))
+        return "; ".join(dict.fromkeys(commands))
+
+    def _addition(self, flow: PlannedFlow, direction: Direction) -> str:
+        local = flow.local(direction)
+        held = self._holding(local)[0]
+        groups = [key for key in held if self._holders[key].kind is Kind.GROUP]
+        group = next((g for g in local.security_groups if g in groups), None) or next(
+            iter((*local.security_groups, *groups)), None
+        )
+        lists = [key for key in held if self._holders[key].kind is Kind.LIST]
+        if group or not lists:
+            return ocimends.add_to_group(group or "OCID", flow, direction)
+        # In each subnet one list is enough, and a list of several of them is written once.
+        chosen = dict.fromkeys(
+            next(name for name in subnet.lists if name in lists)
+            for subnet in self._subnets
+            if not held.keys().isdisjoint(subnet.lists)
+            if both(of_networks(local.addresses) or EVERY_ADDRESS, subnet.addresses)
+        )
+        return "; ".join(ocimends.add_to_list(name, flow, direction) for name in chosen or lists[:1])
+
+    def _holder_of(self, item: SecurityRule, local: Party) -> Holder:
+        holder = self._holders[item.holder]
+        if holder.kind is Kind.UNNAMED and len(local.security_groups) == 1:
+            return replace(holder, id=local.security_groups[0])
+        return holder
+
+    def _touches(self, item: SecurityRule, flow: PlannedFlow, direction: Direction) -> bool:
+        peer, peers = flow.peer(direction), self._named(flow.peer(direction))
+        scene = Scene(direction, flow.local(direction), peer, flow.transport)
+        return (
+            item.direction is direction
+            and carries(item.protocol, flow.transport)
+            and item.holder in self._holding(scene.local)[0]
+            and self._means(item, scene, peers) is not False
+            and both(item.peer, of_networks(peer.addresses) or None) != ()
+            and both(item.destination_ports, of_ports(flow.ports)) != ()
+        )
+
+    def _blocks(self, flow: PlannedFlow, direction: Direction, phase: Phase) -> bool:
+        local, peer = flow.local(direction), flow.peer(direction)
+        entries, default = self.entries(Scene(direction, local, peer, flow.transport, phase))
+        far, near = (of_networks(party.addresses) or EVERY_ADDRESS for party in (peer, local))
+        box = Box(far, near, of_ports(flow.ports), source_ports(flow))
+        return any(cell.outcome is Outcome.DENY for cell in cells(entries, default, box))
 
     def removal(self, rule: Rule) -> str:
-        """Return the oci command, or where the rule stands in a list that is replaced as a whole."""
+        """Return the oci command, or for a rule of a file that was never loaded where it stands."""
         found = self._by_rule[rule.id]
-        group = found.owner or "OCID"
-        return f"oci network nsg rules remove --nsg-id {group} --security-rule-ids '[\"{rule.id}\"]'"
+        twins = sum(item.raw == found.raw and item.holder == found.holder for item in self._found)
+        return ocimends.remove(found, self._holders[found.holder], twins - 1)
