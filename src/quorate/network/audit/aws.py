@@ -1,13 +1,14 @@
 """Reads what `aws ec2 describe-security-groups` prints.
 
 Semantics: https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html. Groups only allow; a machine has
-the union of its groups' rules; they are stateful. Network ACLs are not in that list.
+the union of its groups' rules, also of those that the text lacks; they are stateful. Network ACLs are not in that list.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,14 @@ from quorate.network.audit.documents import (
     documents,
     items,
     member,
+    named,
     networks,
+    not_misspelt,
+    only,
     own_name,
     unfiltered,
 )
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable
+from quorate.network.audit.ruleset import OTHERS, Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
@@ -40,6 +44,22 @@ _SERVICES = networks(
 #: A VPC's resolver is two above the first address of its CIDR, which holds 16 addresses at least.
 _RESOLVER, _SMALLEST_VPC = 2, 16
 _DOMAIN: Intervals = ((53, 53),)
+#: Of the EC2 API's shapes SecurityGroup, IpPermission and those within it.
+GROUP_FIELDS = frozenset(
+    {"GroupId", "GroupName", "Description", "IpPermissions", "IpPermissionsEgress"}
+    | {"OwnerId", "SecurityGroupArn", "Tags", "VpcId"}
+)
+PERMISSION_FIELDS = frozenset(
+    {"IpProtocol", "FromPort", "ToPort", "IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds"}
+)
+PEER_FIELDS = {
+    "IpRanges": frozenset({"CidrIp", "Description"}),
+    "Ipv6Ranges": frozenset({"CidrIpv6", "Description"}),
+    "UserIdGroupPairs": frozenset(
+        {"Description", "GroupId", "GroupName", "PeeringStatus", "UserId", "VpcId", "VpcPeeringConnectionId"}
+    ),
+    "PrefixListIds": frozenset({"PrefixListId", "Description"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +73,8 @@ class _Permission:
     peer: Intervals | None = None
     peer_group: str = ""
     prefix_list: str = ""
+    #: What names it when it is revoked: all of it but the descriptions and the other peers.
+    revoked: str = ""
 
 
 def read(text: str) -> Ruleset:
@@ -63,6 +85,7 @@ def read(text: str) -> Ruleset:
         if not isinstance(document, dict) or "SecurityGroups" not in document:
             raise Unreadable(f'it has no "SecurityGroups"; print it with: {HINT}')
         for body, place in items(document, "SecurityGroups", "$"):
+            not_misspelt(body, GROUP_FIELDS, place)
             name = member(body, "GroupName", str, place, "")
             group = member(body, "GroupId", str, place, "") or name
             if not group:
@@ -75,7 +98,10 @@ def read(text: str) -> Ruleset:
 
 
 def _permissions(body: Any, place: str, group: str, direction: Direction, start: int) -> Iterator[_Permission]:
+    only(body, PERMISSION_FIELDS, place)
     protocol = str(member(body, "IpProtocol", str, place, ""))
+    if not protocol:
+        raise Unreadable("a permission has an IpProtocol", place)
     first, last = member(body, "FromPort", int, place, -1), member(body, "ToPort", int, place, -1)
     every = carries(protocol, _TCP) and carries(protocol, _UDP)
     # Of other protocols, such as ICMP, the two members are no ports.
@@ -93,18 +119,24 @@ def _permissions(body: Any, place: str, group: str, direction: Direction, start:
     ):
         for item, where in items(body, key, place):
             number += 1
+            only(item, PEER_FIELDS[key], where)
             peer = member(item, inner, str, where, "") or member(item, "GroupName", str, where, "")
             if not peer:
                 raise Unreadable(f"it has no {inner}", where)
             shown = f"{direction.value} {protocol} {'all ports' if ports is None else f'{first}-{last}'} {peer}"
             rule = Rule(f"{group} {direction.value} {number}", f"{group}: {shown}", True, where, clamped=warning)
             base = (rule, group, direction, protocol, ports)
+            ends = {name: body[name] for name in ("IpProtocol", "FromPort", "ToPort") if body.get(name) is not None}
+            names = {name: item[name] for name in (inner, "GroupName", "UserId") if item.get(name)}
+            if "GroupId" in names:
+                names.pop("GroupName", None)
+            revoked = json.dumps([{**ends, key: [names]}])
             if key in ("IpRanges", "Ipv6Ranges"):
-                yield _Permission(*base, peer=networks([peer], where))
+                yield _Permission(*base, peer=networks([peer], where), revoked=revoked)
             elif key == "UserIdGroupPairs":
-                yield _Permission(*base, peer_group=peer)
+                yield _Permission(*base, peer_group=peer, revoked=revoked)
             else:
-                yield _Permission(*base, prefix_list=peer)
+                yield _Permission(*base, prefix_list=peer, revoked=revoked)
 
 
 def _resolvers(scene: Scene) -> list[Entry]:
@@ -138,7 +170,7 @@ class _Aws(Ruleset):
         return local.role in MACHINES and bool(self._groups(local))
 
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
-        """Return the union of the rules of the machine's groups; the rest is denied."""
+        """Return the union of the rules of the machine's groups; the rest is denied, if none of them is missing."""
         groups = self._groups(scene.local)
         found = unfiltered(scene, _SERVICES)
         for permission in self._permissions:
@@ -149,23 +181,44 @@ class _Aws(Ruleset):
             entry = self._entry(permission, scene)
             if entry is not None:
                 found.append(entry)
-        return found + _resolvers(scene), Outcome.DENY
+        missing = (group for group in scene.local.security_groups if group not in groups)
+        unread = [
+            Entry(Act.ALLOW, "", doubt=f"the group {group} of {scene.local.key} is not in the text")
+            for group in missing
+        ]
+        return [*found, *_resolvers(scene), *unread], Outcome.DENY
 
     def _entry(self, permission: _Permission, scene: Scene) -> Entry | None:
-        rule, ports = permission.rule.id, permission.ports
-        if permission.prefix_list in scene.peer.service_cidrs:
-            return Entry(Act.ALLOW, rule, service=ports)
-        if permission.prefix_list:
-            doubt = f"the addresses of the prefix list {permission.prefix_list} are not in the text"
-            return Entry(Act.ALLOW, rule, service=ports, doubt=doubt)
-        if not permission.peer_group:
-            return Entry(Act.ALLOW, rule, permission.peer, service=ports)
-        if permission.peer_group in self._groups(scene.peer) | set(scene.peer.security_groups):
-            return Entry(Act.ALLOW, rule, service=ports)
-        if scene.peer.role in MACHINES and not scene.peer.security_groups and not self._groups(scene.peer):
-            doubt = f"the plan does not say whether {scene.peer.key} is in the group {permission.peer_group}"
-            return Entry(Act.ALLOW, rule, service=ports, doubt=doubt)
-        return None
+        rule, ports, peer = permission.rule.id, permission.ports, scene.peer
+        meant: bool | str = peer is not OTHERS
+        if permission.prefix_list in peer.service_cidrs:
+            meant = True
+        elif permission.prefix_list:
+            # One that the plan knows stands for a service of the plan.
+            strangers = peer is OTHERS or (peer.role is Role.ANYONE and rule not in scene.others)
+            meant = not strangers and f"the addresses of the prefix list {permission.prefix_list} are not in the text"
+        elif permission.peer_group:
+            groups = self._groups(peer) | set(peer.security_groups)
+            if peer.role in MACHINES and not groups:
+                meant = f"the plan does not say whether {peer.key} is in the group {permission.peer_group}"
+            else:
+                meant = named(scene, rule, permission.peer_group in groups)
+        if meant is False:
+            return None
+        return Entry(Act.ALLOW, rule, permission.peer, service=ports, doubt="" if meant is True else meant)
+
+    def others(self, parties: Iterable[Party]) -> Mapping[str, str]:
+        """Rules that name groups and prefix lists which no party of the plan has."""
+        parties = tuple(parties)
+        groups = {name for party in parties for name in (*self._groups(party), *party.security_groups)}
+        lists = {name for party in parties for name in party.prefix_lists}
+        found = {}
+        for permission in self._permissions:
+            if permission.peer_group and permission.peer_group not in groups:
+                found[permission.rule.id] = f"in the group {permission.peer_group}"
+            elif permission.prefix_list and permission.prefix_list not in lists:
+                found[permission.rule.id] = f"in the prefix list {permission.prefix_list}"
+        return found
 
     def _groups(self, party: Party) -> set[str]:
         """The party's groups that are in the text, by id and by name."""
@@ -181,32 +234,24 @@ class _Aws(Ruleset):
         for ports in flow.ports:
             body: dict[str, Any] = {"IpProtocol": flow.transport.value, "FromPort": ports.first, "ToPort": ports.last}
             note = {"Description": flow.flow}
-            if peer.security_groups:
-                body["UserIdGroupPairs"] = [{"GroupId": item, **note} for item in peer.security_groups]
+            if groups := peer.security_groups or self._own(peer):
+                key = "GroupId" if groups[0].startswith("sg-") else "GroupName"
+                body["UserIdGroupPairs"] = [{key: item, **note} for item in groups]
             elif peer.prefix_lists:
                 body["PrefixListIds"] = [{"PrefixListId": item, **note} for item in peer.prefix_lists]
             elif peer.addresses:
                 body["IpRanges"] = [{"CidrIp": str(net), **note} for net in peer.v4]
                 body["Ipv6Ranges"] = [{"CidrIpv6": str(net), **note} for net in peer.v6]
             permissions.append({key: value for key, value in body.items() if value != []})
-        shown = json.dumps(permissions)
-        return f"aws ec2 authorize-security-group-{direction.value} --group-id {group} --ip-permissions '{shown}'"
+        shown = shlex.quote(json.dumps(permissions))
+        return f"aws ec2 authorize-security-group-{direction.value} --group-id {group} --ip-permissions {shown}"
+
+    def _own(self, party: Party) -> tuple[str, ...]:
+        """Return the group that was made for a party that states none."""
+        return tuple(group for group, called in self._names.items() if called == own_name(party))
 
     def removal(self, rule: Rule) -> str:
         """Return the aws command that takes the permission away."""
         found = self._by_rule[rule.id]
-        body: dict[str, Any] = {"IpProtocol": found.protocol}
-        if found.ports:
-            body |= {"FromPort": found.ports[0][0], "ToPort": found.ports[0][1]}
-        peer = rule.text.rsplit(" ", 1)[-1]
-        if found.peer_group:
-            body["UserIdGroupPairs"] = [{"GroupId": peer}]
-        elif found.prefix_list:
-            body["PrefixListIds"] = [{"PrefixListId": peer}]
-        else:
-            key, inner = ("Ipv6Ranges", "CidrIpv6") if ":" in peer else ("IpRanges", "CidrIp")
-            body[key] = [{inner: peer}]
-        shown = json.dumps([body])
-        return (
-            f"aws ec2 revoke-security-group-{found.direction.value} --group-id {found.group} --ip-permissions '{shown}'"
-        )
+        where = f"--group-id {found.group} --ip-permissions {shlex.quote(found.revoked)}"
+        return f"aws ec2 revoke-security-group-{found.direction.value} {where}"
