@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,14 @@ from quorate.network.audit.documents import (
     documents,
     items,
     member,
+    named,
     networks,
+    only,
     port_range,
     strings,
     unfiltered,
 )
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable, of_networks, of_ports, show_ports
+from quorate.network.audit.ruleset import OTHERS, Rule, Ruleset, Scene, Unreadable, of_networks, of_ports, show_ports
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome, both
 from quorate.network.flows import Direction
 from quorate.network.plan import Party, PlannedFlow
@@ -38,6 +40,16 @@ _LONGEST_NAME = 63
 _SHOWN = 80
 #: "Google Cloud always allows communication between a VM instance and its metadata server": names, time, metadata.
 _METADATA = networks(["169.254.169.254/32", "fd20:ce::254/128"], "")
+
+
+_LAST_PRIORITY = 65535
+#: Of the resource Firewall in the Compute API's discovery document.
+FIREWALL_FIELDS = frozenset(
+    {"allowed", "creationTimestamp", "denied", "description", "destinationRanges", "direction", "disabled", "id"}
+    | {"kind", "logConfig", "name", "network", "params", "priority", "selfLink", "sourceRanges"}
+    | {"sourceServiceAccounts", "sourceTags", "targetServiceAccounts", "targetTags"}
+)
+TRAFFIC_FIELDS = frozenset({"IPProtocol", "ports"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,7 @@ def read(text: str) -> Ruleset:
 
 
 def _firewall(body: Any, place: str) -> _Firewall:
+    only(body, FIREWALL_FIELDS, place)
     name = member(body, "name", str, place, "")
     if not name:
         raise Unreadable("a firewall rule has a name", place)
@@ -89,7 +102,10 @@ def _firewall(body: Any, place: str) -> _Firewall:
     act = Act.ALLOW if allows else Act.DENY
     traffic, clamped = [], []
     for item, where in items(body, "allowed" if allows else "denied", place):
+        only(item, TRAFFIC_FIELDS, where)
         protocol = str(member(item, "IPProtocol", str, where, ""))
+        if not protocol:
+            raise Unreadable("it has no IPProtocol", where)
         read = [port_range(port, at) for port, at in items(item, "ports", where)]
         clamped += [warning for _, warning in read if warning]
         traffic.append((protocol, of_ports(ports for ports, _ in read) if read else None))
@@ -97,18 +113,27 @@ def _firewall(body: Any, place: str) -> _Firewall:
     sources = member(body, "sourceRanges", list, place, [])
     if not sources and not (tags or accounts):
         sources = _EVERY_V4
+    priority = member(body, "priority", int, place, _USUAL_PRIORITY)
+    if not 0 <= priority <= _LAST_PRIORITY:
+        raise Unreadable(f"priority is {priority}, and 0 to {_LAST_PRIORITY} is expected", place)
+    target_tags, target_accounts = (
+        frozenset(strings(body, key, place)) for key in ("targetTags", "targetServiceAccounts")
+    )
+    near = "destinationRanges" if way == "INGRESS" else "sourceRanges"
+    everywhere = allows and not (target_tags or target_accounts or member(body, near, list, place))
+    wide = "it has no target, so it holds for every instance of the network" if everywhere else ""
     return _Firewall(
-        Rule(name, _text(name, act, traffic), allows, place, clamped="; ".join(clamped)),
+        Rule(name, _text(name, act, traffic), allows, place, clamped="; ".join(clamped), wide=wide),
         act,
         Direction.INGRESS if way == "INGRESS" else Direction.EGRESS,
-        member(body, "priority", int, place, 1000),
+        priority,
         tuple(traffic),
         networks(sources, place),
         networks(member(body, "destinationRanges", list, place, []) or _EVERY_V4, place),
         tags,
         accounts,
-        frozenset(strings(body, "targetTags", place)),
-        frozenset(strings(body, "targetServiceAccounts", place)),
+        target_tags,
+        target_accounts,
     )
 
 
@@ -129,6 +154,21 @@ class _Gcp(Ruleset):
         """All machines of the network are behind its rules."""
         return local.role in MACHINES
 
+    def others(self, parties: Iterable[Party]) -> Mapping[str, str]:
+        """Rules that name tags and service accounts which no party of the plan has."""
+        parties = tuple(parties)
+        tags = {tag for party in parties for tag in party.tags}
+        accounts = {account for party in parties for account in party.service_accounts}
+        found = {}
+        for firewall in self._firewalls:
+            strange = [f"with the tag {tag}" for tag in sorted(firewall.source_tags - tags)]
+            strange += [
+                f"with the service account {account}" for account in sorted(firewall.source_accounts - accounts)
+            ]
+            if strange and firewall.direction is Direction.INGRESS:
+                found[firewall.rule.id] = " or ".join(strange)
+        return found
+
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the rules in the order of their priority."""
         found = unfiltered(scene, _METADATA)
@@ -141,20 +181,30 @@ class _Gcp(Ruleset):
         """Return the gcloud commands that make a rule for the flow, before every rule that denies it."""
         peer, local = flow.peer(direction), flow.local(direction)
         priority, commands = self._priority(flow, direction)
-        by_tags = direction is Direction.INGRESS and peer.tags and local.tags
-        versions = (4,) if by_tags else sorted({network.version for network in peer.addresses})
+        incoming = direction is Direction.INGRESS
+        # Tags and service accounts do not go together in one rule.
+        names = (
+            f"--source-tags={','.join(peer.tags)}" if peer.tags and (local.tags or not local.service_accounts) else ""
+        )
+        if not names and peer.service_accounts and not local.tags:
+            names = f"--source-service-accounts={','.join(peer.service_accounts)}"
+        by_name = bool(names) and incoming
+        versions = (4,) if by_name else sorted({network.version for network in peer.addresses})
         for version in versions:
             addresses = [str(network) for network in peer.addresses if network.version == version]
             words = ["gcloud", "compute", "firewall-rules", "create", self._free_name(flow, direction, version)]
             words += [f"--network={self._network}"] if self._network else []
             words += [f"--direction={direction.value.upper()}", "--action=ALLOW", f"--priority={priority}"]
             words.append(f"--rules={','.join(f'{flow.transport.value}:{item}' for item in flow.ports)}")
-            ranges = "source-ranges" if direction is Direction.INGRESS else "destination-ranges"
-            words.append(f"--source-tags={','.join(peer.tags)}" if by_tags else f"--{ranges}={','.join(addresses)}")
+            ranges = ("source-ranges", "destination-ranges")[:: 1 if incoming else -1]
+            words.append(names if by_name else f"--{ranges[0]}={','.join(addresses)}")
+            mine = [str(network) for network in local.addresses if network.version == version]
             if local.tags:
                 words.append(f"--target-tags={','.join(local.tags)}")
             elif local.service_accounts:
                 words.append(f"--target-service-accounts={','.join(local.service_accounts)}")
+            elif mine:
+                words.append(f"--{ranges[1]}={','.join(mine)}")
             commands.append(shlex.join(words))
         return "; ".join(commands)
 
@@ -203,11 +253,15 @@ def _entries(firewall: _Firewall, scene: Scene) -> list[Entry]:
     # A rule may name its peers in several ways; any of them is enough.
     alternatives: list[tuple[Intervals | None, str]] = []
     if incoming and (firewall.source_tags or firewall.source_accounts):
-        named = _among(scene.peer, firewall.source_tags, firewall.source_accounts, anything=False)
-        if named is not False:
-            alternatives.append((None, "" if named is True else named))
+        meant = _among(scene.peer, firewall.source_tags, firewall.source_accounts, anything=False)
+        # Of others, who is not allowed by one rule's name may be by another's.
+        if meant is False and not (scene.peer is OTHERS and firewall.act is Act.DENY):
+            meant = named(scene, firewall.rule.id, known=False)
+        if meant is not False:
+            alternatives.append((None, "" if meant is True else meant))
     far = firewall.source if incoming else firewall.destination
-    if far:
+    # Whoever is allowed by the address is no matter of names.
+    if far and not (scene.peer is OTHERS and firewall.act is Act.ALLOW):
         alternatives.append((far, ""))
     near = firewall.destination if incoming else firewall.source
     local = None if near == networks(_EVERY_V4, "") else near
