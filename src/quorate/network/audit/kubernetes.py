@@ -8,14 +8,16 @@ labels that `namespaceSelector` looks at.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from quorate.network.audit.documents import clamped, items, member, networks, refuse_depth
-from quorate.network.audit.ruleset import Rule, Ruleset, Scene, Unreadable
+from quorate.network.audit.documents import clamped, items, member, networks, only, refuse_depth
+from quorate.network.audit.ruleset import OTHERS, Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome, outside
 from quorate.network.flows import Direction, Transport
 from quorate.network.plan import Party, PlannedFlow
@@ -25,6 +27,24 @@ HINT = "kubectl get namespaces,networkpolicies --all-namespaces -o yaml"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST = 40
 _MOST_BYTES = 20 * 1024 * 1024
+#: Others have policies of this kind and other fields, such as Calico's.
+_VERSIONS = ("networking.k8s.io/v1", "extensions/v1beta1")
+#: https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/
+FIELDS = {
+    "NetworkPolicy": frozenset({"apiVersion", "kind", "metadata", "spec", "status"}),
+    "NetworkPolicySpec": frozenset({"egress", "ingress", "podSelector", "policyTypes"}),
+    "NetworkPolicyIngressRule": frozenset({"from", "ports"}),
+    "NetworkPolicyEgressRule": frozenset({"to", "ports"}),
+    "NetworkPolicyPeer": frozenset({"ipBlock", "namespaceSelector", "podSelector"}),
+    "NetworkPolicyPort": frozenset({"endPort", "port", "protocol"}),
+    "IPBlock": frozenset({"cidr", "except"}),
+    "LabelSelector": frozenset({"matchExpressions", "matchLabels"}),
+    "LabelSelectorRequirement": frozenset({"key", "operator", "values"}),
+}
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
+#: The cluster's own DNS, which every pod needs and no plan names.
+_DNS = {"kube-system": {"k8s-app": "kube-dns"}}
+_LONGEST_NAME = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +125,70 @@ def _policy(body: Any, place: str) -> _Policy:
     metadata = member(body, "metadata", dict, place, {})
     name = str(member(metadata, "name", str, place, ""))
     place = f"{place} ({name})" if name else place
+    namespace = str(member(metadata, "namespace", str, place, ""))
+    called = f"{namespace}/{name}" if namespace else name
+    version = member(body, "apiVersion", str, place, _VERSIONS[0])
+    if version not in _VERSIONS:
+        raise Unreadable(f"apiVersion is {version!r}, and {_VERSIONS[0]} is expected; others are not judged", place)
+    only(body, FIELDS["NetworkPolicy"], place)
     spec = member(body, "spec", dict, place, {})
+    only(spec, FIELDS["NetworkPolicySpec"], place)
     allowances: list[tuple[Direction, _Allowance]] = []
     for direction, key, far in ((Direction.INGRESS, "ingress", "from"), (Direction.EGRESS, "egress", "to")):
         for number, (item, where) in enumerate(items(spec, key, place), 1):
-            peers = tuple(peer for peer, _ in items(item, far, where)) or None
-            ports = tuple(port for port, _ in items(item, "ports", where)) or None
-            shown = f"{key} {json.dumps(peers) if peers else 'everybody'} {json.dumps(ports) if ports else 'all ports'}"
+            only(item, FIELDS["NetworkPolicyIngressRule" if far == "from" else "NetworkPolicyEgressRule"], where)
+            peers = tuple(_peer(peer, at) for peer, at in items(item, far, where)) or None
+            ports = tuple(_port(port, at) for port, at in items(item, "ports", where)) or None
+            whom, which = (_shown(peers) if peers else "everybody"), (_shown(ports) if ports else "all ports")
+            shown = f"{key} {whom} {which}"
             warning = "; ".join(filter(None, (_span(port, where)[2] for port in ports or ())))
-            rule = Rule(f"{name} {key} {number}", shown[:200], True, where, clamped=warning)
+            rule = Rule(f"{called} {key} {number}", shown[:200], True, where, clamped=warning)
             allowances.append((direction, _Allowance(rule, peers, ports, where)))
     types = member(spec, "policyTypes", list, place) or ["Ingress", *(["Egress"] if "egress" in spec else [])]
     wrong = [text for text in types if text not in ("Ingress", "Egress")]
     if wrong:
         raise Unreadable(f"policyTypes holds {wrong[0]!r}, and Ingress or Egress is expected", place)
     directions = frozenset(Direction(text.lower()) for text in types)
-    selector = member(spec, "podSelector", dict, place, {})
-    namespace = str(member(metadata, "namespace", str, place, ""))
+    selector = _selector(member(spec, "podSelector", dict, place, {}), f"{place}.podSelector")
     return _Policy(name, namespace, selector, directions, tuple(allowances), place)
+
+
+def _shown(body: Any) -> str:
+    # YAML has dates where a label looks like one.
+    return json.dumps(body, sort_keys=True, default=str)
+
+
+def _peer(body: Any, place: str) -> Any:
+    block = member(body, "ipBlock", dict, place)
+    only(body, FIELDS["NetworkPolicyPeer"], place)
+    selectors = [
+        _selector(member(body, key, dict, place), f"{place}.{key}") for key in ("podSelector", "namespaceSelector")
+    ]
+    if block is not None:
+        only(block, FIELDS["IPBlock"], f"{place}.ipBlock")
+        if selectors != [None, None]:
+            raise Unreadable("beside an ipBlock a peer has no selector", place)
+    elif selectors == [None, None]:
+        raise Unreadable("a peer has an ipBlock, a podSelector or a namespaceSelector", place)
+    return body
+
+
+def _selector(body: Any, place: str) -> Any:
+    only(body, FIELDS["LabelSelector"], place)
+    for key, value in member(body or {}, "matchLabels", dict, place, {}).items():
+        if not isinstance(value, str):
+            raise Unreadable(f"the label {key} is {json.dumps(value, default=str)[:40]}, and a text is expected", place)
+    for item, where in items(body or {}, "matchExpressions", place):
+        only(item, FIELDS["LabelSelectorRequirement"], where)
+    return body
+
+
+def _port(body: Any, place: str) -> Any:
+    protocol = member(body, "protocol", str, place, "TCP")
+    only(body, FIELDS["NetworkPolicyPort"], place)
+    if protocol not in _PROTOCOLS:
+        raise Unreadable(f"protocol is {protocol!r}, and one of {', '.join(_PROTOCOLS)} is expected", place)
+    return body
 
 
 class _Kubernetes(Ruleset):
@@ -137,37 +203,80 @@ class _Kubernetes(Ruleset):
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the union of what the policies that select the pod allow."""
         found: list[Entry] = []
-        isolated = False
+        isolated, doubtful = False, ""
         for policy in self._policies:
             if scene.direction not in policy.directions or not _same_namespace(policy.namespace, scene.local):
                 continue
             selected = _selects(policy.selector, dict(scene.local.labels), scene.local.key, policy.place)
             if selected is False:
                 continue
-            isolated = True
             doubt = "" if selected is True else selected
+            isolated, doubtful = isolated or not doubt, doubtful or doubt
             for direction, allowance in policy.allowances:
                 if direction is scene.direction:
                     found += self._entries(allowance, policy, scene, doubt)
-        return found, Outcome.DENY if isolated else Outcome.ALLOW
+        if doubtful and not isolated:
+            # A pod that none of them selects is open.
+            found.append(Entry(Act.ALLOW, "", doubt=doubtful))
+        return found, Outcome.DENY if isolated or doubtful else Outcome.ALLOW
+
+    def others(self, parties: Iterable[Party]) -> Mapping[str, str]:
+        """Rules that select pods which no party of the plan is."""
+        pods = [party for party in parties if party.labels]
+        found = {}
+        for policy in self._policies:
+            for _, allowance in policy.allowances:
+                strange = [
+                    f"among the pods {_shown(body)}"
+                    for body in allowance.peers or ()
+                    if not body.get("ipBlock") and not any(_is_meant(body, policy, party) for party in pods)
+                    if not _is_dns(body)
+                ]
+                if strange:
+                    found[allowance.rule.id] = " or ".join(strange)
+        return found
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
-        """Return the rule to add to the pod's policy."""
-        peer = flow.peer(direction)
-        far = "from" if direction is Direction.INGRESS else "to"
+        """Return the command that adds a policy for the flow: what policies allow adds up."""
+        local, peer = flow.local(direction), flow.peer(direction)
+        far, namespace = "from" if direction is Direction.INGRESS else "to", self._namespace(local, direction)
         peers: list[dict[str, Any]] = [{"ipBlock": {"cidr": str(network)}} for network in peer.addresses]
         if peer.labels:
             peers = [{"podSelector": {"matchLabels": dict(peer.labels)}}]
+            if peer.namespace and peer.namespace != namespace:
+                peers[0]["namespaceSelector"] = {"matchLabels": {_NAME: peer.namespace}}
         ports = [
             {"protocol": flow.transport.value.upper(), "port": max(1, item.first), "endPort": item.last}
             for item in flow.ports
         ]
-        return f"add to spec.{direction.value}: {json.dumps({far: peers, 'ports': ports})}"
+        name = re.sub(r"[^a-z0-9]+", "-", f"quorate-{flow.flow}-{direction.value}-{local.name}-{peer.name}".lower())
+        made = {
+            "apiVersion": _VERSIONS[0],
+            "kind": "NetworkPolicy",
+            "metadata": {"name": name[:_LONGEST_NAME].strip("-"), **({"namespace": namespace} if namespace else {})},
+            "spec": {
+                "podSelector": {"matchLabels": dict(local.labels)},
+                "policyTypes": [direction.value.capitalize()],
+                direction.value: [{far: peers, "ports": ports}],
+            },
+        }
+        return f"echo {shlex.quote(json.dumps(made))} | kubectl apply -f -"
+
+    def _namespace(self, local: Party, direction: Direction) -> str:
+        """Return the namespace of a pod: the plan's, else that of a policy that holds for it."""
+        for policy in self._policies:
+            if local.namespace or not policy.namespace or direction not in policy.directions:
+                continue
+            if _selects(policy.selector, dict(local.labels), local.key, policy.place) is not False:
+                return policy.namespace
+        return local.namespace or ""
 
     def removal(self, rule: Rule) -> str:
         """Return which rule of which policy to take out."""
-        name, key, number = rule.id.rsplit(" ", 2)
-        return f"kubectl edit networkpolicy {name}: take item {number} out of spec.{key}"
+        policy = next(policy for policy in self._policies for _, found in policy.allowances if found.rule is rule)
+        _, key, number = rule.id.rsplit(" ", 2)
+        where = f" -n {policy.namespace}" if policy.namespace else ""
+        return f"kubectl edit networkpolicy{where} {policy.name}: take item {number} out of spec.{key}"
 
     def _entries(self, allowance: _Allowance, policy: _Policy, scene: Scene, doubt: str) -> Iterator[Entry]:
         services = list(_services(allowance, scene.transport))
@@ -181,6 +290,10 @@ class _Kubernetes(Ruleset):
             yield None, ""
             return
         party, place = scene.peer, allowance.place
+        if party is OTHERS:
+            if allowance.rule.id in scene.others:
+                yield None, ""
+            return
         for body in allowance.peers:
             block = member(body, "ipBlock", dict, place)
             if block is not None:
@@ -209,6 +322,26 @@ class _Kubernetes(Ruleset):
             return _selects(selector, dict(known), party.namespace, place, complete=True)
         labels = {_NAME: party.namespace} if party.namespace else {}
         return _selects(selector, dict(labels), f"the namespace of {party.key}", place)
+
+
+def _is_meant(body: Any, policy: _Policy, party: Party) -> bool:
+    """Say whether a selector of peers selects pods of that party alone, as far as labels say."""
+    required = (body.get("podSelector") or {}).get("matchLabels") or {}
+    if any(required.get(key) != value for key, value in party.labels):
+        return False
+    spaces = body.get("namespaceSelector")
+    if spaces is None:
+        return _same_namespace(policy.namespace, party)
+    return bool(_space(spaces) == (party.namespace or policy.namespace or None))
+
+
+def _space(selector: Any) -> Any:
+    return (selector.get("matchLabels") or {}).get(_NAME)
+
+
+def _is_dns(body: Any) -> bool:
+    pods = (body.get("podSelector") or {}).get("matchLabels")
+    return bool(pods) and _DNS.get(_space(body.get("namespaceSelector") or {})) == pods
 
 
 def _services(allowance: _Allowance, transport: Transport) -> Iterator[tuple[Intervals | None, str]]:
