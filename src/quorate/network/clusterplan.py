@@ -209,7 +209,6 @@ def _party(role: Role, name: str, where: Where, hosts: Iterable[str] = ()) -> Pa
         security_groups=tuple(sorted(where.security_groups)),
         labels=tuple(sorted(where.labels.items())),
         namespace=where.namespace,
-        vpc=where.vpc,
         hosts=tuple(hosts),
     )
 
