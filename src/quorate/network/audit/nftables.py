@@ -177,6 +177,9 @@ def _show(statement: Any) -> str:
 def _left(left: Any) -> str:
     if isinstance(left, dict) and "payload" in left:
         return f"{left['payload'].get('protocol')} {left['payload'].get('field')}"
+    if isinstance(left, dict) and (operator := next((key for key in left if key in ("&", "|", "^")), "")):
+        operands = left[operator]
+        return f"{_left(operands[0])} {operator} …" if isinstance(operands, list) and operands else operator
     if isinstance(left, dict):
         return " ".join(f"{key} {value.get('key') if isinstance(value, dict) else ''}" for key, value in left.items())
     return str(left)

@@ -72,20 +72,18 @@ class Ends:
         found = list(cells)
         unknown = [axis for axis in _ENDS if not getattr(scene, axis).addresses]
         settled = _Settled(found, within, unknown)
-        names = " or ".join(getattr(scene, axis).key for axis in unknown)
         for cell in found:
             outcome, why = cell.outcome, cell.stand.decision.doubt
             if scene.peer is OTHERS and not settled.surely(cell):
                 # What addresses decide is asked of everybody.
                 continue
             if outcome is not Outcome.UNKNOWN and not settled.surely(cell):
-                by = _by(cell)
                 said = "open" if outcome is Outcome.ALLOW else "denied"
-                where = " and ".join(show_addresses(getattr(cell, axis)) for axis in unknown)
-                outcome, why = (
-                    Outcome.UNKNOWN,
-                    f"it is {said} by {by} for {where}; the plan knows no address of {names}",
-                )
+                parts = [axis for axis in unknown if getattr(cell, axis) != getattr(within, axis)]
+                where = " and ".join(show_addresses(getattr(cell, axis)) for axis in parts)
+                names = " or ".join(getattr(scene, axis).key for axis in parts)
+                why = f"it is {said} by {_by(cell)} for {where}; the plan knows no address of {names}"
+                outcome = Outcome.UNKNOWN
             elif outcome is Outcome.ALLOW and doubt:
                 outcome, why = Outcome.UNKNOWN, f"{by_whom(cell)} lets {show_addresses(cell.peer)} pass; {doubt}"
             self.seen.append(Seen(scene, cell, outcome, why))
