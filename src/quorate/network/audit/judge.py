@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -139,9 +139,27 @@ def _scenes(plan: Plan, ruleset: Ruleset, role: Role | None) -> Iterator[tuple[S
                     for flow in plan.forbidden
                     if flow.local(direction) == local and flow.peer(direction).role is Role.ANYONE
                 ]
-            for peer, flows in between.items():
-                for transport in Transport:
+            apart = _apart(plan, between)
+            for transport in Transport:
+                for peer, flows in between.items():
                     yield Scene(direction, local, peer, transport, others=others), flows
+                # Who is not named by the rules is asked about with everybody.
+                everybody = ruleset.entries(Scene(direction, local, _ANYONE, transport, others=others)) if apart else ()
+                for peer in apart:
+                    scene = Scene(direction, local, peer, transport, others=others)
+                    if ruleset.entries(scene) != everybody:
+                        yield scene, []
+
+
+def _apart(plan: Plan, peers: Collection[Party]) -> list[Party]:
+    """Return the plan's parties without a flow to or from a machine that have no name in common with those with one."""
+    known = {name for peer in peers for name in _names(peer)}
+    named = ((party, _names(party)) for party in plan.parties if party not in peers)
+    return [party for party, names in named if names and known.isdisjoint(names)]
+
+
+def _names(party: Party) -> set[object]:
+    return {*party.tags, *party.service_accounts, *party.security_groups, *party.labels}
 
 
 class _Asking:
