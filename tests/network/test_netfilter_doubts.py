@@ -102,6 +102,17 @@ def test_a_rule_that_hangs_on_what_is_not_in_the_text(rule: str, flow: str, anyo
     assert verdicts(nftables(inbound=rule)) == (flow, anyone)
 
 
+def test_a_map_that_is_not_in_the_text_may_decide_anything() -> None:
+    listed = in_namespace(
+        "nft -f -; nft -j list ruleset",
+        "table inet f { map m { type inet_service : verdict\n}\n"
+        "chain i { type filter hook input priority 0; policy drop;\nudp dport vmap @m\n}\n}\n",
+    )
+    assert verdicts(audit(PLAN, "nftables", listed, Role.AGENT)) == ("blocked", "no")
+    lost = listed.replace('"name": "m"', '"name": "another"')
+    assert verdicts(audit(PLAN, "nftables", lost, Role.AGENT)) == ("undetermined", "undetermined")
+
+
 def test_a_table_that_may_sleep_tells_nothing() -> None:
     dormant = nftables(beside="table inet f { flags dormant\n}\n")
     assert verdicts(dormant) == ("open", "undetermined")

@@ -299,7 +299,11 @@ class _Nftables(NetfilterRuleset):
         self, body: Any, before: list[Match], rule: _Rule, table: str, scene: Scene, fields: Fields
     ) -> Iterator[Step]:
         data = body["data"]
-        pairs = self._elements(data, table) if isinstance(data, str) else data["set"]
+        try:
+            pairs = self._elements(data, table) if isinstance(data, str) else data["set"]
+        except _Doubt as doubt:
+            yield Step(rule.rule.id, tuple(match.doubted(str(doubt)) for match in before), Verdict.ELSEWHERE)
+            return
         for pair in pairs:
             key, verdict = pair
             name, target = next(iter(verdict.items()))
