@@ -161,7 +161,7 @@ def _without_metadata(host: HostSpec) -> Iterator[str]:
         found = [address for address in catalogue.METADATA_ADDRESSES if (":" in address) is (family == "ip6")]
         for member in members:
             where = f"meta skuid {member} {family} daddr {{ {', '.join(found)} }}"
-            yield f'{where} tcp dport != 53 counter reject with tcp reset comment "metadata"'
+            yield f'{where} tcp dport != {catalogue.port("dns-tcp")} counter reject with tcp reset comment "metadata"'
 
 
 def _replaced(family: str, table: str, lines: Iterable[str]) -> str:

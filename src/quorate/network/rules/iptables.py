@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 
 from quorate.model.ports import ALL_PORTS, PortRange
+from quorate.network import catalogue
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Plan
 from quorate.network.rules import Rendered
@@ -39,13 +40,20 @@ _ICMP6 = (
 )
 #: A lease that cannot be renewed takes the machine off the network hours after these rules were loaded. IPv4's answers
 #: are established traffic; IPv6 asks a multicast group, which conntrack does not see answered (RFC 2131; RFC 8415).
+(_, _CLIENT, _SERVER), (_, _CLIENT6, _SERVER6) = catalogue.DHCP
 _DHCP = {
     (
         4,
         Direction.EGRESS,
-    ): '-p udp --sport 68 --dport 67 -m comment --comment "DHCP: renewal of the machine\'s address"',
-    (6, Direction.EGRESS): '-d ff02::1:2/128 -p udp --sport 546 --dport 547 -m comment --comment "DHCPv6: the address"',
-    (6, Direction.INGRESS): '-s fe80::/10 -p udp --sport 547 --dport 546 -m comment --comment "DHCPv6: answers"',
+    ): f'-p udp --sport {_CLIENT} --dport {_SERVER} -m comment --comment "DHCP: renewal of the machine\'s address"',
+    (
+        6,
+        Direction.EGRESS,
+    ): f'-d ff02::1:2/128 -p udp --sport {_CLIENT6} --dport {_SERVER6} -m comment --comment "DHCPv6: the address"',
+    (
+        6,
+        Direction.INGRESS,
+    ): f'-s fe80::/10 -p udp --sport {_SERVER6} --dport {_CLIENT6} -m comment --comment "DHCPv6: answers"',
 }
 
 

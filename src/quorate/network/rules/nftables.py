@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from quorate.model.ports import ALL_PORTS, PortRange
+from quorate.network import catalogue
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Plan
 from quorate.network.rules import Rendered
@@ -30,11 +31,14 @@ _ICMP = (
 )
 #: A lease that cannot be renewed takes the machine off the network hours after these rules were loaded. IPv4's answers
 #: are established traffic; IPv6 asks a multicast group, which conntrack does not see answered (RFC 2131; RFC 8415).
+(_, _CLIENT, _SERVER), (_, _CLIENT6, _SERVER6) = catalogue.DHCP
+_ASKS = f"udp sport {_CLIENT} udp dport {_SERVER}"
+_ASKS6, _ANSWERS6 = f"udp sport {_CLIENT6} udp dport {_SERVER6}", f"udp sport {_SERVER6} udp dport {_CLIENT6}"
 _DHCP = {
-    Direction.INGRESS: ('ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept comment "DHCPv6: answers"',),
+    Direction.INGRESS: (f'ip6 saddr fe80::/10 {_ANSWERS6} accept comment "DHCPv6: answers"',),
     Direction.EGRESS: (
-        'meta nfproto ipv4 udp sport 68 udp dport 67 accept comment "DHCP: renewal of the machine\'s address"',
-        'ip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept comment "DHCPv6: the machine\'s address"',
+        f'meta nfproto ipv4 {_ASKS} accept comment "DHCP: renewal of the machine\'s address"',
+        f'ip6 daddr ff02::1:2 {_ASKS6} accept comment "DHCPv6: the machine\'s address"',
     ),
 }
 
