@@ -168,7 +168,7 @@ def test_a_stateless_rule_without_its_mirror_becomes_stateful(tmp_path: Path, tw
     stateless = {**SSH_RULE, "is-stateless": True}
     rules = json.loads(nsg(*([SSH_RULE] * twin), stateless, VXLAN_RULE))["data"]
     rules.append({"id": "O", "direction": "EGRESS", **out("10.0.1.0/24")})
-    state = {"group": NSG, "rules": rules}
+    state = {"group": NSG, "rules": rules, "lists": [lists(egress=[])]}
     before = audit(plan(IN_NSG), "oci", oci_text(state))
     assert verdicts(before)["admin-ssh"] == "blocked"
     (blocked,) = (found for found in before.findings if found.code == "NET-BLOCKED")

@@ -138,6 +138,17 @@ def test_a_group_of_a_machine_that_the_text_lacks_may_open_more() -> None:
     assert "ocid1.nsg.c" in report.flows[0].why
 
 
+def test_a_group_without_the_list_of_its_subnet_does_not_say_what_is_closed() -> None:
+    rules = nsg(oci_rule("6", "203.0.113.0/24", 22))
+    report = audit(plan(IN_SUBNET), "oci", rules)
+    assert verdicts(report) == {"vxlan": "undetermined", "admin-ssh": "open", "anyone-to-agent": "undetermined"}
+    assert "oci network security-list list" in report.forbidden[0].why
+    with_list = audit(
+        plan(IN_SUBNET), "oci", rules + json.dumps({"data": {**oci_list("empty"), "egress-security-rules": []}})
+    )
+    assert verdicts(with_list) == {"vxlan": "blocked", "admin-ssh": "open"}
+
+
 # ---- AWS -------------------------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,9 @@ from quorate.network.plan import Party, PlannedFlow
 _LINK_LOCAL = networks(["169.254.0.0/16"], "")
 #: https://docs.oracle.com/en-us/iaas/Content/Network/Tasks/servicegateway.htm, "About Service CIDR Labels".
 _ALL_SERVICES = re.compile(r"all-(\w+)-services-in-oracle-services-network")
+#: "If you don't specify a custom security list for a subnet, the default security list is automatically used": it opens
+#: SSH to everybody, and the way out (the page on security lists).
+_NO_LISTS = "no security list is in the text, and every subnet has one; add: oci network security-list list --all"
 #: Which of a machine's addresses the rules of a group or list hold for (None: all), and why that may not be so.
 _Hold = tuple[Intervals | None, str]
 
@@ -180,6 +183,8 @@ class _Oci(Ruleset):
 
     def _hold_lists(self, local: Party, held: dict[str, _Hold]) -> list[Entry]:
         lists = {key: holder for key, holder in self._holders.items() if holder.kind is Kind.LIST}
+        if not lists and any(holder.printed for holder in self._holders.values()):
+            return [Entry(Act.ALLOW, "", doubt=_NO_LISTS)]
         for key, holder in lists.items():
             sure = len(lists) == 1 or holder.name == own_name(local)
             called = f"the list {holder.name or key}"

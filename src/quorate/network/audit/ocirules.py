@@ -59,6 +59,8 @@ class Holder:
     #: Its OCID; empty where the text does not say.
     id: str
     name: str
+    #: Whether it is what is there: Quorate's own text is what is to be there.
+    printed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Reader:
     def _several(self, bodies: list[Any], place: str) -> None:
         rules = [isinstance(body, dict) and "direction" in body for body in bodies]
         if not bodies or any(rules):
-            self.holders[place] = Holder(Kind.UNNAMED, "", "")
+            self.holders[place] = Holder(Kind.UNNAMED, "", "", printed=True)
         for number, body in enumerate(bodies):
             where = f"{place}[{number}]"
             if rules[number]:
@@ -159,7 +161,7 @@ class Reader:
         owner = str(member(body, "network-security-group-id", str, place, "")) or name
         if not owner:
             raise Unreadable("a group or list of rules has an id or a display name", place)
-        self.holders[owner] = Holder(Kind.GROUP, owner if owner != name else "", name)
+        self.holders[owner] = Holder(Kind.GROUP, owner if owner != name else "", name, printed="data" in body)
         return owner
 
     def _list(self, body: dict[str, Any], place: str) -> None:
