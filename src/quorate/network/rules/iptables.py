@@ -41,19 +41,13 @@ _ICMP6 = (
 #: A lease that cannot be renewed takes the machine off the network hours after these rules were loaded. IPv4's answers
 #: are established traffic; IPv6 asks a multicast group, which conntrack does not see answered (RFC 2131; RFC 8415).
 (_, _CLIENT, _SERVER), (_, _CLIENT6, _SERVER6) = catalogue.DHCP
+_ASKS = f"-p udp --sport {_CLIENT} --dport {_SERVER} -m comment --comment"
+_ASKS6 = f"-d ff02::1:2/128 -p udp --sport {_CLIENT6} --dport {_SERVER6} -m comment --comment"
+_ANSWERS6 = f"-s fe80::/10 -p udp --sport {_SERVER6} --dport {_CLIENT6} -m comment --comment"
 _DHCP = {
-    (
-        4,
-        Direction.EGRESS,
-    ): f'-p udp --sport {_CLIENT} --dport {_SERVER} -m comment --comment "DHCP: renewal of the machine\'s address"',
-    (
-        6,
-        Direction.EGRESS,
-    ): f'-d ff02::1:2/128 -p udp --sport {_CLIENT6} --dport {_SERVER6} -m comment --comment "DHCPv6: the address"',
-    (
-        6,
-        Direction.INGRESS,
-    ): f'-s fe80::/10 -p udp --sport {_SERVER6} --dport {_CLIENT6} -m comment --comment "DHCPv6: answers"',
+    (4, Direction.EGRESS): f'{_ASKS} "DHCP: renewal of the machine\'s address"',
+    (6, Direction.EGRESS): f'{_ASKS6} "DHCPv6: the address"',
+    (6, Direction.INGRESS): f'{_ANSWERS6} "DHCPv6: answers"',
 }
 
 
