@@ -93,6 +93,25 @@ def test_members_reach_neither_agents_nor_master_nor_other_allocations(cluster: 
     assert not any(ip_network("10.0.0.2").subnet_of(one) for one in forbidden)
 
 
+def test_members_reach_an_agent_by_none_of_its_addresses(cluster: Cluster) -> None:
+    agent = able(cluster, 1, address="fd00:1::1", addresses=("10.0.0.1", "fd00:1::1"))
+    other = able(cluster, 2, address="fd00:1::2", addresses=("10.9.0.2",))
+    cluster.submit()
+    assert {"10.0.0.1/32", "10.9.0.2/32"} <= set(network(agent).forbidden)
+    other.drop()
+    other.connect(addresses=("10.9.0.3",))
+    cluster.submit()
+    told = network(other).forbidden
+    assert "10.9.0.3/32" in told and "10.9.0.2/32" not in told
+
+
+@pytest.mark.parametrize("odd", [("x",), ("fe80::1%eth0",), ("10.0.0.0/8",), ("10.0.0.1",) * 65])
+def test_an_agent_that_tells_no_addresses_as_its_own_is_turned_away(cluster: Cluster, odd: tuple[str, ...]) -> None:
+    agent = able(cluster, 1, addresses=odd)
+    assert agent.closed is not None and agent.closed.refuse is not None
+    assert agent.closed.refuse.code == "AGENT-UNFIT"
+
+
 def test_members_with_a_token_of_their_job_may_ask_the_master_and_still_no_agent() -> None:
     cluster = Cluster(Settings(own_addresses=("192.0.2.1",)))
     agent = able(cluster, 1)

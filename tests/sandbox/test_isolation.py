@@ -6,12 +6,17 @@ import json
 import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
+from tests.master_core.cluster import Cluster
 from tests.sandbox.hosts import Host, Lab, everything, hub, sandbox, wait_until
 
-from quorate.agent.sandbox import names
+from quorate.agent.devices import own_addresses
+from quorate.agent.sandbox import names, namespaces
 from quorate.agent.sandbox.spec import HubSpec, Peer
+from quorate.master.config import load
+from quorate.model.messages import Feature, NetworkSpec
 from quorate.network.catalogue import METADATA_ADDRESSES
 
 pytestmark = pytest.mark.lab
@@ -35,6 +40,15 @@ def two(lab: Lab) -> Iterator[tuple[Host, Host]]:
     with far.member("jjjj-1.1.1").serves("rank1", "tcp/10.128.0.11/29400", "udp/10.128.0.11/5000"):
         assert near.member("jjjj-1.0.1").tries("10.128.0.11", 29400) == "open rank1 sees 10.128.0.10"
         yield near, far
+
+
+def allocated(cluster: Cluster, host: Host, **wish: object) -> NetworkSpec:
+    """What a master tells this host's agent of the network of a job with one member there."""
+    agent = cluster.agent("near", address=host.address, features=(Feature.SANDBOX, Feature.ROLES))
+    cluster.submit(**wish)
+    (spec,) = agent.desired.allocations
+    assert spec.network is not None
+    return spec.network
 
 
 def test_a_member_of_another_allocation_with_the_same_subnet_cannot_connect_on_the_same_host(lab: Lab) -> None:
@@ -99,11 +113,42 @@ def test_agents_of_an_allocations_members_are_out_of_reach_even_where_no_plan_sa
         assert near.member("jjjj-1.0.1").tries(far.address, 22) == "ECONNREFUSED"
 
 
+def test_members_reach_another_agent_by_none_of_its_addresses(lab: Lab) -> None:
+    near, far = lab.hosts
+    far.run("ip", "address", "add", "10.99.0.7/24", "dev", "u0")
+    near.run("ip", "route", "add", "10.99.0.0/24", "dev", "u0")
+    with namespaces.entered(far.namespace):
+        known = {"address": "fd00:1::7", "addresses": own_addresses()}
+    cluster = Cluster()
+    cluster.agent("far", slots=0, **known)
+    forbidden = allocated(cluster, near).forbidden
+    near.converge(hub(near, near, forbidden=forbidden), sandbox("jjjj-1.0.1", OPEN))
+    with far.outside.serves("agent", "tcp/0.0.0.0/22"):
+        for address in ("10.99.0.7", far.address):
+            assert near.outside.tries(address, 22) == f"open agent sees {near.address}"
+            assert near.member("jjjj-1.0.1").tries(address, 22) == "ECONNREFUSED", address
+
+
 def test_members_cannot_reach_the_master(lab: Lab, two: tuple[Host, Host]) -> None:
     near, _ = two
     with lab.neighbour.outside.serves("master", f"tcp/{MASTER}/8080"):
         assert near.outside.tries(MASTER, 8080) == f"open master sees {near.address}"
         assert near.member("jjjj-1.0.1").tries(MASTER, 8080) == "ECONNREFUSED"
+
+
+def test_members_reach_the_masters_machine_by_no_address_wherever_it_listens(lab: Lab, tmp_path: Path) -> None:
+    near, _ = lab.hosts
+    lab.neighbour.run("ip", "address", "add", "10.99.0.9/24", "dev", "u0")
+    near.run("ip", "route", "add", "10.99.0.0/24", "dev", "u0")
+    (tmp_path / "master.yaml").write_text("master: {listen: 'fd00::5'}")
+    with namespaces.entered(lab.neighbour.namespace):
+        settings = load({}, {}, tmp_path / "master.yaml").settings
+    forbidden = allocated(Cluster(settings), near).forbidden
+    near.converge(hub(near, near, forbidden=forbidden), sandbox("jjjj-1.0.1", OPEN))
+    with lab.neighbour.outside.serves("master", "tcp/0.0.0.0/22"):
+        for address in (MASTER, "10.99.0.9"):
+            assert near.outside.tries(address, 22) == f"open master sees {near.address}"
+            assert near.member("jjjj-1.0.1").tries(address, 22) == "ECONNREFUSED", address
 
 
 def test_members_cannot_reach_the_metadata_addresses(lab: Lab, two: tuple[Host, Host]) -> None:

@@ -89,6 +89,8 @@ class Identity:
     features: tuple[str, ...] = ()
     #: MTU in bytes of the device with `address`; 0 where it is not known.
     mtu: int = 0
+    #: All of its machine's, as in Hello.
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -357,6 +359,7 @@ class Core:
                 lease_ports=identity.lease_ports,
                 features=(Feature.ROLES, *identity.features),
                 mtu=identity.mtu,
+                addresses=identity.addresses,
             )
         )
 

@@ -157,7 +157,7 @@ def _run(
     import asyncio
 
     from quorate.agent.core import Identity
-    from quorate.agent.devices import find_slots, mtu_of
+    from quorate.agent.devices import find_slots, mtu_of, own_addresses
     from quorate.agent.link import Endpoint
     from quorate.agent.privilege import SANDBOX
     from quorate.agent.runtime.containers import IMAGES, seek
@@ -179,6 +179,7 @@ def _run(
         lease_ports=config.leasable,
         features=(*((SANDBOX,) if privilege is not None else ()), *((IMAGES,) if containers is not None else ())),
         mtu=mtu_of(address),
+        addresses=own_addresses(),
     )
     endpoint = Endpoint(membership.master, membership.key, membership.context())
     users = _users(config)

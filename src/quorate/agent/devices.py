@@ -5,8 +5,9 @@ import logging
 import socket
 import struct
 
-from quorate.launch.devices import device_of
-from quorate.model.messages import SlotInfo
+from quorate.agent.sandbox import names
+from quorate.launch.devices import addresses, device_of
+from quorate.model.messages import MOST_ADDRESSES, SlotInfo
 
 log = logging.getLogger(__name__)
 
@@ -76,3 +77,21 @@ def mtu_of(address: str) -> int:
     except OSError:
         return 0
     return int(_IFREQ.unpack(answer)[1])
+
+
+def own_addresses() -> tuple[str, ...]:
+    """Every address at which another machine could find this one; not those by which members' networks leave it."""
+    try:
+        uplinks = {index for index, name in socket.if_nameindex() if name.startswith(names.UPLINK_PREFIX)}
+        found = {address for address, index in addresses() if index not in uplinks}
+    except OSError as error:
+        log.warning("the kernel does not tell this machine's addresses, so members elsewhere may reach them: %s", error)
+        return ()
+    outward = sorted((one for one in found if not (one.is_loopback or one.is_link_local)), key=lambda one: one.packed)
+    if len(outward) > MOST_ADDRESSES:
+        log.warning(
+            "of this machine's %d addresses members elsewhere are kept from the first %d alone",
+            len(outward),
+            MOST_ADDRESSES,
+        )
+    return tuple(map(str, outward[:MOST_ADDRESSES]))

@@ -41,7 +41,7 @@ def device_of(address: str) -> str | None:
         # All of 127.0.0.0/8 is this machine, though only its first address is written on the device.
         if wanted.is_loopback:
             return socket.if_indextoname(_LOOPBACK)
-        for owned, index in _addresses():
+        for owned, index in addresses():
             if owned == wanted:
                 return socket.if_indextoname(index)
     except OSError:
@@ -78,7 +78,7 @@ def _is_loopback(device: str) -> bool:
         return False
 
 
-def _addresses() -> Iterator[Tuple[object, int]]:
+def addresses() -> Iterator[Tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
     """Every address of this network namespace with the index of its device."""
     body = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
     for message in _asked(_RTM_GETADDR, body, _RTM_NEWADDR, dump=True):
@@ -115,7 +115,7 @@ def _attributes(data: bytes) -> Dict[int, bytes]:
     return found
 
 
-def _address(message: bytes) -> Iterator[Tuple[object, int]]:
+def _address(message: bytes) -> Iterator[Tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
     _family, _prefix, _flags, _scope, index = _IFADDRMSG.unpack_from(message)
     found = _attributes(message[_IFADDRMSG.size :])
     # On a point-to-point device IFA_ADDRESS is the peer's, and IFA_LOCAL the own.

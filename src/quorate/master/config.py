@@ -157,6 +157,8 @@ def _read(path: Path, *, must_exist: bool) -> ClusterFile:
 
 def _settings(cluster: ClusterFile, names: tuple[str, ...]) -> Settings:
     timers = cluster.timers
+    # Wherever it listens: members are kept from the whole machine.
+    outward = filter(_is_outward, (*names, *_own_addresses()))
     return Settings(
         heartbeat_s=timers.heartbeat,
         unreachable_s=timers.unreachable,
@@ -168,7 +170,7 @@ def _settings(cluster: ClusterFile, names: tuple[str, ...]) -> Settings:
         pools={pool.name: PoolPolicy(reserve_after_s=pool.reserve_after) for pool in cluster.pools},
         networks={pool.name: _network(cluster.settings(pool), pool.fabric) for pool in cluster.pools},
         network=_network(cluster.network, None),
-        own_addresses=tuple(dict.fromkeys((*filter(_is_outward, names), *map(str, cluster.master.where.addresses)))),
+        own_addresses=tuple(dict.fromkeys((*outward, *map(str, cluster.master.where.addresses)))),
     )
 
 

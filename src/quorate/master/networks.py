@@ -1,7 +1,7 @@
 """What allocations hold of VNIs and subnets, and what no member may reach: indexes of the state, like its slots."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, collapse_addresses
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, collapse_addresses, ip_address
 
 from quorate.master.records import AgentRecord, AllocationRecord
 from quorate.master.settings import Settings
@@ -65,13 +65,14 @@ class Networks:
         return self._underlay
 
     def forbidden(self, agents: Mapping[str, AgentRecord], *, master: bool) -> tuple[str, ...]:
-        """What no member reaches, as few networks as can be: all agents, all subnets, given or not, and the master.
+        """What no member reaches, as few networks as can be: all subnets, given or not, and all addresses of agents and
+        master, not only those by which they are known: each leads to the same machine.
 
         `master` is false for members that have a token of their job: they may ask its API.
         """
         if master not in self._forbidden:
             settings = self._settings
-            found = [IPv4Network(address) for address in _addresses(agents)]
+            found = [IPv4Network(address) for address in _addresses(agents, further=True)]
             own = settings.own_addresses if master else ()
             found += [network for text in own if (network := _v4_network(text))]
             found += [*self._ranges(), *self._earlier]
@@ -84,16 +85,28 @@ class Networks:
             yield from pool.overlays
 
 
-def _addresses(agents: Mapping[str, AgentRecord]) -> list[IPv4Address]:
-    """Addresses of agents at which another machine could find them; there is no IPv6 in private networks."""
+def is_address(text: str) -> bool:
+    """Whether it is an address by which a machine is found, whoever asks: without the name of a device."""
+    try:
+        return not getattr(ip_address(text), "scope_id", None)
+    except ValueError:
+        return False
+
+
+def _addresses(agents: Mapping[str, AgentRecord], *, further: bool = False) -> list[IPv4Address]:
+    """Addresses at which another machine could find agents: those that they are known by, or all that they have.
+
+    There is no IPv6 in private networks.
+    """
     found = []
     for agent in agents.values():
-        try:
-            address = IPv4Address(agent.address)
-        except AddressValueError:
-            continue
-        if not agent.revoked and not address.is_loopback:
-            found.append(address)
+        for text in (agent.address, *(agent.addresses if further else ())):
+            try:
+                address = IPv4Address(text)
+            except AddressValueError:
+                continue
+            if not agent.revoked and not address.is_loopback:
+                found.append(address)
     return found
 
 

@@ -201,6 +201,8 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     features: tuple[str, ...] = ()
     #: MTU in bytes of the device with its address; 0 where it is not known.
     mtu: int = 0
+    #: All of its machine's, for the rules that keep members from it; older agents do not tell them.
+    addresses: tuple[str, ...] = ()
     drained: bool = False
     revoked: bool = False
     #: Given up for silence; forgotten when it comes back. It no longer counts among the silent ones.

@@ -388,6 +388,8 @@ class State:
         if before is None or after is None or _fleet(before) != _fleet(after):
             self.never_fits.clear()
             self.networks.agents_changed()
+        elif before.addresses != after.addresses:
+            self.networks.agents_changed()
         if before is not None:
             self.agents_by_key.pop(before.key_hash, None)
             self.agents_by_pool[before.pool].pop(before.id, None)

@@ -18,6 +18,8 @@ OLDEST_PROTOCOL: Final = 0
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 #: The body of a question, or of an answer, may not be larger.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
+#: Of a machine, as its agent tells them.
+MOST_ADDRESSES: Final = 64
 #: Agents of an older protocol end the link on a question.
 FIRST_PROTOCOL_WITH_ASKS: Final = 1
 
@@ -242,6 +244,8 @@ class Hello(Message, frozen=True, tag="hello"):
     features: tuple[str, ...] = ()
     #: MTU in bytes of the device with `address`; 0 where it is not known.
     mtu: int = 0
+    #: All addresses at which another machine could find this one, IPv4 and IPv6; `address` need not be among them.
+    addresses: tuple[str, ...] = ()
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):

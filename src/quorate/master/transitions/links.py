@@ -5,11 +5,13 @@ import re
 from quorate import __version__
 from quorate.master.effects import CloseLink
 from quorate.master.events import AgentConnected, AgentDisconnected, AgentHeartbeat, AgentRegressed, AgentReported
+from quorate.master.networks import is_address
 from quorate.master.records import AgentRecord, LiveRecord
 from quorate.master.state import State
 from quorate.master.transitions import maintenance, reports, silence
 from quorate.master.transitions.draft import Draft
 from quorate.model.messages import (
+    MOST_ADDRESSES,
     OLDEST_PROTOCOL,
     PROTOCOL,
     HeartbeatAck,
@@ -60,6 +62,7 @@ def connect(draft: Draft, event: AgentConnected) -> None:
         lease_ports=hello.lease_ports,
         features=hello.features,
         mtu=hello.mtu,
+        addresses=hello.addresses,
         lost=False,
     )
     evidence = "" if state.adopted else regression(state, hello.seen)
@@ -159,6 +162,10 @@ def _out_of_bounds(hello: Hello) -> str | None:
         return f"has {len(hello.features)} features; at most {_MOST_FEATURES} are taken"
     if not 0 <= hello.mtu <= _LARGEST_MTU:
         return f"has a device with an MTU of {hello.mtu}; at most {_LARGEST_MTU} are taken"
+    if len(hello.addresses) > MOST_ADDRESSES:
+        return f"has {len(hello.addresses)} addresses; at most {MOST_ADDRESSES} are taken"
+    if (odd := next((text for text in hello.addresses if not is_address(text)), None)) is not None:
+        return f"names {odd[:_LONGEST_TEXT]!r} among its addresses, which is none"
     words = (*hello.labels, *hello.labels.values(), *hello.features)
     texts = (hello.boot, hello.host, hello.address, hello.instance, *words)
     if max(map(len, texts)) > _LONGEST_TEXT:
