@@ -112,13 +112,14 @@ def test_an_agent_that_tells_no_addresses_as_its_own_is_turned_away(cluster: Clu
     assert agent.closed.refuse.code == "AGENT-UNFIT"
 
 
-def test_members_with_a_token_of_their_job_may_ask_the_master_and_still_no_agent() -> None:
-    cluster = Cluster(Settings(own_addresses=("192.0.2.1",)))
-    agent = able(cluster, 1)
+def test_members_with_a_token_of_their_job_may_ask_the_masters_api_and_nothing_else_there() -> None:
+    cluster = Cluster(Settings(own_addresses=("192.0.2.1", "fd00::5"), api_port=8443))
+    agent = able(cluster, 1, slots=2)
     cluster.submit(token=True)
-    forbidden = [ip_network(text) for text in network(agent).forbidden]
-    assert not any(ip_network("192.0.2.1").subnet_of(one) for one in forbidden)
-    assert any(ip_network("10.0.0.1").subnet_of(one) for one in forbidden)
+    assert {"10.0.0.1/32", "192.0.2.1/32"} <= set(network(agent).forbidden)
+    assert network(agent).api == (("192.0.2.1/32", 8443),)
+    cluster.submit()
+    assert network(agent).api == ()
 
 
 def test_members_are_open_among_themselves_unless_a_launcher_says_what_they_do(cluster: Cluster) -> None:

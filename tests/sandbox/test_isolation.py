@@ -14,8 +14,9 @@ from tests.sandbox.hosts import Host, Lab, everything, hub, sandbox, wait_until
 
 from quorate.agent.devices import own_addresses
 from quorate.agent.sandbox import names, namespaces
-from quorate.agent.sandbox.spec import HubSpec, Peer
+from quorate.agent.sandbox.spec import Egress, HubSpec, Peer
 from quorate.master.config import load
+from quorate.master.settings import Settings
 from quorate.model.messages import Feature, NetworkSpec
 from quorate.network.catalogue import METADATA_ADDRESSES
 
@@ -134,6 +135,20 @@ def test_members_cannot_reach_the_master(lab: Lab, two: tuple[Host, Host]) -> No
     with lab.neighbour.outside.serves("master", f"tcp/{MASTER}/8080"):
         assert near.outside.tries(MASTER, 8080) == f"open master sees {near.address}"
         assert near.member("jjjj-1.0.1").tries(MASTER, 8080) == "ECONNREFUSED"
+
+
+@pytest.mark.parametrize("egress", ["all", "named"])
+def test_a_token_opens_the_masters_api_and_nothing_else_on_its_machine(lab: Lab, egress: str) -> None:
+    near, _ = lab.hosts
+    cluster = Cluster(Settings(own_addresses=(MASTER,), api_port=8443))
+    told = allocated(cluster, near, token=True)
+    spec = hub(near, near, forbidden=told.forbidden, api=told.api, egress=Egress(egress))
+    near.converge(spec, sandbox("jjjj-1.0.1", OPEN))
+    with lab.neighbour.outside.serves("master", "tcp/0.0.0.0/22", "tcp/0.0.0.0/8443", "udp/0.0.0.0/8443"):
+        member = near.member("jjjj-1.0.1")
+        assert member.tries(MASTER, 8443) == f"open master sees {near.address}"
+        assert member.tries(MASTER, 22) == "ECONNREFUSED"
+        assert not member.tries(MASTER, 8443, "udp").startswith("open")
 
 
 def test_members_reach_the_masters_machine_by_no_address_wherever_it_listens(lab: Lab, tmp_path: Path) -> None:

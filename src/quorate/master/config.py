@@ -139,7 +139,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
         secrets_key=_path(master.secrets_key),
         keep_logs_s=cluster.logs.keep,
         log_reserve_bytes=cluster.logs.reserve_mib * 1024 * 1024,
-        settings=_settings(cluster, _names(master.listen, ())),
+        settings=_settings(cluster, _names(master.listen, ()), port),
         **process,
     )
 
@@ -155,7 +155,7 @@ def _read(path: Path, *, must_exist: bool) -> ClusterFile:
         raise ConfigError(f"{path}: {error.strerror}") from None
 
 
-def _settings(cluster: ClusterFile, names: tuple[str, ...]) -> Settings:
+def _settings(cluster: ClusterFile, names: tuple[str, ...], port: int) -> Settings:
     timers = cluster.timers
     # Wherever it listens: members are kept from the whole machine.
     outward = filter(_is_outward, (*names, *_own_addresses()))
@@ -171,6 +171,7 @@ def _settings(cluster: ClusterFile, names: tuple[str, ...]) -> Settings:
         networks={pool.name: _network(cluster.settings(pool), pool.fabric) for pool in cluster.pools},
         network=_network(cluster.network, None),
         own_addresses=tuple(dict.fromkeys((*outward, *map(str, cluster.master.where.addresses)))),
+        api_port=port,
     )
 
 

@@ -20,8 +20,7 @@ class Networks:
         self._earlier: set[IPv4Network] = set()
         self._unreleased: dict[str, int] = {}
         self._underlay: Taken | None = None
-        #: Without and with the master.
-        self._forbidden: dict[bool, tuple[str, ...]] = {}
+        self._forbidden: tuple[str, ...] | None = None
 
     def hold(self, allocation: AllocationRecord) -> None:
         """One more of its members may exist. Raises ValueError where somebody else has its network."""
@@ -34,7 +33,7 @@ class Networks:
             self.subnets.take(subnet)
             if not any(subnet.subnet_of(today) for today in self._ranges()):
                 self._earlier.add(subnet)
-                self._forbidden.clear()
+                self._forbidden = None
             self.vnis[network.vni] = allocation.id
         self._unreleased[allocation.id] = count + 1
 
@@ -49,35 +48,38 @@ class Networks:
             self.subnets.free(subnet)
             if subnet in self._earlier:
                 self._earlier.remove(subnet)
-                self._forbidden.clear()
+                self._forbidden = None
             del self.vnis[allocation.network.vni]
 
     def agents_changed(self) -> None:
         """What was derived from the agents' addresses is to be made anew."""
         self._underlay = None
-        self._forbidden.clear()
+        self._forbidden = None
 
     def underlay(self, agents: Mapping[str, AgentRecord]) -> Taken:
         """What no subnet may overlap: networks round the agents, and the master."""
         if self._underlay is None:
-            own = [address for text in self._settings.own_addresses if (address := _v4_network(text))]
-            self._underlay = Taken([*map(around, _addresses(agents)), *own])
+            self._underlay = Taken([*map(around, _addresses(agents)), *self._masters()])
         return self._underlay
 
-    def forbidden(self, agents: Mapping[str, AgentRecord], *, master: bool) -> tuple[str, ...]:
+    def forbidden(self, agents: Mapping[str, AgentRecord]) -> tuple[str, ...]:
         """What no member reaches, as few networks as can be: all subnets, given or not, and all addresses of agents and
         master, not only those by which they are known: each leads to the same machine.
-
-        `master` is false for members that have a token of their job: they may ask its API.
         """
-        if master not in self._forbidden:
-            settings = self._settings
+        if self._forbidden is None:
             found = [IPv4Network(address) for address in _addresses(agents, further=True)]
-            own = settings.own_addresses if master else ()
-            found += [network for text in own if (network := _v4_network(text))]
+            found += self._masters()
             found += [*self._ranges(), *self._earlier]
-            self._forbidden[master] = tuple(map(str, collapse_addresses(found)))
-        return self._forbidden[master]
+            self._forbidden = tuple(map(str, collapse_addresses(found)))
+        return self._forbidden
+
+    def api(self) -> tuple[tuple[str, int], ...]:
+        """Where members with a token of their job may ask the master, and nothing else on its machine."""
+        port = self._settings.api_port
+        return tuple((str(network), port) for network in self._masters()) if port else ()
+
+    def _masters(self) -> list[IPv4Network]:
+        return [network for text in self._settings.own_addresses if (network := _v4_network(text))]
 
     def _ranges(self) -> Iterator[IPv4Network]:
         """Out of which subnets are given today, in any pool."""

@@ -83,6 +83,8 @@ class Settings:
     network: PoolNetwork = PoolNetwork()
     #: The master's own addresses, which no member reaches but through its agent.
     own_addresses: tuple[str, ...] = ()
+    #: The port of the API there, which members with a token of their job may ask; 0 where it is not known.
+    api_port: int = 0
 
     def network_of(self, pool: str) -> PoolNetwork:
         """What jobs of the pool may have."""

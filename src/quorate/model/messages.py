@@ -180,6 +180,8 @@ class NetworkSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     vxlan_port: int = 0
     #: Networks that no member reaches: agents, master, the range of all overlays.
     forbidden: tuple[str, ...] = ()
+    #: Networks among those, each with the TCP port at which members may ask the master's API; with a token alone.
+    api: tuple[tuple[str, int], ...] = ()
 
 
 class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):

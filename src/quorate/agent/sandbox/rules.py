@@ -97,6 +97,7 @@ def hub_rules(hub: HubSpec) -> str:
         "chain through {",
         "type filter hook forward priority filter; policy drop;",
         _TRACKED,
+        *(f'{outside} ip daddr {to} tcp dport {port} counter accept comment "API"' for to, port in hub.api),
         *(f'{outside} ip daddr @unreachable {rule} comment "forbidden"' for rule in _REJECT),
         *_egress(hub, outside),
         "}",

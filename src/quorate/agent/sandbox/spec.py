@@ -103,6 +103,8 @@ class HubSpec(_Value, frozen=True):
     #: among them, and so are metadata addresses but where `metadata` is true.
     forbidden: tuple[str, ...] = ()
     metadata: bool = False
+    #: Networks and TCP ports that members reach all the same, whatever their egress but none: the master's API.
+    api: tuple[tuple[str, int], ...] = ()
     #: Networks that members reach with egress to named hosts, without having asked for a name.
     allowed: tuple[str, ...] = ()
     vxlan_port: int = catalogue.port("vxlan")
@@ -130,6 +132,10 @@ class HubSpec(_Value, frozen=True):
             raise SpecError(f"{self.allocation}: its agents have IPv4 and IPv6 addresses; an overlay has one family")
         for network in (*self.forbidden, *self.allowed):
             _network(network)
+        for network, port in self.api:
+            _network(network)
+            if not 1 <= port <= LAST_PORT:
+                raise SpecError(f"{self.allocation}: {port} is no port of an API")
         if not 1 <= self.vxlan_port <= LAST_PORT:
             raise SpecError(f"{self.vxlan_port} is no port for VXLAN")
 

@@ -27,6 +27,7 @@ def hub_of(spec: AllocationSpec, underlay: str) -> HubSpec:
         egress=egress,
         forbidden=tuple(forbidden for forbidden in network.forbidden if ":" not in forbidden),
         metadata=network.metadata,
+        api=network.api,
         vxlan_port=network.vxlan_port or catalogue.port("vxlan"),
         allowed=tuple(host for host in network.hosts if is_network(host)),
     )

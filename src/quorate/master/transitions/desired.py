@@ -49,8 +49,9 @@ def _network(state: State, allocation: AllocationRecord) -> NetworkSpec | None:
     """The allocation's network with what its members must not reach, as far as it is known by now."""
     if allocation.network is None:
         return None
-    forbidden = state.networks.forbidden(state.agents, master=not state.specs[allocation.job].spec.token)
-    return msgspec.structs.replace(allocation.network, forbidden=forbidden)
+    networks = state.networks
+    api = networks.api() if state.specs[allocation.job].spec.token else ()
+    return msgspec.structs.replace(allocation.network, forbidden=networks.forbidden(state.agents), api=api)
 
 
 class Outbox:
