@@ -145,6 +145,33 @@ def test_a_job_may_ask_for_more_enforcement_than_the_operator_but_not_for_less()
         assert network(agent).enforcement == expected
 
 
+def test_members_of_the_hosts_network_are_told_where_they_may_go_there() -> None:
+    cluster = Cluster(
+        Settings(
+            own_addresses=("192.0.2.1", "fd00::5"), api_port=8443, network=PoolNetwork(enforcement=Enforcement.OBSERVE)
+        )
+    )
+    agent = able(cluster, 1, slots=2, addresses=("10.0.0.1", "10.9.0.1", "fd00:1::1"))
+    able(cluster, 2, slots=0)
+    cluster.submit(launcher="torch", network={"mode": "host"})
+    told = sent(agent).hosts
+    assert told is not None and sent(agent).network is None
+    assert (told.members, told.enforcement, told.api) == ("planned", "observe", ())
+    assert told.addresses == ("10.0.0.1", "10.9.0.1", "fd00:1::1")
+    forbidden = {"10.0.0.1/32", "10.0.0.2/32", "10.9.0.1/32", "192.0.2.1/32", "fd00:1::1/128", "fd00::5/128"}
+    assert set(told.forbidden) == forbidden
+    cluster.submit(token=True, network={"mode": "host"})
+    told = sent(agent).hosts
+    assert told is not None
+    assert (told.members, told.api) == ("open", (("192.0.2.1/32", 8443), ("fd00::5/128", 8443)))
+
+
+def test_members_of_a_private_network_are_told_nothing_of_the_hosts(cluster: Cluster) -> None:
+    agent = able(cluster, 1)
+    cluster.submit()
+    assert sent(agent).hosts is None
+
+
 def test_a_pool_with_a_fabric_keeps_gangs_that_span_agents_on_it() -> None:
     cluster = Cluster(Settings(networks={"default": PoolNetwork(fabric="ib")}))
     agents = able(cluster, 1), able(cluster, 2)

@@ -1,11 +1,15 @@
 """What allocations hold of VNIs and subnets, and what no member may reach: indexes of the state, like its slots."""
 
-from collections.abc import Iterator, Mapping
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, collapse_addresses, ip_address
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
 from quorate.master.records import AgentRecord, AllocationRecord
 from quorate.master.settings import Settings
 from quorate.network.overlays import Taken, around
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 class Networks:
@@ -21,6 +25,8 @@ class Networks:
         self._unreleased: dict[str, int] = {}
         self._underlay: Taken | None = None
         self._forbidden: tuple[str, ...] | None = None
+        self._machines: tuple[str, ...] | None = None
+        self._masters = tuple(_networks(settings.own_addresses))
 
     def hold(self, allocation: AllocationRecord) -> None:
         """One more of its members may exist. Raises ValueError where somebody else has its network."""
@@ -54,32 +60,44 @@ class Networks:
     def agents_changed(self) -> None:
         """What was derived from the agents' addresses is to be made anew."""
         self._underlay = None
-        self._forbidden = None
+        self._forbidden = self._machines = None
 
     def underlay(self, agents: Mapping[str, AgentRecord]) -> Taken:
         """What no subnet may overlap: networks round the agents, and the master."""
         if self._underlay is None:
-            self._underlay = Taken([*map(around, _addresses(agents)), *self._masters()])
+            known = (address for agent in _in_use(agents) for address in _outward([agent.address]))
+            rounds = [around(address) for address in known if isinstance(address, IPv4Address)]
+            self._underlay = Taken([*rounds, *_v4(self._masters)])
         return self._underlay
 
     def forbidden(self, agents: Mapping[str, AgentRecord]) -> tuple[str, ...]:
-        """What no member reaches, as few networks as can be: all subnets, given or not, and all addresses of agents and
-        master, not only those by which they are known: each leads to the same machine.
+        """What no member reaches from a private network, as few networks as can be: all subnets, given or not,
+        and all addresses of agents and master, not only those by which they are known: each leads to the same machine.
         """
         if self._forbidden is None:
-            found = [IPv4Network(address) for address in _addresses(agents, further=True)]
-            found += self._masters()
-            found += [*self._ranges(), *self._earlier]
+            found = [*_v4(map(ip_network, self.machines(agents))), *self._ranges(), *self._earlier]
             self._forbidden = tuple(map(str, collapse_addresses(found)))
         return self._forbidden
 
-    def api(self) -> tuple[tuple[str, int], ...]:
+    def machines(self, agents: Mapping[str, AgentRecord]) -> tuple[str, ...]:
+        """All addresses of agents and master, IPv4 and IPv6, as few networks as can be."""
+        if self._machines is None:
+            known = (address for agent in _in_use(agents) for address in _outward((agent.address, *agent.addresses)))
+            found = [*map(ip_network, known), *self._masters]
+            v6 = collapse_addresses(network for network in found if isinstance(network, IPv6Network))
+            self._machines = tuple(map(str, (*collapse_addresses(_v4(found)), *v6)))
+        return self._machines
+
+    def addresses(self, agents: Mapping[str, AgentRecord]) -> tuple[str, ...]:
+        """All addresses of these agents, loopback's, too, where that is how they are known."""
+        known = (text for agent in agents.values() for text in (agent.address, *agent.addresses) if is_address(text))
+        return tuple(dict.fromkeys(known))
+
+    def api(self, *, v6: bool = False) -> tuple[tuple[str, int], ...]:
         """Where members with a token of their job may ask the master, and nothing else on its machine."""
         port = self._settings.api_port
-        return tuple((str(network), port) for network in self._masters()) if port else ()
-
-    def _masters(self) -> list[IPv4Network]:
-        return [network for text in self._settings.own_addresses if (network := _v4_network(text))]
+        networks = self._masters if v6 else _v4(self._masters)
+        return tuple((str(network), port) for network in networks) if port else ()
 
     def _ranges(self) -> Iterator[IPv4Network]:
         """Out of which subnets are given today, in any pool."""
@@ -95,25 +113,20 @@ def is_address(text: str) -> bool:
         return False
 
 
-def _addresses(agents: Mapping[str, AgentRecord], *, further: bool = False) -> list[IPv4Address]:
-    """Addresses at which another machine could find agents: those that they are known by, or all that they have.
-
-    There is no IPv6 in private networks.
-    """
-    found = []
-    for agent in agents.values():
-        for text in (agent.address, *(agent.addresses if further else ())):
-            try:
-                address = IPv4Address(text)
-            except AddressValueError:
-                continue
-            if not agent.revoked and not address.is_loopback:
-                found.append(address)
-    return found
+def _in_use(agents: Mapping[str, AgentRecord]) -> Iterator[AgentRecord]:
+    return (agent for agent in agents.values() if not agent.revoked)
 
 
-def _v4_network(text: str) -> IPv4Network | None:
-    try:
-        return IPv4Network(text)
-    except ValueError:
-        return None
+def _outward(texts: Iterable[str]) -> list[Address]:
+    """Those at which another machine could find this one."""
+    return [address for text in texts if is_address(text) and not (address := ip_address(text)).is_loopback]
+
+
+def _v4(networks: Iterable[Network]) -> list[IPv4Network]:
+    return [network for network in networks if isinstance(network, IPv4Network)]
+
+
+def _networks(texts: Iterable[str]) -> Iterator[Network]:
+    for text in texts:
+        with suppress(ValueError):
+            yield ip_network(text)

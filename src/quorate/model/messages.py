@@ -184,6 +184,20 @@ class NetworkSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     api: tuple[tuple[str, int], ...] = ()
 
 
+class HostsSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What members of an allocation may do in their hosts' network; agents hold it by their user and their leases."""
+
+    #: As in NetworkSpec.
+    members: str = "open"
+    enforcement: str = "enforce"
+    #: All addresses of its agents: from these alone a member's leased ports are reached.
+    addresses: tuple[str, ...] = ()
+    #: Networks, IPv4 and IPv6, where members reach nothing but each other: all machines of agents and master.
+    forbidden: tuple[str, ...] = ()
+    #: As in NetworkSpec, and IPv6, too.
+    api: tuple[tuple[str, int], ...] = ()
+
+
 class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that the agents of a gang need; sent once on each link, then named by its id."""
 
@@ -212,6 +226,8 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     roles: dict[str, RoleSpec] = {}
     #: None: members share their hosts' network.
     network: NetworkSpec | None = None
+    #: Of an allocation in its hosts' network; an older master does not say it.
+    hosts: HostsSpec | None = None
     #: `off`, `warn` or `require`.
     preflight: str = "require"
     #: The pool's, where its file names one: `tcp`, `ib`, `roce` or `efa`.

@@ -8,8 +8,9 @@ from quorate.master.effects import SendTo
 from quorate.master.memberspecs import role_specs
 from quorate.master.records import AllocationRecord
 from quorate.master.state import State
+from quorate.master.transitions.joining import enforcement, openness
 from quorate.model.job import TOKEN_SECRET
-from quorate.model.messages import AllocationSpec, Desired, NetworkSpec
+from quorate.model.messages import AllocationSpec, Desired, HostsSpec, NetworkSpec
 
 STRAY = "this master does not know it"
 
@@ -40,6 +41,7 @@ def allocation_spec(state: State, allocation: AllocationRecord) -> AllocationSpe
         preflight=spec.preflight.value,
         fabric=state.settings.network_of(spec.resources.pool).fabric or "",
         network=_network(state, allocation),
+        hosts=_hosts(state, allocation) if allocation.network is None else None,
         # In a network of its own a member's SSH port is free, and nobody outside can try it.
         ssh=allocation.network is not None,
     )
@@ -52,6 +54,19 @@ def _network(state: State, allocation: AllocationRecord) -> NetworkSpec | None:
     networks = state.networks
     api = networks.api() if state.specs[allocation.job].spec.token else ()
     return msgspec.structs.replace(allocation.network, forbidden=networks.forbidden(state.agents), api=api)
+
+
+def _hosts(state: State, allocation: AllocationRecord) -> HostsSpec:
+    """What members in their hosts' network may do, as far as it is known by now."""
+    spec, networks = state.specs[allocation.job].spec, state.networks
+    agents = {member.agent: state.agents[member.agent] for member in allocation.members if member.agent in state.agents}
+    return HostsSpec(
+        members=openness(spec).value,
+        enforcement=enforcement(state, spec).value,
+        addresses=networks.addresses(agents),
+        forbidden=networks.machines(state.agents),
+        api=networks.api(v6=True) if spec.token else (),
+    )
 
 
 class Outbox:

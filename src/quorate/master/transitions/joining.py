@@ -8,7 +8,7 @@ from quorate.model.job import JobSpec
 from quorate.model.jobnetwork import Enforcement
 from quorate.model.messages import Feature, NetworkSpec
 from quorate.network.flows import NetworkMode
-from quorate.network.jobplan import openness_of
+from quorate.network.jobplan import Openness, openness_of
 from quorate.network.joining import AgentSide, join
 from quorate.network.overlays import Refusal, gateway_of, mtu_of, subnet_for, vni_for
 
@@ -52,8 +52,8 @@ def network_for(
             ip_address(records[0].address).version,
             encapsulated=joining.mode is NetworkMode.OVERLAY,
         ),
-        members=wanted.members or openness_of(spec.kind.value, spec.launcher.value).value,
-        enforcement=_enforcement(wanted.enforcement, pool.enforcement).value,
+        members=openness(spec).value,
+        enforcement=enforcement(state, spec).value,
         egress=wanted.egress.word,
         hosts=wanted.egress.hosts,
         metadata=wanted.egress.metadata,
@@ -63,7 +63,13 @@ def network_for(
     return network, joined
 
 
-def _enforcement(wanted: Enforcement | None, operators: Enforcement | None) -> Enforcement:
+def openness(spec: JobSpec) -> Openness:
+    """What its members may do among themselves, by the job's word or by its kind."""
+    return Openness(spec.network.members or openness_of(spec.kind.value, spec.launcher.value))
+
+
+def enforcement(state: State, spec: JobSpec) -> Enforcement:
     """The stricter of what the job and the operator ask for; without either all is enforced."""
-    asked = [each for each in (wanted, operators) if each is not None]
+    wanted = spec.network.enforcement, state.settings.network_of(spec.resources.pool).enforcement
+    asked = [each for each in wanted if each is not None]
     return max(asked, key=_STRICT.index, default=Enforcement.ENFORCE)
