@@ -36,6 +36,13 @@ async def test_a_member_runs_and_its_exit_code_and_output_arrive(agent: Agent) -
         assert peer.history[M][-1] == "exited"
 
 
+async def test_an_agent_that_makes_no_rules_says_so(agent: Agent) -> None:
+    async with master() as peer:
+        agent.start(peer.port)
+        await peer.until(lambda: [f.code for f in peer.findings] == ["NET-UNFILTERED"])
+        assert "the cloud's metadata" in peer.findings[0].evidence
+
+
 async def test_what_the_cluster_drops_leaves_nothing_behind(agent: Agent) -> None:
     async with master() as peer:
         agent.start(peer.port)

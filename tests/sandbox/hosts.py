@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -24,7 +25,7 @@ from quorate.agent.sandbox.links import opened
 from quorate.agent.sandbox.network import Network
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.reconcile import Action
-from quorate.agent.sandbox.spec import Desired, FlowRule, HubSpec, Peer, SandboxSpec
+from quorate.agent.sandbox.spec import Desired, FlowRule, HostMembers, HubSpec, Peer, SandboxSpec
 from quorate.network.flows import Direction, Transport
 
 #: Seconds after which an attempt counts as silent; what works takes a thousandth of it.
@@ -63,6 +64,11 @@ class Host:
         with namespaces.entered(self.namespace):
             return self.network.converge(desired, distrust)
 
+    def has_members(self, *members: HostMembers) -> None:
+        """These allocations have members in the host's own network, and nobody else."""
+        with namespaces.entered(self.namespace):
+            self.network.converge(Desired(on_host=members))
+
     def run(self, *command: str, text: str | None = None) -> str:
         with namespaces.entered(self.namespace):
             return run(*command, text=text)
@@ -93,6 +99,17 @@ class Host:
         return Inside(self.namespace)
 
 
+@contextlib.contextmanager
+def _acting_as(user: int) -> Iterator[None]:
+    """A file, and so a socket, belongs to whom its thread then acts as (setfsuid(2))."""
+    libc = ctypes.CDLL(None)
+    libc.setfsuid(user)
+    try:
+        yield
+    finally:
+        libc.setfsuid(0)
+
+
 @dataclass
 class Inside:
     """A namespace to try things from. Sockets belong to the namespace in which they were made."""
@@ -104,11 +121,17 @@ class Inside:
             return run(*command, text=text)
 
     def tries(
-        self, address: str, port: int, transport: str = "tcp", source: str = "", timeout_s: float = TIMEOUT_S
+        self,
+        address: str,
+        port: int,
+        transport: str = "tcp",
+        source: str = "",
+        timeout_s: float = TIMEOUT_S,
+        user: int = 0,
     ) -> str:
-        """`open NAME sees ADDRESS`, `silent`, or the name of the error."""
+        """`open NAME sees ADDRESS`, `silent`, or the name of the error. `user`: whose socket it is."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with namespaces.entered(self.path):
+        with namespaces.entered(self.path), _acting_as(user):
             tried = socket.socket(family, _KINDS[transport])
         with tried:
             tried.settimeout(timeout_s)

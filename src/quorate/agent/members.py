@@ -228,8 +228,8 @@ class Members:
             places = replace(places, ssh=str(self._secrets / f"{member}.ssh"))
             files = {name: _text(Path(path)) for name, path in SYSTEM_FILES.items()}
             machine = replace(machine, passwd=files["passwd"], ssh_config=files["ssh_config"])
-        if spec.network is None and runs_as is not None:
-            await self._guard(member, runs_as)
+        if spec.network is None and self._networks is not None:
+            await self._guard(self._networks, member, spec, runs_as.uid if runs_as else os.geteuid())
         _see_room(folder)
         return compose(member, spec, machine, places, user, secrets, shim.boottime() - began, within)
 
@@ -316,15 +316,13 @@ class Members:
             raise PrepareError("SANDBOX-FAILED", f"its private network could not be made: {error}") from error
         return replace(places, netns=str(netns), hosts=str(hosts), resolv=str(resolv))
 
-    async def _guard(self, member: str, user: User) -> None:
-        """For a member in the host's network, which then is kept from the cloud's metadata as long as it is held."""
-        if self._networks is None:
-            return
-        (self.folder(member) / _HOST_UID).write_text(str(user.uid))
+    async def _guard(self, networks: Networks, member: str, spec: AllocationSpec, uid: int) -> None:
+        """For a member in the host's network, which rules hold then for as long as it is held."""
+        (self.folder(member) / _HOST_UID).write_text(str(uid))
         try:
-            await self._networks.guard(member, user.uid)
+            await networks.guard(member, spec, uid)
         except NetworkError as error:
-            raise PrepareError("SANDBOX-FAILED", f"it could not be kept from the cloud's metadata: {error}") from error
+            raise PrepareError("SANDBOX-FAILED", f"it could not be kept to its network: {error}") from error
 
     def _make_secrets_folder(self) -> None:
         if not self._secrets.parent.is_dir():

@@ -7,7 +7,7 @@ not in the set next time. The helper does the work; this says what and when, in 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +19,15 @@ from quorate.agent import planning
 from quorate.agent.answers import CannotAnswer, asked
 from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.helperprotocol import MAX_NETWORKS_BYTES, size_of
+from quorate.agent.onhost import host_members, shared_out
 from quorate.agent.resolver import Resolvers
 from quorate.agent.sandbox import wanted
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.planned import Rules
-from quorate.agent.sandbox.spec import Desired, HubSpec, SandboxSpec, SpecError
+from quorate.agent.sandbox.spec import Desired, HostMembers, HubSpec, Mode, SandboxSpec, SpecError
 from quorate.model.asks import Counters, OfAllocation
 from quorate.model.messages import AllocationSpec, Finding
+from quorate.network import catalogue
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ _REPAIR_S = 5.0
 #: An agent that ends waits for its helper no longer than this; the next one clears away what was left.
 _LAST_S = 10.0
 _HOST = "host"
+#: Of this machine's network namespace, and for both families (ip-sysctl.rst).
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class NetworkError(Exception):
@@ -61,6 +65,16 @@ class _Held:
     size: int
 
 
+@dataclass(frozen=True)
+class _OnHost:
+    """A member in the host's network: whom it runs as, and what its allocation may do."""
+
+    uid: int
+    members: HostMembers
+    #: Whether the master has said what it may do.
+    told: bool
+
+
 @dataclass
 class Networks:
     """All private networks of one agent. `found` takes the findings about them as they now stand."""
@@ -72,15 +86,14 @@ class Networks:
     found: Callable[[tuple[Finding, ...]], None]
     #: Whom members' questions for names go to, instead of the machine's own servers.
     servers: tuple[str, ...] = ()
-    #: First and last UID of members; those in the host's network are kept from the cloud's metadata. See also `guard`.
+    #: First and last UID of allocations; each has one of its own. See `guard`.
     users: tuple[int, int] | None = None
     #: Seconds between two looks at what others have changed.
     look_s: float = 30.0
     #: What all of them may take in a message to the helper.
     max_bytes: int = MAX_NETWORKS_BYTES
     _held: dict[str, _Held] = field(default_factory=dict)
-    #: By members in the host's network: their UIDs, where those are none of `users`.
-    _chosen: dict[str, int] = field(default_factory=dict)
+    _on_host: dict[str, _OnHost] = field(default_factory=dict)
     _allocations: dict[str, _Allocation] = field(default_factory=dict)
     _planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: dict[str, "asyncio.Future[None]"] = field(default_factory=dict)
@@ -99,15 +112,17 @@ class Networks:
     async def recover(
         self, living: Mapping[str, AllocationSpec], containers: Mapping[str, int], uids: Mapping[str, int]
     ) -> None:
-        """Begins the work: those who live already keep their networks, and everything else goes.
+        """Begins the work: those who live already keep their networks and rules, and everything else goes.
 
         `containers`: of members with an image, the process that holds their namespace. `uids`: of members in the
         host's network.
         """
-        self._chosen = {member: uid for member, uid in uids.items() if self._is_chosen(uid)}
         for member, spec in living.items():
             try:
-                await self.hold(member, spec, containers.get(member))
+                if spec.network is not None:
+                    await self.hold(member, spec, containers.get(member))
+                elif member in uids:
+                    self._hold_on_host(member, spec, uids[member])
             except NetworkError as error:
                 log.error("member %s: %s", member, error)
         self._changed.set()
@@ -120,7 +135,7 @@ class Networks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._resolvers.close()
         self._held = {member: held for member, held in self._held.items() if member in living}
-        self._chosen = {member: uid for member, uid in self._chosen.items() if member in living}
+        self._on_host = {member: held for member, held in self._on_host.items() if member in living}
         self.users = self.users if living else None
         with suppress(HelperError):
             last = replace(self.helper, timeout_s=_LAST_S)
@@ -172,20 +187,29 @@ class Networks:
             raise
         return path
 
-    async def guard(self, member: str, uid: int) -> None:
-        """Keeps a member in the host's network from the cloud's metadata, under whatever UID: before it starts.
+    async def guard(self, member: str, spec: AllocationSpec, uid: int) -> None:
+        """Has rules for a member in the host's network before it starts: it is kept from the cloud's metadata under
+        whatever UID, and its allocation to its own flows and ports, as far as its UID is nobody else's.
 
         But for root, whom no rule can tell from the machine's own programs. Raises NetworkError.
         """
-        if not self._is_chosen(uid):
-            return
-        self._chosen[member] = uid
-        self._changed.set()
         try:
+            self._hold_on_host(member, spec, uid)
             await self._done(member)
         except BaseException:
             self.release(member)
             raise
+
+    def _hold_on_host(self, member: str, spec: AllocationSpec, uid: int) -> None:
+        known = (held.members for held in self._on_host.values() if held.members.allocation == spec.allocation)
+        members = next(known, None)
+        if members is None:
+            try:
+                members = host_members(spec, spec.members[wanted.rank_of(spec, member)].agent, _ephemeral())
+            except ValueError as error:
+                raise NetworkError(str(error)) from error
+        self._on_host[member] = _OnHost(uid, members, spec.hosts is not None)
+        self._changed.set()
 
     async def _done(self, member: str) -> None:
         """Once what is wanted of the member is there. Raises NetworkError."""
@@ -195,15 +219,16 @@ class Networks:
         finally:
             self._waiting.pop(member, None)
 
-    def _is_chosen(self, uid: int) -> bool:
-        return uid != 0 and not (self.users is not None and self.users[0] <= uid <= self.users[1])
+    def _is_own(self, uid: int) -> bool:
+        """Whether it is one of those of which each allocation has another."""
+        return self.users is not None and self.users[0] <= uid <= self.users[1]
 
     def release(self, member: str) -> None:
         """Nobody needs the member's sandbox any more; with the last one its hub goes."""
-        held, uid = self._held.pop(member, None), self._chosen.pop(member, None)
+        held, on_host = self._held.pop(member, None), self._on_host.pop(member, None)
         if held is not None:
             self._forget(held.allocation.hub.allocation)
-        if held is not None or uid is not None:
+        if held is not None or on_host is not None:
             self._changed.set()
 
     def _forget(self, allocation: str) -> None:
@@ -246,6 +271,7 @@ class Networks:
                     done.set_result(None)
                 else:
                     done.set_exception(NetworkError(why))
+            self._tell("unfiltered", self._unfiltered())
             self._tell("failed", tuple(_failed(whose, why) for whose, why in failures.items() if whose not in waiting))
             if failures:
                 asyncio.get_running_loop().call_later(_REPAIR_S, self._changed.set)
@@ -280,8 +306,29 @@ class Networks:
         desired, refused = wanted.together(
             {member: (held.allocation.hub, held.sandbox) for member, held in self._held.items()}
         )
-        chosen = tuple(sorted(set(self._chosen.values())))
-        return msgspec.structs.replace(desired, users=self.users, chosen=chosen), refused
+        chosen = sorted({held.uid for held in self._on_host.values() if held.uid and not self._is_own(held.uid)})
+        on_host = shared_out(
+            {
+                held.members.allocation: (held.members, frozenset(self._own_users(held.members.allocation)))
+                for held in self._on_host.values()
+            }
+        )
+        return msgspec.structs.replace(desired, users=self.users, chosen=tuple(chosen), on_host=on_host), refused
+
+    def _own_users(self, allocation: str) -> Iterator[int]:
+        of_it = (held.uid for held in self._on_host.values() if held.members.allocation == allocation)
+        return filter(self._is_own, of_it)
+
+    def _unfiltered(self) -> tuple[Finding, ...]:
+        """Members in the host's network of whom no rule can tell what they open."""
+        found = []
+        for member, held in self._on_host.items():
+            if not held.told:
+                found.append(_unfiltered(member, "the master is older and does not say what it may do"))
+            elif held.members.mode is not Mode.OFF and not self._is_own(held.uid):
+                who = f"user {held.uid}, who is not its allocation's alone" if held.uid else "root"
+                found.append(_unfiltered(member, f"it runs as {who}; its ports are held, what it opens is not"))
+        return tuple(found)
 
     # --- what others do ----------------------------------------------------------------------------------------
 
@@ -336,6 +383,21 @@ def _sandboxed(allocation: _Allocation, member: str, container: int | None) -> _
     return _Held(allocation, sandbox, size_of(sandbox))
 
 
+def _unfiltered(member: str, why: str) -> Finding:
+    return Finding(
+        "NET-UNFILTERED", "warning", "A member in its host's network is not filtered", f"{member}: {why}",
+        "network: {mode: bridge} or {mode: overlay} in the job, on agents that make private networks", member,
+    )  # fmt: skip
+
+
+def _ephemeral() -> tuple[int, int]:
+    try:
+        first, last = map(int, _EPHEMERAL.read_text().split())
+    except (OSError, ValueError):
+        return catalogue.EPHEMERAL.first, catalogue.EPHEMERAL.last
+    return first, last
+
+
 def _failed(whose: str, why: str) -> Finding:
     return Finding(
         "SANDBOX-FAILED", "error", "A private network is not as it should be", f"{whose}: {why}",
@@ -358,6 +420,16 @@ def sandbox_files(spec: AllocationSpec, folder: Path, of_host: str) -> tuple[Pat
         path.write_text(text)
         path.chmod(0o644)
     return hosts, resolv
+
+
+#: What an agent without networks says of its members, all of whom share this machine's.
+NO_RULES = Finding(
+    "NET-UNFILTERED",
+    "warning",
+    "Members are not filtered here",
+    "this agent makes no rules, so members share this machine's network, with the cloud's metadata; its log says why",
+    "an agent that is root, with a user for each allocation, and nftables  # quorate doctor agent says what it lacks",
+)
 
 
 async def no_counters(_: Any) -> Any:

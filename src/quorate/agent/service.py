@@ -40,7 +40,7 @@ from quorate.agent.journal import FileJournal
 from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, Refused, keep
 from quorate.agent.members import Members, Supplies
 from quorate.agent.membership import MEMBERSHIP
-from quorate.agent.networks import Networks, no_counters
+from quorate.agent.networks import NO_RULES, Networks, no_counters
 from quorate.agent.orders import Machine
 from quorate.agent.platform import at_hand
 from quorate.agent.privilege import Privilege
@@ -156,8 +156,10 @@ class Service:
         acknowledged = {member: self._shipments.follow(member, self._members.folder(member)) for member in known}
         if self._networks is not None:
             live = self._core.live
-            await self._networks.recover(self._core.networked, self._members.pauses(live), self._members.on_host(live))
+            await self._networks.recover(self._core.allocated, self._members.pauses(live), self._members.on_host(live))
         self.tell(await self._members.recover(self._core.live, self._core.ended))
+        if self._networks is None:
+            self.tell(FindingsChanged((NO_RULES,), "network"))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))
         await self._members.settle(self._core.live)

@@ -125,6 +125,8 @@ _CODES = (
          "The agent's helper, or the kernel, refused a step; the evidence says which. The job is placed again."),
     Code("NET-OBSTACLE", _W, "Another program's rules stand in the way",
          "A chain of another program drops what members send outside; no rule of Quorate's can accept what it drops."),
+    Code("NET-UNFILTERED", _W, "A member in its host's network is not filtered",
+         "No rule keeps it to its job's flows: its agent makes no rules, or it runs as a user that others are, too."),
     Code("NET-DRIFT", _W, "Somebody changed the rules", "Rules that Quorate set are not as it set them."),
     Code("STORE-REGRESSED", _E, "The master's store went back in time",
          "Cluster id, epoch or generation differ from what the agent knows; nothing is changed."),

@@ -10,9 +10,10 @@ from functools import lru_cache
 from msgspec import structs
 
 from quorate.agent.sandbox import names, namespaces, nft
+from quorate.agent.sandbox.hostrules import host_rules
 from quorate.agent.sandbox.links import Links, opened
 from quorate.agent.sandbox.place import Place
-from quorate.agent.sandbox.rules import host_rules, hub_rules, sandbox_rules
+from quorate.agent.sandbox.rules import hub_rules, sandbox_rules
 from quorate.agent.sandbox.spec import Egress, HostSpec, HubSpec, SandboxSpec, digest
 from quorate.network import catalogue
 

@@ -1,4 +1,4 @@
-"""The nftables rules of a sandbox, a hub and the host, as text for `nft -f`; no table of others is touched.
+"""The nftables rules of a sandbox and a hub, as text for `nft -f`; no table of others is touched.
 
 Syntax and semantics: nft(8). The bridge family of small kernels knows neither ct, reject nor ibrname, so none is used.
 """
@@ -6,7 +6,7 @@ Syntax and semantics: nft(8). The bridge family of small kernels knows neither c
 from collections.abc import Iterable, Iterator
 
 from quorate.agent.sandbox import names
-from quorate.agent.sandbox.spec import LAST_UID, Egress, FlowRule, HostSpec, HubSpec, Mode, SandboxSpec
+from quorate.agent.sandbox.spec import Egress, FlowRule, HubSpec, Mode, SandboxSpec
 from quorate.network import catalogue
 from quorate.network.flows import Direction
 
@@ -20,21 +20,21 @@ _RESOLVED = 65536
 #: needs no more, and a flood of them costs the agent nothing.
 _QUESTIONS = "limit rate over 500/second burst 2000 packets"
 _TRACKED = "ct state vmap { established : accept, related : accept, invalid : drop }"
-_REJECT = ("meta l4proto tcp counter reject with tcp reset", "counter reject with icmpx admin-prohibited")
+REJECT = ("meta l4proto tcp counter reject with tcp reset", "counter reject with icmpx admin-prohibited")
 
 
 def sandbox_rules(hub: HubSpec, sandbox: SandboxSpec) -> str:
     """What a member may open and who may open something to it: its plan inside the subnet; outside, the hub decides."""
     if sandbox.mode is Mode.OFF:
-        return _replaced("inet", names.TABLE, ())
+        return replaced("inet", names.TABLE, ())
     # Most flows are between all members, so most rules share one set.
     peers = {tuple(peer.address for peer in hub.peers): "members"}
     for rule in sandbox.rules:
         peers.setdefault(_group(rule), f"peers_{len(peers)}")
     policy = "drop" if sandbox.mode is Mode.ENFORCE else "accept"
-    last = _REJECT if sandbox.mode is Mode.ENFORCE else ("counter accept",)
+    last = REJECT if sandbox.mode is Mode.ENFORCE else ("counter accept",)
     lines = [
-        *(line for group, name in peers.items() for line in _set(name, group)),
+        *(line for group, name in peers.items() for line in address_set(name, group)),
         *_refused_set("refused_in"),
         *_refused_set("refused_out"),
         "chain inbound {",
@@ -58,7 +58,7 @@ def sandbox_rules(hub: HubSpec, sandbox: SandboxSpec) -> str:
         *last,
         "}",
     ]
-    return _replaced("inet", names.TABLE, lines)
+    return replaced("inet", names.TABLE, lines)
 
 
 def hub_rules(hub: HubSpec) -> str:
@@ -70,9 +70,9 @@ def hub_rules(hub: HubSpec) -> str:
     remote = [f"{names.mac(allocation, rank)} . {peer.address}" for rank, peer in hub.remote.items()]
     here = [names.mac(allocation, rank) for rank in hub.local]
     bridge = [
-        *_typed_set("local", "typeof iifname . ether saddr . ip saddr", local),
-        *_typed_set("remote", "typeof ether saddr . ip saddr", remote),
-        *_typed_set("here", "type ether_addr", here),
+        *typed_set("local", "typeof iifname . ether saddr . ip saddr", local),
+        *typed_set("remote", "typeof ether saddr . ip saddr", remote),
+        *typed_set("here", "type ether_addr", here),
         "chain ingress {",
         # Only IPv4 is named, so ARP, IPv6 and everything else falls: neighbours are permanent, nothing need be asked.
         "type filter hook prerouting priority filter; policy drop;",
@@ -83,8 +83,8 @@ def hub_rules(hub: HubSpec) -> str:
     ]
     outside = f'iifname "{names.BRIDGE}" oifname "{names.UPLINK}"'
     inet = [
-        *_set("unreachable", hub.unreachable),
-        *_set("allowed", hub.allowed),
+        *address_set("unreachable", hub.unreachable),
+        *address_set("allowed", hub.allowed),
         *_bounded_set(names.RESOLVED, "type ipv4_addr", _RESOLVED, "dynamic, timeout"),
         "chain inbound {",
         "type filter hook input priority filter; policy drop;",
@@ -92,13 +92,13 @@ def hub_rules(hub: HubSpec) -> str:
         *_resolver(hub, f'iifname "{names.BRIDGE}" ip daddr {hub.gateway}', f"{_QUESTIONS} counter drop"),
         _TRACKED,
         *_resolver(hub, f'iifname "{names.BRIDGE}" ip daddr {hub.gateway}', "accept"),
-        *(f'iifname "{names.BRIDGE}" {rule}' for rule in _REJECT),
+        *(f'iifname "{names.BRIDGE}" {rule}' for rule in REJECT),
         "}",
         "chain through {",
         "type filter hook forward priority filter; policy drop;",
         _TRACKED,
         *(f'{outside} ip daddr {to} tcp dport {port} counter accept comment "API"' for to, port in hub.api),
-        *(f'{outside} ip daddr @unreachable {rule} comment "forbidden"' for rule in _REJECT),
+        *(f'{outside} ip daddr @unreachable {rule} comment "forbidden"' for rule in REJECT),
         *_egress(hub, outside),
         "}",
         "chain leaving {",
@@ -106,66 +106,13 @@ def hub_rules(hub: HubSpec) -> str:
         f'oifname "{names.UPLINK}" masquerade',
         "}",
     ]
-    return _replaced("bridge", names.TABLE, bridge) + _replaced("inet", names.TABLE, inet)
+    return replaced("bridge", names.TABLE, bridge) + replaced("inet", names.TABLE, inet)
 
 
-def host_rules(host: HostSpec, uplinks: str) -> str:
-    """The host's own four things: VXLAN in from agents alone (and out from the kernel alone), uplinks' forward, and
-    that members in the host's network do not reach the cloud's metadata.
-
-    No rule accepts what another table drops; none drops what is not ours.
-    """
-    uplink = f"{names.UPLINK_PREFIX}*"
-    port = host.vxlan_port
-    vxlan_in = [
-        f'udp dport {port} ip saddr != @agents counter drop comment "forged VXLAN"',
-        f'udp dport {port} ip6 saddr != @agents6 counter drop comment "forged VXLAN"',
-    ]
-    # The kernel's own VXLAN socket has no owner, so this does not match it; every socket of a process has one.
-    vxlan_out = [f'udp dport {port} meta skuid 0-{LAST_UID} counter drop comment "forged VXLAN"']
-    lines = [
-        *_set("agents", [agent for agent in host.agents if ":" not in agent]),
-        *_set("agents6", [agent for agent in host.agents if ":" in agent], "ipv6_addr"),
-        *_typed_set("chosen", "type uid", map(str, host.chosen)),
-        "chain inbound {",
-        "type filter hook input priority filter; policy accept;",
-        *(vxlan_in if port else ()),
-        f'iifname "{uplink}" ct state established,related accept',
-        *(f'iifname "{uplink}" {rule} comment "member to host"' for rule in _REJECT),
-        "}",
-        "chain outbound {",
-        "type filter hook output priority filter; policy accept;",
-        *(vxlan_out if port else ()),
-        *_without_metadata(host),
-        "}",
-        "chain through {",
-        "type filter hook forward priority filter; policy accept;",
-        f'iifname "{uplink}" oifname "{uplink}" counter drop comment "allocation to allocation"',
-        *([f'iifname "{uplink}" udp dport {port} counter drop comment "forged VXLAN"'] if port else ()),
-        f'oifname "{uplink}" ct state established,related accept',
-        f'oifname "{uplink}" counter drop comment "outside to member"',
-        "}",
-        "chain leaving {",
-        "type nat hook postrouting priority srcnat; policy accept;",
-        f'ip saddr {uplinks} oifname != "{uplink}" masquerade',
-        "}",
-    ]
-    return _replaced("inet", names.TABLE, lines)
+# --- what the host's rules are written with, too ---------------------------------------------------------------------
 
 
-def _without_metadata(host: HostSpec) -> Iterator[str]:
-    """Names and time are left alone: some clouds answer those at the very same address."""
-    members = ["@chosen"] if host.chosen else []
-    if host.users is not None:
-        members.append(f"{host.users[0]}-{host.users[1]}")
-    for family in ("ip", "ip6"):
-        found = [address for address in catalogue.METADATA_ADDRESSES if (":" in address) is (family == "ip6")]
-        for member in members:
-            where = f"meta skuid {member} {family} daddr {{ {', '.join(found)} }}"
-            yield f'{where} tcp dport != {catalogue.port("dns-tcp")} counter reject with tcp reset comment "metadata"'
-
-
-def _replaced(family: str, table: str, lines: Iterable[str]) -> str:
+def replaced(family: str, table: str, lines: Iterable[str]) -> str:
     # Declared before it is deleted: deleting a table that is not there fails the whole transaction.
     body = list(lines)
     start = f"table {family} {table}\ndelete table {family} {table}\n"
@@ -195,7 +142,7 @@ def _egress(hub: HubSpec, outside: str) -> Iterator[str]:
     if hub.egress is Egress.NAMED:
         for known in ("allowed", names.RESOLVED):
             yield f'{outside} ip daddr @{known} counter accept comment "egress"'
-        yield from (f'{outside} {rule} comment "unnamed"' for rule in _REJECT)
+        yield from (f'{outside} {rule} comment "unnamed"' for rule in REJECT)
 
 
 def _group(rule: FlowRule) -> tuple[str, ...]:
@@ -209,11 +156,11 @@ def _comment(rule: FlowRule) -> str:
     return plain.encode()[:_COMMENT].decode(errors="ignore")
 
 
-def _set(name: str, elements: Iterable[str], kind: str = "ipv4_addr") -> list[str]:
-    return _typed_set(name, f"type {kind}; flags interval; auto-merge", elements)
+def address_set(name: str, elements: Iterable[str], kind: str = "ipv4_addr") -> list[str]:
+    return typed_set(name, f"type {kind}; flags interval; auto-merge", elements)
 
 
-def _typed_set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
+def typed_set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
     listed = ", ".join(elements)
     return [f"set {name} {{", f"{kind};", *([f"elements = {{ {listed} }}"] if listed else []), "}"]
 

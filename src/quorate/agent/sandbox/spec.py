@@ -3,7 +3,7 @@
 import hashlib
 import re
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 from typing import Final
 
 import msgspec
@@ -193,6 +193,43 @@ class SandboxSpec(_Value, frozen=True):
         return split_member(MemberId(self.member))[1]
 
 
+class HostMembers(_Value, frozen=True):
+    """The members of one allocation that share this machine's network, and what they may do there."""
+
+    allocation: str
+    mode: Mode
+    #: UIDs that nobody else has here: what these open is filtered.
+    users: tuple[int, ...] = ()
+    #: TCP ports here that are leased to them, reached from the allocation's machines alone.
+    leased: tuple[int, ...] = ()
+    #: Addresses of the allocation's machines, IPv4 and IPv6.
+    machines: tuple[str, ...] = ()
+    #: Addresses and TCP ports of other members that they may open.
+    flows: tuple[tuple[str, int], ...] = ()
+    #: First and last ports that they may open on any of their machines.
+    ranges: tuple[tuple[Transport, int, int], ...] = ()
+    #: Networks of which they reach nothing else: other machines of the cluster.
+    forbidden: tuple[str, ...] = ()
+    #: As in HubSpec, and IPv6, too.
+    api: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not ALLOCATION_ID.fullmatch(self.allocation):
+            raise SpecError(f"{self.allocation!r} is no allocation id")
+        if odd := [uid for uid in self.users if not 1 <= uid <= LAST_UID]:
+            raise SpecError(f"{self.allocation}: {odd[0]} is the UID of no member")
+        for address in (*self.machines, *(address for address, _ in self.flows)):
+            _host(address)
+        for network in (*self.forbidden, *(network for network, _ in self.api)):
+            _any_network(network)
+        for port in (*self.leased, *(port for _, port in (*self.flows, *self.api))):
+            if not 1 <= port <= LAST_PORT:
+                raise SpecError(f"{self.allocation}: {port} is no port")
+        for _, first, last in self.ranges:
+            if not 1 <= first <= last <= LAST_PORT:
+                raise SpecError(f"{self.allocation}: {first}-{last} is no range of ports")
+
+
 class HostSpec(_Value, frozen=True):
     """The machine's own part of all its private networks."""
 
@@ -205,6 +242,7 @@ class HostSpec(_Value, frozen=True):
     #: As in Desired.
     users: tuple[int, int] | None = None
     chosen: tuple[int, ...] = ()
+    members: tuple[HostMembers, ...] = ()
 
 
 class Desired(_Value, frozen=True):
@@ -216,8 +254,18 @@ class Desired(_Value, frozen=True):
     users: tuple[int, int] | None = None
     #: UIDs besides those, in order, that members of the host's network have now: the operator's or a job's choice.
     chosen: tuple[int, ...] = ()
+    #: Of members that share the host's network, by allocation.
+    on_host: tuple[HostMembers, ...] = ()
 
     def __post_init__(self) -> None:
+        users = [uid for members in self.on_host for uid in members.users]
+        if len(set(users)) != len(users):
+            raise SpecError("two allocations in the host's network have one user")
+        if len({members.allocation for members in self.on_host}) != len(self.on_host):
+            raise SpecError("an allocation is twice in the host's network")
+        leased = [port for members in self.on_host for port in members.leased]
+        if len(set(leased)) != len(leased):
+            raise SpecError("one port is leased twice on this machine")
         if any(not 1 <= uid <= LAST_UID for uid in self.chosen):
             raise SpecError(f"of the UIDs {', '.join(map(str, self.chosen))} one cannot be a member's in these rules")
         if self.users is not None and not 1 <= self.users[0] <= self.users[1] <= LAST_UID:
@@ -245,13 +293,13 @@ class Desired(_Value, frozen=True):
     @property
     def host(self) -> HostSpec | None:
         """The machine's own part; None where it needs none."""
-        if not self.hubs and self.users is None and not self.chosen:
+        if not self.hubs and self.users is None and not self.chosen and not self.on_host:
             return None
         # Those with a member of an allocation that is here.
         agents = {str(_host(peer.agent)) for hub in self.hubs for peer in hub.remote.values()}
         port = self.hubs[0].vxlan_port if self.hubs else 0
         forward = any(hub.egress is not Egress.NONE for hub in self.hubs)
-        return HostSpec(port, tuple(sorted(agents)), forward, self.users, self.chosen)
+        return HostSpec(port, tuple(sorted(agents)), forward, self.users, self.chosen, self.on_host)
 
     def hub(self, allocation: str) -> HubSpec:
         """The hub of that allocation; raises KeyError."""
@@ -273,6 +321,14 @@ def _network(text: str) -> IPv4Network:
         return IPv4Network(text)
     except ValueError as error:
         raise SpecError(f"{text!r} is no IPv4 network: {error}") from error
+
+
+def _any_network(text: str) -> None:
+    _host(text.partition("/")[0])
+    try:
+        ip_network(text)
+    except ValueError as error:
+        raise SpecError(f"{text!r} is no network: {error}") from error
 
 
 def _v4(text: str) -> IPv4Address:
