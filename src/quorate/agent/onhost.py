@@ -56,7 +56,7 @@ def shared_out(members: Mapping[str, tuple[HostMembers, frozenset[int]]]) -> tup
     """
     taken: set[int] = set()
     shared = []
-    for allocation, (own, users) in reversed(members.items()):
+    for allocation, (own, users) in reversed(list(members.items())):
         others = {uid for other, (_, theirs) in members.items() if other != allocation for uid in theirs}
         leased = tuple(port for port in own.leased if port not in taken)
         taken |= set(leased)
