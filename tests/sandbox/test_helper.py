@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.helperprotocol import MAX_BYTES
 from quorate.agent.sandbox import namespaces
 from quorate.agent.sandbox.network import Network
-from quorate.agent.sandbox.place import Place
+from quorate.agent.sandbox.place import SOCKET, Place
 from quorate.agent.sandbox.spec import Desired
 
 pytestmark = pytest.mark.lab
@@ -72,7 +73,7 @@ class Running:
 def running(lab: Lab) -> Iterator[Running]:
     folder = Path(tempfile.mkdtemp(prefix="quorate-helper-"))
     folder.chmod(0o755)
-    path = folder / "helper.sock"
+    path = folder / "made" / "helper.sock"
     host = lab.hosts[0]
     with namespaces.entered(host.namespace):
         process = subprocess.Popen(
@@ -105,25 +106,18 @@ def test_networks_are_made_and_removed_on_request(lab: Lab, running: Running) ->
     assert host.links() == {"lo", "u0"}
 
 
-def test_a_listener_in_a_sandbox_is_handed_to_the_agent(lab: Lab, running: Running) -> None:
-    (host, _) = lab.hosts
-    running.helper.converge(Desired((hub(host, host),), (sandbox("jjjj-1.0.1"),)))
-    with running.helper.listen("jjjj-1.0.1", 8080) as listener:
-        with namespaces.entered(host.network.place.sandbox("jjjj-1.0.1")):
-            member = socket.create_connection(("127.0.0.1", 8080), 5)
-        with member, listener.accept()[0] as accepted:
-            accepted.sendall(b"hello")
-            assert member.recv(10) == b"hello"
-    with pytest.raises(HelperError, match="no sandbox"):
-        running.helper.listen("jjjj-1.7.1", 8080)
-
-
 def test_the_agents_user_may_ask_and_another_may_not(running: Running) -> None:
     assert running.asked_by(AGENT) == "()"
     assert "Permission denied" in running.asked_by(STRANGER)
     # Not by the socket's mode alone.
     running.socket.chmod(0o666)
     assert "does not answer" in running.asked_by(STRANGER)
+
+
+def test_a_folder_that_the_helper_makes_lets_its_user_through_to_the_socket(running: Running) -> None:
+    assert stat.S_IMODE(running.socket.parent.stat().st_mode) == 0o711
+    # The machine's own, where another helper or an agent may have been before.
+    assert stat.S_IMODE(Path(SOCKET).parent.stat().st_mode) == 0o711
 
 
 def test_what_is_no_request_is_answered_with_the_reason_and_the_next_one_is_served(running: Running) -> None:
@@ -146,7 +140,6 @@ def test_a_request_names_what_is_ours_and_no_path(running: Running, tmp_path: Pa
         {"type": "resolver", "allocation": "../x", "gateway": "10.128.0.1"},
         {"type": "resolver", "allocation": "jjjj-1", "gateway": "localhost"},
         {"type": "admit", "allocation": "../x", "addresses": {"192.0.2.1": 1}},
-        {"type": "listen", "member": "../x", "port": 8080},
     ):
         body = msgspec.msgpack.encode(request)
         assert b"no request" in running.answers(len(body).to_bytes(4, "big") + body), request

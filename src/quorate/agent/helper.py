@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from quorate.agent.helperprocess import Taken, claim
+from quorate.agent.helperprocess import PASSABLE, Taken, claim
 from quorate.agent.helperprotocol import (
     Admit,
     Admitted,
@@ -31,7 +31,6 @@ from quorate.agent.helperprotocol import (
     Drift,
     Drifted,
     Failed,
-    Listen,
     Listening,
     Look,
     Obstructed,
@@ -43,7 +42,6 @@ from quorate.agent.helperprotocol import (
     receive_request,
     send,
 )
-from quorate.agent.sandbox import namespaces
 from quorate.agent.sandbox.network import Incomplete, Network
 from quorate.agent.sandbox.nft import NftError
 from quorate.agent.sandbox.place import DEFAULT, SOCKET, Place
@@ -129,10 +127,6 @@ def _serve_one(connection: socket.socket, network: Network) -> None:
         send(connection, Failed(f"this is no request: {error}"))
         return
     try:
-        if isinstance(request, Listen):
-            with listen(network.place, request) as listener:
-                send(connection, Listening(), listener.fileno())
-            return
         if isinstance(request, Resolver):
             asked, listener = network.resolver(request.allocation, request.gateway)
             with asked, listener:
@@ -168,8 +162,8 @@ def answer_to(request: Request, network: Network) -> Answer:
             return Admitted()
         case Try():
             return Tried(network.able(), str(network.place.folder))
-        case Listen() | Resolver():
-            return Failed("a listener is sent, not told")
+        case Resolver():
+            return Failed("sockets are sent, not told")
 
 
 def _converge(request: Converge, network: Network) -> Converged:
@@ -183,15 +177,6 @@ def _converge(request: Converge, network: Network) -> Converged:
     if steps:
         _log(", ".join(steps))
     return Converged(steps, failures)
-
-
-def listen(place: Place, request: Listen) -> socket.socket:
-    """A listener in the member's sandbox. Raises OSError where there is no such sandbox, or the port is taken."""
-    path = place.sandbox(request.member)
-    if not namespaces.exists(path):
-        raise FileNotFoundError(f"{request.member!r} has no sandbox here")
-    with namespaces.entered(path):
-        return socket.create_server(("127.0.0.1", request.port))
 
 
 def drop_privileges() -> None:
@@ -208,7 +193,10 @@ def drop_privileges() -> None:
 
 @contextlib.contextmanager
 def _listening(path: Path, user: int) -> Iterator[socket.socket]:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        # The user must get through, and the socket is that user's alone.
+        path.parent.chmod(PASSABLE)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))

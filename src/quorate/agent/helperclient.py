@@ -18,7 +18,6 @@ from quorate.agent.helperprotocol import (
     Drift,
     Drifted,
     Failed,
-    Listen,
     Listening,
     Look,
     Obstructed,
@@ -76,11 +75,6 @@ class Helper:
         """Other programs' rules that keep members from the outside. Raises HelperError."""
         return self._ask(Look(), Obstructed)[0].obstacles
 
-    def listen(self, member: str, port: int) -> socket.socket:
-        """A listener on 127.0.0.1 in the member's sandbox. Raises HelperError."""
-        (listener,) = self._sockets(Listen(member, port), 1)
-        return listener
-
     def resolver(self, allocation: str, gateway: str) -> tuple[socket.socket, socket.socket]:
         """Where the allocation's members ask for names: UDP and TCP. Raises HelperError."""
         asked, listener = self._sockets(Resolver(allocation, gateway), 2)
@@ -126,7 +120,8 @@ class Helper:
 
 def connect(connection: socket.socket, path: Path) -> None:
     """By way of a descriptor: a socket's address holds 107 bytes, and a path may be longer. Raises OSError."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    # Only to pass through it: others may not list it.
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         connection.connect(f"/proc/self/fd/{folder}/{path.name}")
     finally:

@@ -26,6 +26,8 @@ _BACKLOG: Final = 64
 _PAUSE_S, _LONGEST_PAUSE_S, _GOOD_S = 0.05, 5.0, 10.0
 #: Locks of network namespaces: the host's part of private networks has one owner in each.
 _LOCKS: Final = Path("/run/quorate")
+#: Of a folder through which a user gets to its own socket, and nobody sees what else is there.
+PASSABLE: Final = 0o711
 #: The helper of an agent that has just ended finishes what it does, if only its own start on a loaded machine.
 _LOCK_WAIT_S: Final = 30.0
 
@@ -117,7 +119,9 @@ def claim() -> int:
 
     Where who took it is gone, its helper still has to end; where he lives, nobody waits.
     """
-    _LOCKS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _LOCKS.mkdir(parents=True, exist_ok=True)
+    # Whatever the umask: a helper's socket is in there, too, and its user is not always root.
+    _LOCKS.chmod(PASSABLE)
     # Of this thread: it may have entered another one than its process is in.
     namespace = Path("/proc/thread-self/ns/net").stat().st_ino
     lock = os.open(_LOCKS / f"network-{namespace}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

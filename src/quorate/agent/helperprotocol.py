@@ -10,8 +10,7 @@ from quorate.agent.sandbox import names
 from quorate.agent.sandbox.counters import Counters
 from quorate.agent.sandbox.foreign import Obstacle
 from quorate.agent.sandbox.spec import Desired
-from quorate.model.ids import ALLOCATION_ID, MEMBER_ID
-from quorate.model.ports import LAST_PORT
+from quorate.model.ids import ALLOCATION_ID
 
 #: A hub's part grows with its allocation, some 40 bytes a member; a sandbox's, some kilobytes, does not.
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -65,19 +64,6 @@ class Count(_Message, frozen=True, tag="count"):
 
     def __post_init__(self) -> None:
         _check_allocation(self.allocation)
-
-
-class Listen(_Message, frozen=True, tag="listen"):
-    """A TCP listener on 127.0.0.1 in the member's sandbox; it comes with the answer, as a descriptor."""
-
-    member: str
-    port: int
-
-    def __post_init__(self) -> None:
-        if not MEMBER_ID.fullmatch(self.member):
-            raise ValueError(f"{self.member!r} is no member id")
-        if not 1 <= self.port <= LAST_PORT:
-            raise ValueError(f"{self.port} is no port")
 
 
 class Resolver(_Message, frozen=True, tag="resolver"):
@@ -161,7 +147,7 @@ class Failed(_Message, frozen=True, tag="failed"):
     sentence: str
 
 
-Request = Converge | Drift | Count | Look | Listen | Resolver | Admit | Try
+Request = Converge | Drift | Count | Look | Resolver | Admit | Try
 Answer = Converged | Drifted | Counted | Obstructed | Listening | Admitted | Tried | Failed
 
 Message = TypeVar("Message")

@@ -225,7 +225,7 @@ _FORBIDDEN = (
                   "a job can attack the machine that it runs on, and others", QUORATE, "NET-EXPOSED",
                   when=_when(modes="bridge overlay")),
     ForbiddenFlow("member-to-master", Role.MEMBER, Role.MASTER,
-                  "a job can attack the master, past the listener in its own sandbox", QUORATE, "NET-EXPOSED",
+                  "a job can attack the master's machine, by more than the port of its API", QUORATE, "NET-EXPOSED",
                   when=_when(modes="bridge overlay")),
     ForbiddenFlow("member-to-stranger", Role.MEMBER, Role.STRANGER,
                   "a job can read and disturb another job", QUORATE, "NET-EXPOSED", when=_when(modes="bridge overlay")),
