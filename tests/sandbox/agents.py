@@ -50,9 +50,13 @@ class Machine:
 
     def helper(self) -> int:
         """The pid of the agent's helper of the moment; 0 while there is none."""
+        return self.child("quorate.agent.helper")
+
+    def child(self, module: str) -> int:
+        """The pid of the agent's own process that runs the module; 0 while there is none."""
         assert self.agent.process is not None
         found = subprocess.run(
-            ["pgrep", "-P", str(self.agent.process.pid), "-f", "quorate.agent.helper"], capture_output=True, text=True
+            ["pgrep", "-P", str(self.agent.process.pid), "-f", module], capture_output=True, text=True
         )
         return int(found.stdout.split()[0]) if found.stdout else 0
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import dns.flags
 import dns.message
@@ -156,6 +158,28 @@ print(".".join(map(str, asked.recv(512)[-4:])))
         assert machine.peer.output(member) == b"10.128.0.3\n"
 
 
+async def test_who_reads_members_questions_has_no_rights_and_is_replaced_when_it_dies(pair: list[Machine]) -> None:
+    machine = pair[0]
+    said = await outcomes(machine, "good.example", egress="named", hosts=("good.example",))
+    assert said == {"good.example": "outside"}
+    child = machine.child("quorate.agent.resolverchild")
+    status = _status(child)
+    assert status["Uid"].split() == status["Gid"].split() == ["65534"] * 4
+    assert (status["Groups"].split(), status["CapPrm"], status["NoNewPrivs"]) == ([], "0" * 16, "1")
+    os.kill(child, signal.SIGKILL)
+    # Of an allocation that was there before, and of another.
+    question = dns.message.make_query("good.example.", "A")
+    with namespaces.entered(next((machine.network / "namespaces").glob("sandbox-*"))):
+        asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with asking:
+        asking.sendto(question.to_wire(), ("10.128.1.1", 53))
+        asking.settimeout(10)
+        answer = dns.message.from_wire(await asyncio.to_thread(asking.recv, 512))
+    assert [str(found[0]) for found in answer.answer] == ["10.77.0.201"]
+    said = await outcomes(machine, "good.example", number=2, egress="named", hosts=("good.example",))
+    assert said == {"good.example": "outside"}
+
+
 async def test_a_member_in_the_hosts_network_reaches_everything_but_the_metadata(pair: list[Machine]) -> None:
     machine = pair[0]
     spec = msgspec.structs.replace(
@@ -190,6 +214,11 @@ async def test_a_member_under_a_user_of_the_operators_choice_does_not_reach_the_
             assert "elements = { 1234 }" in _rules(machine)
             await machine.peer.want(())
             await eventually(lambda: "1234" not in _rules(machine))
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t") for line in lines if ":\t" in line)
 
 
 def _rules(machine: Machine) -> str:

@@ -162,7 +162,7 @@ def size_of(value: msgspec.Struct) -> int:
     return len(_encoder.encode(value))
 
 
-def send(connection: socket.socket, message: Request | Answer, *descriptors: int) -> None:
+def send(connection: socket.socket, message: msgspec.Struct, *descriptors: int) -> None:
     """Sends one message, and descriptors with its first byte. Raises OSError, or ProtocolError for one too large."""
     body = _encoder.encode(message)
     if len(body) > MAX_BYTES:
@@ -182,10 +182,14 @@ def receive_request(connection: socket.socket) -> Request:
 
 def receive_answer(connection: socket.socket) -> tuple[Answer, list[int]]:
     """The answer, and the descriptors that came with it. Raises ProtocolError or OSError."""
+    return receive(connection, _answers)
+
+
+def receive(connection: socket.socket, decoder: "msgspec.msgpack.Decoder[Message]") -> tuple[Message, list[int]]:
+    """One message, and the descriptors that came with it. Raises ProtocolError or OSError."""
     header, descriptors, _, _ = socket.recv_fds(connection, _HEADER, _MAX_DESCRIPTORS)
     header += _exactly(connection, _HEADER - len(header))
-    answer = _decoded(_answers, _body(connection, header))
-    return answer, descriptors
+    return _decoded(decoder, _body(connection, header)), descriptors
 
 
 def _check_allocation(text: str) -> None:

@@ -20,7 +20,7 @@ from quorate.agent.answers import CannotAnswer, asked
 from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.helperprotocol import MAX_NETWORKS_BYTES, size_of
 from quorate.agent.onhost import host_members, shared_out
-from quorate.agent.resolver import Resolvers
+from quorate.agent.resolvers import Resolvers
 from quorate.agent.sandbox import wanted
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.planned import Rules

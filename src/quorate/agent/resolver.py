@@ -1,7 +1,7 @@
-"""The DNS of each allocation: asked at its hub's address, answered by the machine's own servers, within its egress.
+"""The DNS of an allocation: asked at its hub's address, answered by the machine's own servers, within its egress.
 
-Its sockets are in the hub, which has no other; what it asks goes out on the host. For egress to named hosts it is the
-only way to learn an address, and each address that it tells is let in for at least as long as the answer lives.
+For egress to named hosts it is the only way to learn an address, and each address that it tells is let in for at least
+as long as the answer lives. It reads what members send, so it runs where there is nothing to win: see `resolverchild`.
 """
 
 import asyncio
@@ -9,14 +9,12 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from quorate.agent.helperclient import Helper, HelperError
+from quorate.agent.helperclient import HelperError
 from quorate.agent.helperprotocol import LONGEST_ADMISSION_S, MAX_ADMITTED
 from quorate.agent.sandbox.spec import Egress, HubSpec
 from quorate.agent.sandbox.wanted import named_hosts, network_of
@@ -42,8 +40,6 @@ _SHORTEST_ADMISSION_S: Final = 60
 #: somebody takes the rules away, they come back without it.
 _REMEMBERED_S: Final = 30
 _MOST_REMEMBERED: Final = 8192
-#: Admissions under way at once, of all allocations; of each there is one.
-_ADMITTING: Final = 4
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,7 @@ class Forwarder:
 
 
 @dataclass
-class _Serving:
+class Serving:
     """One allocation's sockets in its hub."""
 
     zone: Zone
@@ -218,53 +214,6 @@ class _Serving:
             self.datagrams.close()
         if self.streams is not None:
             self.streams.close()
-
-
-@dataclass
-class Resolvers:
-    """The resolvers of all hubs with a way out. `servers`: whom to ask instead of the machine's own."""
-
-    helper: Helper
-    servers: tuple[str, ...] = ()
-    _serving: dict[str, _Serving] = field(default_factory=dict)
-    #: Not the loop's own, which everything else needs, too.
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_ADMITTING, "quorate-admit"))
-
-    async def keep(self, hubs: Mapping[str, tuple[HubSpec, AllocationSpec]], made: set[str]) -> dict[str, str]:
-        """Resolvers for these allocations, those `made` anew among them, and for no others; returns why not, by
-        allocation."""
-        self.only(hubs.keys() - made)
-        failures = {}
-        for allocation, (hub, spec) in hubs.items():
-            if hub.egress is Egress.NONE or allocation in self._serving:
-                continue
-            zone = Zone.of(hub, spec)
-            forwarder = Forwarder(zone, self._upstream, partial(self._admit, allocation))
-            serving = _Serving(zone, forwarder)
-            try:
-                sockets = await asyncio.to_thread(self.helper.resolver, allocation, hub.gateway)
-                await serving.open(*sockets)
-            except (HelperError, OSError) as error:
-                serving.close()
-                failures[allocation] = f"its resolver: {error}"
-                continue
-            self._serving[allocation] = serving
-        return failures
-
-    def only(self, allocations: "set[str]") -> None:
-        """The others' resolvers end: their sockets would keep a hub alive."""
-        for allocation in self._serving.keys() - allocations:
-            self._serving.pop(allocation).close()
-
-    def close(self) -> None:
-        """All of them end."""
-        self.only(set())
-
-    async def _admit(self, allocation: str, addresses: dict[str, int]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, self.helper.admit, allocation, addresses)
-
-    def _upstream(self) -> Sequence[str]:
-        return self.servers or nameservers(RESOLV_CONF)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
