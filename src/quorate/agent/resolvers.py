@@ -27,7 +27,7 @@ from quorate.model.messages import AllocationSpec
 log = logging.getLogger(__name__)
 
 #: A process that does not take what it is told for so long is ended, and started anew.
-_PATIENCE_S: Final = 10
+_PATIENCE_S: Final = 2
 #: The pause before one that died is started again.
 _PAUSE_S: Final = 0.5
 
