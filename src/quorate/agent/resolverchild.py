@@ -73,8 +73,8 @@ class Child:
                 self._serving[allocation] = serving = Serving(zone, forwarder)
                 await serving.open(asked, listener)
             case Drop(allocation):
-                if (serving := self._serving.pop(allocation, None)) is not None:
-                    serving.close()
+                if (dropped := self._serving.pop(allocation, None)) is not None:
+                    dropped.close()
             case Admitted(number, error):
                 if (waiting := self._admitting.pop(number, None)) is not None and not waiting.done():
                     waiting.set_exception(HelperError(error)) if error else waiting.set_result(None)
@@ -104,7 +104,7 @@ def main() -> int:
 def _import_all() -> None:
     """What is otherwise imported when it is needed: nobody may not be let into the folders of this installation."""
     dns.asyncbackend.get_backend("asyncio")
-    dns.rdata.load_all_types()
+    dns.rdata.load_all_types()  # type: ignore[no-untyped-call]
 
 
 def drop_rights() -> None:

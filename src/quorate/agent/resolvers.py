@@ -108,7 +108,7 @@ class Resolvers:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "quorate.agent.resolverchild"],
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ.get("PATH", os.defpath)},
-                stdin=childs,
+                stdin=childs.fileno(),
                 # Ctrl-C is for the agent.
                 start_new_session=True,
                 cwd="/",
