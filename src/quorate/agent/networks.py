@@ -7,7 +7,7 @@ not in the set next time. The helper does the work; this says what and when, in 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +19,12 @@ from quorate.agent import planning
 from quorate.agent.answers import CannotAnswer, asked
 from quorate.agent.helperclient import Helper, HelperAway, HelperError
 from quorate.agent.helperprotocol import MAX_NETWORKS_BYTES, size_of
-from quorate.agent.onhost import host_members, shared_out
+from quorate.agent.onhost import OnHost, host_members
 from quorate.agent.resolvers import Resolvers
 from quorate.agent.sandbox import wanted
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.planned import Rules
-from quorate.agent.sandbox.spec import Desired, HostMembers, HubSpec, Mode, SandboxSpec, SpecError
+from quorate.agent.sandbox.spec import Desired, HubSpec, SandboxSpec, SpecError
 from quorate.model.asks import Counters, OfAllocation
 from quorate.model.messages import AllocationSpec, Finding
 from quorate.network import catalogue
@@ -65,16 +65,6 @@ class _Held:
     size: int
 
 
-@dataclass(frozen=True)
-class _OnHost:
-    """A member in the host's network: whom it runs as, and what its allocation may do."""
-
-    uid: int
-    members: HostMembers
-    #: Whether the master has said what it may do.
-    told: bool
-
-
 @dataclass
 class Networks:
     """All private networks of one agent. `found` takes the findings about them as they now stand."""
@@ -93,7 +83,7 @@ class Networks:
     #: What all of them may take in a message to the helper.
     max_bytes: int = MAX_NETWORKS_BYTES
     _held: dict[str, _Held] = field(default_factory=dict)
-    _on_host: dict[str, _OnHost] = field(default_factory=dict)
+    _on_host: OnHost = field(init=False)
     _allocations: dict[str, _Allocation] = field(default_factory=dict)
     _planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: dict[str, "asyncio.Future[None]"] = field(default_factory=dict)
@@ -106,6 +96,7 @@ class Networks:
 
     def __post_init__(self) -> None:
         self._resolvers = Resolvers(self.helper, self.servers)
+        self._on_host = OnHost(self.users)
 
     # --- what is wanted ----------------------------------------------------------------------------------------
 
@@ -122,7 +113,7 @@ class Networks:
                 if spec.network is not None:
                     await self.hold(member, spec, containers.get(member))
                 elif member in uids:
-                    self._hold_on_host(member, spec, uids[member])
+                    await self._hold_on_host(member, spec, uids[member])
             except NetworkError as error:
                 log.error("member %s: %s", member, error)
         self._changed.set()
@@ -135,7 +126,7 @@ class Networks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._resolvers.close()
         self._held = {member: held for member, held in self._held.items() if member in living}
-        self._on_host = {member: held for member, held in self._on_host.items() if member in living}
+        self._on_host.only(living)
         self.users = self.users if living else None
         with suppress(HelperError):
             last = replace(self.helper, timeout_s=_LAST_S)
@@ -167,7 +158,7 @@ class Networks:
     def _refuse_what_is_too_large(self, held: Mapping[str, _Held]) -> None:
         """What the helper would not read would keep all the others from being made, and from being removed."""
         hubs = {each.allocation.hub.allocation: each.allocation.size for each in held.values()}
-        size = sum(each.size for each in held.values()) + sum(hubs.values())
+        size = sum(each.size for each in held.values()) + sum(hubs.values()) + self._on_host.size
         if size > self.max_bytes:
             raise SpecError(
                 f"the private networks of this agent's {len(held)} members, of {len(hubs)} allocations, would take "
@@ -194,21 +185,24 @@ class Networks:
         But for root, whom no rule can tell from the machine's own programs. Raises NetworkError.
         """
         try:
-            self._hold_on_host(member, spec, uid)
+            await self._hold_on_host(member, spec, uid)
             await self._done(member)
         except BaseException:
             self.release(member)
             raise
 
-    def _hold_on_host(self, member: str, spec: AllocationSpec, uid: int) -> None:
-        known = (held.members for held in self._on_host.values() if held.members.allocation == spec.allocation)
-        members = next(known, None)
-        if members is None:
-            try:
-                members = host_members(spec, spec.members[wanted.rank_of(spec, member)].agent, _ephemeral())
-            except ValueError as error:
-                raise NetworkError(str(error)) from error
-        self._on_host[member] = _OnHost(uid, members, spec.hosts is not None)
+    async def _hold_on_host(self, member: str, spec: AllocationSpec, uid: int) -> None:
+        try:
+            async with self._planning:
+                members = self._on_host.known(spec.allocation)
+                if members is None:
+                    agent = spec.members[wanted.rank_of(spec, member)].agent
+                    members = await asyncio.to_thread(host_members, spec, agent, _ephemeral())
+            self._on_host.hold(member, uid, members, told=spec.hosts is not None)
+            self._refuse_what_is_too_large(self._held)
+        except ValueError as error:
+            self._on_host.release(member)
+            raise NetworkError(str(error)) from error
         self._changed.set()
 
     async def _done(self, member: str) -> None:
@@ -219,16 +213,12 @@ class Networks:
         finally:
             self._waiting.pop(member, None)
 
-    def _is_own(self, uid: int) -> bool:
-        """Whether it is one of those of which each allocation has another."""
-        return self.users is not None and self.users[0] <= uid <= self.users[1]
-
     def release(self, member: str) -> None:
         """Nobody needs the member's sandbox any more; with the last one its hub goes."""
-        held, on_host = self._held.pop(member, None), self._on_host.pop(member, None)
+        held, on_host = self._held.pop(member, None), self._on_host.release(member)
         if held is not None:
             self._forget(held.allocation.hub.allocation)
-        if held is not None or on_host is not None:
+        if held is not None or on_host:
             self._changed.set()
 
     def _forget(self, allocation: str) -> None:
@@ -271,7 +261,7 @@ class Networks:
                     done.set_result(None)
                 else:
                     done.set_exception(NetworkError(why))
-            self._tell("unfiltered", self._unfiltered())
+            self._tell("unfiltered", self._on_host.unfiltered())
             self._tell("failed", tuple(_failed(whose, why) for whose, why in failures.items() if whose not in waiting))
             if failures:
                 asyncio.get_running_loop().call_later(_REPAIR_S, self._changed.set)
@@ -306,29 +296,8 @@ class Networks:
         desired, refused = wanted.together(
             {member: (held.allocation.hub, held.sandbox) for member, held in self._held.items()}
         )
-        chosen = sorted({held.uid for held in self._on_host.values() if held.uid and not self._is_own(held.uid)})
-        on_host = shared_out(
-            {
-                held.members.allocation: (held.members, frozenset(self._own_users(held.members.allocation)))
-                for held in self._on_host.values()
-            }
-        )
-        return msgspec.structs.replace(desired, users=self.users, chosen=tuple(chosen), on_host=on_host), refused
-
-    def _own_users(self, allocation: str) -> Iterator[int]:
-        of_it = (held.uid for held in self._on_host.values() if held.members.allocation == allocation)
-        return filter(self._is_own, of_it)
-
-    def _unfiltered(self) -> tuple[Finding, ...]:
-        """Members in the host's network of whom no rule can tell what they open."""
-        found = []
-        for member, held in self._on_host.items():
-            if not held.told:
-                found.append(_unfiltered(member, "the master is older and does not say what it may do"))
-            elif held.members.mode is not Mode.OFF and not self._is_own(held.uid):
-                who = f"user {held.uid}, who is not its allocation's alone" if held.uid else "root"
-                found.append(_unfiltered(member, f"it runs as {who}; its ports are held, what it opens is not"))
-        return tuple(found)
+        chosen, on_host = self._on_host.chosen, self._on_host.members()
+        return msgspec.structs.replace(desired, users=self.users, chosen=chosen, on_host=on_host), refused
 
     # --- what others do ----------------------------------------------------------------------------------------
 
@@ -381,13 +350,6 @@ def _sandboxed(allocation: _Allocation, member: str, container: int | None) -> _
     rules = allocation.rules.at(spec.members[wanted.rank_of(spec, member)].address)
     sandbox = wanted.sandbox_of(spec, member, rules, container)
     return _Held(allocation, sandbox, size_of(sandbox))
-
-
-def _unfiltered(member: str, why: str) -> Finding:
-    return Finding(
-        "NET-UNFILTERED", "warning", "A member in its host's network is not filtered", f"{member}: {why}",
-        "network: {mode: bridge} or {mode: overlay} in the job, on agents that make private networks", member,
-    )  # fmt: skip
 
 
 def _ephemeral() -> tuple[int, int]:

@@ -1,12 +1,14 @@
-"""From an allocation in its hosts' network to what its members on this machine may do there; pure."""
+"""Members in this machine's network: what their allocations may do there, as rules of their users and leases; pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
-import msgspec
+from msgspec import structs
 
+from quorate.agent.helperprotocol import size_of
 from quorate.agent.planning import plan_of
 from quorate.agent.sandbox.spec import HostMembers, Mode, SpecError
-from quorate.model.messages import AllocationSpec, HostsSpec
+from quorate.model.messages import AllocationSpec, Finding, HostsSpec
 from quorate.model.ports import LAST_PORT
 from quorate.network.flows import Role, Transport
 from quorate.network.jobplan import Openness
@@ -14,6 +16,92 @@ from quorate.network.plan import PlannedFlow
 
 #: Below, machines' own services listen, and no member can.
 _FIRST_PORT = 1024
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A member: whom it runs as, and what its allocation may do."""
+
+    uid: int
+    members: HostMembers
+    #: Of those in a message to the helper, in bytes.
+    size: int
+    #: Whether the master has said what they may do.
+    told: bool
+
+
+@dataclass
+class OnHost:
+    """The members in this machine's network. `users`: first and last UID of allocations; each has one of its own."""
+
+    users: tuple[int, int] | None = None
+    _held: dict[str, _Held] = field(default_factory=dict)
+
+    def hold(self, member: str, uid: int, members: HostMembers, *, told: bool) -> None:
+        """The member runs as this user, from now on."""
+        self._held[member] = _Held(uid, members, size_of(members), told)
+
+    def release(self, member: str) -> bool:
+        """It runs no more; whether it was here."""
+        return self._held.pop(member, None) is not None
+
+    def only(self, members: Collection[str]) -> None:
+        """Nobody else is left."""
+        self._held = {member: held for member, held in self._held.items() if member in members}
+
+    def known(self, allocation: str) -> HostMembers | None:
+        """What an allocation may do that has a member here."""
+        return next((held.members for held in self._held.values() if held.members.allocation == allocation), None)
+
+    @property
+    def size(self) -> int:
+        """Of all allocations in a message to the helper, in bytes, at most."""
+        return sum({held.members.allocation: held.size for held in self._held.values()}.values())
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The UIDs of members that are not of the allocations' own: the operator's or a job's choice, but for root."""
+        return tuple(sorted({held.uid for held in self._held.values() if held.uid and not self._is_own(held.uid)}))
+
+    def members(self) -> tuple[HostMembers, ...]:
+        """By allocation, with the users that are its own; what two claim is the later one's."""
+        allocations = dict.fromkeys(held.members.allocation for held in self._held.values())
+        users = {allocation: self._users(allocation) for allocation in allocations}
+        taken: set[int] = set()
+        found: list[HostMembers] = []
+        for allocation in reversed(allocations):
+            own = self.known(allocation)
+            assert own is not None
+            others = {uid for other in allocations if other != allocation for uid in users[other]}
+            found.append(
+                structs.replace(
+                    own,
+                    users=tuple(sorted(users[allocation] - others)),
+                    leased=tuple(port for port in own.leased if port not in taken),
+                    # All machines of the cluster, for everybody: the latest knows best.
+                    forbidden=own.forbidden if not found else (),
+                )
+            )
+            taken |= set(own.leased)
+        return tuple(reversed(found))
+
+    def unfiltered(self) -> tuple[Finding, ...]:
+        """Members of whom no rule can tell what they open."""
+        found, own = [], {uid for members in self.members() for uid in members.users}
+        for member, held in self._held.items():
+            if not held.told:
+                found.append(_unfiltered(member, "the master is older and does not say what it may do"))
+            elif held.members.mode is not Mode.OFF and held.uid not in own:
+                who = f"user {held.uid}, who is not its allocation's alone" if held.uid else "root"
+                found.append(_unfiltered(member, f"it runs as {who}; its ports are held, what it opens is not"))
+        return tuple(found)
+
+    def _users(self, allocation: str) -> set[int]:
+        uids = {held.uid for held in self._held.values() if held.members.allocation == allocation}
+        return {uid for uid in uids if self._is_own(uid)}
+
+    def _is_own(self, uid: int) -> bool:
+        return self.users is not None and self.users[0] <= uid <= self.users[1]
 
 
 def host_members(spec: AllocationSpec, agent: str, ephemeral: tuple[int, int]) -> HostMembers:
@@ -49,22 +137,14 @@ def host_members(spec: AllocationSpec, agent: str, ephemeral: tuple[int, int]) -
     )
 
 
-def shared_out(members: Mapping[str, tuple[HostMembers, frozenset[int]]]) -> tuple[HostMembers, ...]:
-    """All allocations with the users that are their own; a port that two have leased is the later one's.
-
-    By allocation: what it may do, and whom its members run as.
-    """
-    taken: set[int] = set()
-    shared = []
-    for allocation, (own, users) in reversed(list(members.items())):
-        others = {uid for other, (_, theirs) in members.items() if other != allocation for uid in theirs}
-        leased = tuple(port for port in own.leased if port not in taken)
-        taken |= set(leased)
-        shared.append(msgspec.structs.replace(own, users=tuple(sorted(users - others)), leased=leased))
-    return tuple(reversed(shared))
-
-
 def _between_members(spec: AllocationSpec) -> Iterator[PlannedFlow]:
     for flow in plan_of(spec).flows:
         if flow.source.role is Role.MEMBER and flow.destination.role is Role.MEMBER:
             yield flow
+
+
+def _unfiltered(member: str, why: str) -> Finding:
+    return Finding(
+        "NET-UNFILTERED", "warning", "A member in its host's network is not filtered", f"{member}: {why}",
+        "network: {mode: bridge} or {mode: overlay} in the job, on agents that make private networks", member,
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""What members in their hosts' network may do comes from plan and leases; what two claim is nobody's, or the later's."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from tests.agent.test_planning import allocation
+
+from quorate.agent.onhost import OnHost, host_members
+from quorate.agent.sandbox.spec import Desired, Mode
+from quorate.model.messages import AllocationSpec, HostsSpec
+from quorate.network.catalogue import EPHEMERAL
+from quorate.network.flows import Transport
+
+KERNEL = (20_000, 30_000)
+USERS = (1_000_000, 2_000_000)
+
+
+def on_host(name: str = "abcd1234-1", size: int = 2, **told: object) -> AllocationSpec:
+    hosts = HostsSpec(addresses=("10.0.0.2", "10.0.0.3", "fd00::2"), forbidden=("10.0.0.0/24",), **told)  # type: ignore[arg-type]
+    return msgspec.structs.replace(allocation(size, network=None, hosts=hosts), allocation=name)
+
+
+def test_a_planned_gang_opens_its_leases_and_ephemeral_ports_on_its_machines() -> None:
+    found = host_members(on_host(members="planned"), "agent-0", KERNEL)
+    assert found.leased == (1734, 1750, 20_000, 29_500)
+    assert {("10.0.0.2", 20_000), ("10.0.0.2", 1734), ("10.0.0.3", 1734)} <= set(found.flows)
+    assert ("10.0.0.3", 20_000) not in found.flows
+    assert set(found.ranges) == {(Transport.TCP, *KERNEL), (Transport.TCP, EPHEMERAL.first, EPHEMERAL.last)}
+    assert found.machines == ("10.0.0.2", "10.0.0.3", "fd00::2")
+    assert host_members(on_host(), "agent-1", KERNEL).leased == (1734, 1750)
+
+
+def test_a_member_alone_in_a_planned_job_opens_nothing_on_machines() -> None:
+    found = host_members(on_host(size=1, members="planned"), "agent-0", KERNEL)
+    assert (found.flows, found.ranges) == ((), ())
+
+
+def test_an_open_gang_opens_all_that_needs_no_root_to_listen() -> None:
+    found = host_members(on_host(members="open"), "agent-0", KERNEL)
+    assert set(found.ranges) == {(Transport.TCP, 1024, 65535), (Transport.UDP, 1024, 65535)}
+
+
+def test_an_older_master_says_nothing_and_nothing_is_held() -> None:
+    found = host_members(allocation(network=None), "agent-0", KERNEL)
+    assert found.mode is Mode.OFF
+
+
+def test_words_that_no_agent_knows_are_refused_with_the_reason() -> None:
+    with pytest.raises(ValueError, match="'some' is not a valid Openness"):
+        host_members(on_host(members="some"), "agent-0", KERNEL)
+
+
+def test_what_two_allocations_claim_is_nobodys_or_the_later_ones() -> None:
+    here = OnHost(USERS)
+    for name, uid in (("abcd1234-1", 1_000_001), ("efgh1234-1", 1_000_001), ("ijkl1234-1", 1234), ("mnop1234-1", 0)):
+        here.hold(f"{name}.0.1", uid, host_members(on_host(name), "agent-0", KERNEL), told=True)
+    members = here.members()
+    assert [part.users for part in members] == [(), (), (), ()]
+    assert [bool(part.leased) for part in members] == [False, False, False, True]
+    assert [bool(part.forbidden) for part in members] == [False, False, False, True]
+    assert here.chosen == (1234,)
+    assert len(here.unfiltered()) == 4
+    # Whatever is claimed, it can be described.
+    assert Desired(on_host=members).host is not None
+    assert here.release("efgh1234-1.0.1") and not here.release("efgh1234-1.0.1")
+    assert here.members()[0].users == (1_000_001,)
+    assert {found.member for found in here.unfiltered()} == {"ijkl1234-1.0.1", "mnop1234-1.0.1"}
