@@ -1,4 +1,4 @@
-"""What members in their hosts' network may do comes from plan and leases; what two claim is nobody's, or the later's."""
+"""What members of the hosts' network may do comes from plan and leases; what two claim is nobody's, or the later's."""
 
 from __future__ import annotations
 
