@@ -160,6 +160,7 @@ def test_with_an_agents_service_its_engine_is_told_of_the_proxy(quorate: Quorate
     assert quorate("service", "install", "engine-proxy", "--print", "--config", config).out == told.read_text()
     config.write_text("")
     assert "name no proxy" in quorate("service", "install", "engine-proxy", "--config", config, code=1).err
+    assert f"rm {told}" in quorate("service", "install", "agent", "--dir", quorate.home, "--config", config).err
 
 
 def test_the_masters_service_is_shut_in(quorate: Quorate) -> None:

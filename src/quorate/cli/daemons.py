@@ -141,6 +141,13 @@ def engine_proxy(config: Path | None) -> EngineProxy | None:
     return EngineProxy(service, Path(f"{service}.d", DROP_IN), drop_in(settings.proxy.url, settings.proxy.no_proxy))
 
 
+def told_engines(units: Path) -> list[Path]:
+    """The files in a folder of units that tell engines of a proxy, whatever the agent's settings say now."""
+    from quorate.agent.runtime.engineproxy import DROP_IN
+
+    return sorted(units.glob(f"*.service.d/{DROP_IN}"))
+
+
 def engine_detour() -> tuple[str, str]:
     """How this machine's engine goes outside otherwise than its agent's proxy says, and the remedy; empty where not.
 

@@ -174,7 +174,7 @@ def install(
     Where an agent's settings name a proxy, its engine's service is told of it, too: that pulls images itself. It takes
     effect when the engine starts next.
     """
-    from quorate.cli.daemons import engine_proxy
+    from quorate.cli.daemons import engine_proxy, told_engines
 
     if config and not config.is_file():
         usage(f"there is no file {config}")
@@ -195,6 +195,8 @@ def install(
         _write(folder / proxy.file, proxy.text, role, mode=0o600)
     if role is Role.MASTER and _below_home(Path(sys.prefix)):
         note(f"its user must be able to read {sys.prefix}, which lies in a home: better installed below /opt")
+    for left in told_engines(folder) if role is Role.AGENT and not proxy else ():
+        note(f"{left} tells the engine of a proxy that the agent's settings name no more: rm {left}")
     if folder != UNITS:
         return
     if shutil.which("systemctl") is None:
