@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from tests.sandbox.hosts import Host, Lab, both_ways, everything, hub, sandbox, wait_until
@@ -11,7 +11,8 @@ from tests.sandbox.hosts import Host, Lab, both_ways, everything, hub, sandbox, 
 from quorate.agent.sandbox import namespaces
 from quorate.agent.sandbox.counters import Refusal
 from quorate.agent.sandbox.links import LinkError, opened
-from quorate.agent.sandbox.spec import Mode, SandboxSpec, inner_mtu
+from quorate.agent.sandbox.spec import Egress, Mode, SandboxSpec, inner_mtu
+from quorate.model.asks import RefusedBy
 from quorate.network.flows import Direction
 
 pytestmark = pytest.mark.lab
@@ -58,6 +59,39 @@ def test_counters_tell_what_passed_by_flow_and_who_was_refused_where(lab: Lab) -
     (inward,) = [count for count in counted.flows if count.member.endswith(".1.1") and count.direction == "ingress"]
     assert (inward.flow, inward.packets) == ("torch-rendezvous", 2)
     assert counted.refused == (Refusal("jjjj-1.1.1", Direction.INGRESS, "10.128.0.10", "tcp", 29501, 1),)
+
+
+def test_what_the_hub_refuses_is_told_by_member_with_the_reason(lab: Lab) -> None:
+    host, _ = lab.hosts
+    host.converge(
+        hub(host, host, host, egress=Egress.NAMED, forbidden=("192.0.2.0/24",)),
+        sandbox("jjjj-1.0.1"),
+        sandbox("jjjj-1.1.1"),
+    )
+    for address, port in (("192.0.2.1", 22), ("169.254.169.254", 80), ("10.77.0.99", 443), ("10.77.0.99", 443)):
+        assert host.member("jjjj-1.1.1").tries(address, port) == "ECONNREFUSED"
+    found = {(one.member, one.direction, one.peer, one.port, one.packets, one.by)
+             for one in host.counters("jjjj-1").refused}  # fmt: skip
+    assert found == {
+        ("jjjj-1.1.1", Direction.EGRESS, "192.0.2.1", 22, 1, RefusedBy.FORBIDDEN),
+        ("jjjj-1.1.1", Direction.EGRESS, "169.254.169.254", 80, 1, RefusedBy.FORBIDDEN),
+        ("jjjj-1.1.1", Direction.EGRESS, "10.77.0.99", 443, 2, RefusedBy.EGRESS),
+    }
+    assert host.counters("jjjj-1").unlisted == ()
+
+
+def test_after_a_scan_it_is_told_that_not_everything_refused_is_listed(lab: Lab) -> None:
+    host, _ = lab.hosts
+    pair(host)
+    with namespaces.entered(host.network.place.sandbox("jjjj-1.0.1")):
+        scanner = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with scanner:
+        for port in range(1, 5000):
+            with suppress(PermissionError):
+                scanner.sendto(b"", ("10.128.0.11", port))
+    counted = host.counters("jjjj-1")
+    assert len(counted.refused) == 4096
+    assert counted.unlisted == ("jjjj-1.0.1",)
 
 
 def test_observe_lets_everything_pass_and_counts_what_it_would_have_refused(lab: Lab) -> None:

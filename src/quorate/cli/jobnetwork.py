@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from quorate.cli.output import bold, dim, print_json, size, table
 from quorate.cli.session import connect
+from quorate.model.asks import RefusedBy
 from quorate.model.views import JobNetworkView, RefusalView
 from quorate.network import catalogue
 
@@ -17,10 +18,11 @@ def show_network(job: str, *, as_json: bool, master: str | None, token: str | No
     if as_json:
         print_json(view)
     else:
-        _show(view)
+        print_network(view)
 
 
-def _show(view: JobNetworkView) -> None:
+def print_network(view: JobNetworkView) -> None:
+    """Print it for people."""
     where = ", ".join(part for part in (view.mode, view.subnet, view.enforcement) if part)
     print(bold(f"job {view.job}, attempt {view.attempt}") + (f"  {where}" if where else ""))
     for why in view.missing:
@@ -44,13 +46,15 @@ def _show(view: JobNetworkView) -> None:
     print()
     print(bold("refused"))
     table(
-        ["MEMBER", "DIRECTION", "PEER", "PORT", ">PACKETS", "WOULD BE"],
+        ["MEMBER", "DIRECTION", "PEER", "PORT", ">PACKETS", "WHY"],
         [
-            (each.member, _way(each.direction), _peer(each), f"{each.transport}/{each.port}", str(each.packets), what)
-            for each, what in ((each, _would_be(each)) for each in view.refused)
+            (each.member, _way(each.direction), _peer(each), f"{each.transport}/{each.port}", str(each.packets), why)
+            for each, why in ((each, _why(each)) for each in view.refused)
         ],
         empty="nothing",
     )
+    if view.unlisted:
+        print(f"more was refused than is listed: {', '.join(view.unlisted)} tried too many ports and addresses")
     if view.spoofed:
         print(f"{view.spoofed} packets bore an address that is no member's, and were dropped")
 
@@ -82,14 +86,22 @@ def _peer(refusal: RefusalView) -> str:
     return f"{refusal.peer_name} ({refusal.peer})" if refusal.peer_name else refusal.peer
 
 
-def _would_be(refusal: RefusalView) -> str:
-    """Which flows of the catalogue use such a port: what the plan of another launcher would have let pass."""
-    named = [
+def _why(refusal: RefusalView) -> str:
+    if refusal.by == RefusedBy.FORBIDDEN:
+        return "no member reaches it: an agent, the master, another network or metadata"
+    if refusal.by == RefusedBy.EGRESS:
+        return "none of the hosts that network.egress names"
+    uses = _uses(refusal)
+    return "not planned" + (f"; it is a port of {uses}" if uses else "")
+
+
+def _uses(refusal: RefusalView) -> str:
+    """Flows of the catalogue with such a port: what the plan of another launcher would have let pass."""
+    return ", ".join(
         flow.id
         for flow in catalogue.FLOWS.values()
         if flow.destination.value == "member"
         and flow.transport.value == refusal.transport
         and refusal.port in flow.ports.default
         and len(flow.ports.default) < 1000
-    ]
-    return ", ".join(named)
+    )

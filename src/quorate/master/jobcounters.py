@@ -40,6 +40,7 @@ async def job_network(asks: Asks, state: State, job: JobRecord) -> JobNetworkVie
         nothing=nothing,
         flows=tuple(view for counters in counted for view in _flows(allocation, counters)),
         refused=tuple(view for counters in counted for view in _refused(allocation, counters)),
+        unlisted=tuple(_name(allocation, member) for counters in counted for member in counters.unlisted),
         spoofed=sum(counters.spoofed for counters in counted),
         missing=missing,
     )
@@ -93,6 +94,7 @@ def _refused(allocation: AllocationRecord, counters: Counters) -> list[RefusalVi
             transport=each.transport,
             port=each.port,
             packets=each.packets,
+            by=each.by,
         )
         for each in counters.refused
     ]

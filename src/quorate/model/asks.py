@@ -1,5 +1,6 @@
 """What a master asks its agents, and what they answer: the bodies of Ask and Answer, by the name of the question."""
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -114,8 +115,19 @@ class FlowCount(_Body, frozen=True):
     bytes: int
 
 
+class RefusedBy(StrEnum):
+    """Why something was refused."""
+
+    #: No flow of the plan between members is like that.
+    PLAN = "plan"
+    #: No member reaches it: an agent, the master, another job's network, a cloud's metadata.
+    FORBIDDEN = "forbidden"
+    #: The job goes outside to named hosts, and this is none of them.
+    EGRESS = "egress"
+
+
 class Refusal(_Body, frozen=True):
-    """What a member's rules refused, or would have in observe mode: from or to that peer, at that port."""
+    """What rules refused a member, or would have in observe mode: from or to that peer, at that port."""
 
     member: str
     direction: str
@@ -123,14 +135,19 @@ class Refusal(_Body, frozen=True):
     transport: str
     port: int
     packets: int
+    by: RefusedBy = RefusedBy.PLAN
 
 
 class Counters(_Body, frozen=True):
-    """Of all the allocation's members on one agent; `spoofed` packets bore an address that is no member's."""
+    """Of all the allocation's members on one agent; `spoofed` packets bore an address that is no member's.
+
+    So much was refused the `unlisted` members that more may not be told.
+    """
 
     flows: tuple[FlowCount, ...] = ()
     refused: tuple[Refusal, ...] = ()
     spoofed: int = 0
+    unlisted: tuple[str, ...] = ()
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------

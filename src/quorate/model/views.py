@@ -264,7 +264,7 @@ class FlowCountView(_View):
 
 
 class RefusalView(_View):
-    """What a member's rules refused, or would have in observe mode."""
+    """What rules refused a member, or would have in observe mode."""
 
     member: str
     direction: str = Field(description="ingress or egress")
@@ -274,6 +274,11 @@ class RefusalView(_View):
     transport: str
     port: int
     packets: int
+    by: str = Field(
+        default="plan",
+        description="plan: no flow between members is like that; forbidden: no member reaches it; "
+        "egress: none of the hosts that the job names.",
+    )
 
 
 class JobNetworkView(_View):
@@ -289,6 +294,8 @@ class JobNetworkView(_View):
     nothing: str = ""
     flows: tuple[FlowCountView, ...] = ()
     refused: tuple[RefusalView, ...] = ()
+    #: Members of whom so much was refused that no more is listed.
+    unlisted: tuple[str, ...] = ()
     #: Packets that bore an address which is no member's.
     spoofed: int = 0
     #: Agents that could not be asked, each with why.

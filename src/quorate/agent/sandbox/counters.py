@@ -1,15 +1,20 @@
-"""What passed between members and what was refused, read back from the rules in their sandboxes."""
+"""What passed between members and what was refused, read back from the rules in their sandboxes and their hub."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from quorate.agent.sandbox import names, namespaces, nft
 from quorate.agent.sandbox.place import Place
+from quorate.model.asks import RefusedBy
+from quorate.model.ids import MemberId, split_member
 from quorate.network.flows import Direction
 
 _CHAINS = {"inbound": Direction.INGRESS, "outbound": Direction.EGRESS}
-_REFUSED = {"refused_in": Direction.INGRESS, "refused_out": Direction.EGRESS}
+_REFUSED = {names.REFUSED_IN: Direction.INGRESS, names.REFUSED_OUT: Direction.EGRESS}
+_OUTSIDE = {names.FORBIDDEN: RefusedBy.FORBIDDEN, names.UNNAMED: RefusedBy.EGRESS}
 
 
 class FlowCount(msgspec.Struct, frozen=True):
@@ -23,7 +28,7 @@ class FlowCount(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What a member's rules refused, or would have refused in observe mode: from or to that peer, at that port."""
+    """What rules refused a member, or would have refused in observe mode: from or to that peer, at that port."""
 
     member: str
     direction: Direction
@@ -31,63 +36,101 @@ class Refusal(msgspec.Struct, frozen=True):
     transport: str
     port: int
     packets: int
+    by: RefusedBy = RefusedBy.PLAN
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """All of an allocation's members on this machine. `spoofed` packets fell in the hub: no member's, or forged."""
+    """All of an allocation's members on this machine. `spoofed` packets fell in the hub: no member's, or forged.
+
+    What is refused `unlisted` members from now on may not be told: so much was refused already that no list holds more.
+    """
 
     flows: tuple[FlowCount, ...] = ()
     refused: tuple[Refusal, ...] = ()
     spoofed: int = 0
+    unlisted: tuple[str, ...] = ()
 
 
 def read(place: Place, allocation: str) -> Counters:
-    """Reads them; empty for an allocation that is not here. Raises NftError."""
+    """Reads them; empty for an allocation that is not here. Raises NftError or OSError."""
     flows: list[FlowCount] = []
     refused: list[Refusal] = []
-    prefix = f"{names.SANDBOX}{allocation}."
-    for path in sorted(place.namespaces.glob(f"{prefix}*")):
+    unlisted: list[str] = []
+    members: dict[int, str] = {}
+    for path in sorted(place.namespaces.glob(f"{names.SANDBOX}{allocation}.*")):
         if not namespaces.exists(path):
             continue
         member = path.name.removeprefix(names.SANDBOX)
-        with namespaces.entered(path):
-            items = nft.tables("inet", names.TABLE)
-        for item in items:
+        members[split_member(MemberId(member))[1]] = member
+        for item in _listed(path, "inet"):
             if "rule" in item:
                 flows += _flow(member, item["rule"])
-            elif "set" in item:
+            elif "set" in item and item["set"]["name"] in _REFUSED:
                 refused += _refusals(member, item["set"])
-    return Counters(tuple(flows), tuple(refused), _spoofed(place, allocation))
+                unlisted += [member] if _is_full(item["set"]) else []
+    path = place.hub(allocation)
+    if not namespaces.exists(path):
+        return Counters(tuple(flows), tuple(refused))
+    bridge = _listed(path, "bridge")
+    found = _members_at(bridge, members)
+    for item in _listed(path, "inet"):
+        if "set" in item and item["set"]["name"] in _OUTSIDE:
+            refused += _outside(found, item["set"])
+            unlisted += members.values() if _is_full(item["set"]) else ()
+    return Counters(tuple(flows), tuple(refused), _spoofed(bridge), tuple(dict.fromkeys(unlisted)))
+
+
+def _listed(path: Path, family: str) -> list[nft.Item]:
+    with namespaces.entered(path):
+        return nft.tables(family, names.TABLE)
 
 
 def _flow(member: str, rule: nft.Item) -> list[FlowCount]:
-    comment, counter = rule.get("comment"), _counter(rule["expr"])
-    if comment is None or counter is None:
+    direction, comment, counter = _CHAINS.get(rule["chain"]), rule.get("comment"), _counter(rule["expr"])
+    if direction is None or comment is None or counter is None:
         return []
-    return [
-        FlowCount(member, comment.split(":")[0], _CHAINS[rule["chain"]], counter["packets"], counter["bytes"]),
-    ]
+    return [FlowCount(member, comment.split(":")[0], direction, counter["packets"], counter["bytes"])]
 
 
 def _refusals(member: str, found: nft.Item) -> list[Refusal]:
-    direction = _REFUSED.get(found["name"])
-    if direction is None:
-        return []
     refusals = []
-    for wrapped in found.get("elem", ()):
-        element = wrapped["elem"]
+    for element in _elements(found):
         peer, transport, port = element["val"]["concat"]
-        refusals.append(Refusal(member, direction, peer, str(transport), int(port), element["counter"]["packets"]))
+        packets = element["counter"]["packets"]
+        refusals.append(Refusal(member, _REFUSED[found["name"]], peer, str(transport), int(port), packets))
     return refusals
 
 
-def _spoofed(place: Place, allocation: str) -> int:
-    path = place.hub(allocation)
-    if not namespaces.exists(path):
-        return 0
-    with namespaces.entered(path):
-        items = nft.tables("bridge", names.TABLE)
-    counted = (_counter(item["rule"]["expr"]) for item in items if item.get("rule", {}).get("comment") == "spoofed")
+def _outside(members: Mapping[str, str], found: nft.Item) -> list[Refusal]:
+    """What the hub refused; `members` by their addresses."""
+    refusals = []
+    for element in _elements(found):
+        source, peer, transport, port = element["val"]["concat"]
+        if source in members:
+            packets, by = element["counter"]["packets"], _OUTSIDE[found["name"]]
+            refusals.append(Refusal(members[source], Direction.EGRESS, peer, str(transport), int(port), packets, by))
+    return refusals
+
+
+def _members_at(bridge: list[nft.Item], members: Mapping[int, str]) -> dict[str, str]:
+    """Members by address, which the hub's rules against forged ones hold beside each rank's port."""
+    ports = {names.port(rank): member for rank, member in members.items()}
+    local = next((item["set"] for item in bridge if item.get("set", {}).get("name") == names.LOCAL), {})
+    return {
+        address: ports[port] for port, _, address in (each["concat"] for each in local.get("elem", ())) if port in ports
+    }
+
+
+def _elements(found: nft.Item) -> list[nft.Item]:
+    return [wrapped["elem"] for wrapped in found.get("elem", ())]
+
+
+def _is_full(found: nft.Item) -> bool:
+    return len(found.get("elem", ())) >= int(found["size"])
+
+
+def _spoofed(bridge: list[nft.Item]) -> int:
+    counted = (_counter(item["rule"]["expr"]) for item in bridge if item.get("rule", {}).get("comment") == "spoofed")
     return sum(counter["packets"] for counter in counted if counter)
 
 

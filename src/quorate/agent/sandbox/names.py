@@ -24,6 +24,13 @@ UPLINK_PREFIX: Final = "quorate"
 
 #: In a hub, the set of addresses that its allocation's resolver has let in.
 RESOLVED: Final = "resolved"
+#: In a hub, the set of its members' ports, each with the MAC and the address that may speak from it.
+LOCAL: Final = "local"
+#: Sets of what was refused: in a sandbox by its plan; in a hub what members never reach, and what egress does not name.
+REFUSED_IN: Final = "refused_in"
+REFUSED_OUT: Final = "refused_out"
+FORBIDDEN: Final = "refused_forbidden"
+UNNAMED: Final = "refused_unnamed"
 
 #: The table in each hub, in each sandbox and on the host.
 TABLE: Final = "quorate"

@@ -12,7 +12,8 @@ from quorate.network.flows import Direction
 
 #: A comment holds 128 bytes with its closing NUL (NFTNL_UDATA_COMMENT_MAXLEN).
 _COMMENT = 120
-#: Distinct (peer, transport, port) that a sandbox remembers as refused; a scan fills it and no more.
+#: Distinct (peer, transport, port) that a sandbox, and a hub for all its members, remember as refused. A scan fills it,
+#: which is told, and then what is refused is only counted.
 _REFUSED = 4096
 #: Addresses that the resolver of an allocation has let in at a time.
 _RESOLVED = 65536
@@ -35,15 +36,15 @@ def sandbox_rules(hub: HubSpec, sandbox: SandboxSpec) -> str:
     last = REJECT if sandbox.mode is Mode.ENFORCE else ("counter accept",)
     lines = [
         *(line for group, name in peers.items() for line in address_set(name, group)),
-        *_refused_set("refused_in"),
-        *_refused_set("refused_out"),
+        *_refused_set(names.REFUSED_IN),
+        *_refused_set(names.REFUSED_OUT),
         "chain inbound {",
         f"type filter hook input priority filter; policy {policy};",
         'iifname "lo" accept',
         _TRACKED,
         "ip saddr @members icmp type { echo-request, destination-unreachable, time-exceeded } accept",
         *_flows(sandbox.rules, Direction.INGRESS, peers),
-        "meta l4proto { tcp, udp } update @refused_in { ip saddr . meta l4proto . th dport counter }",
+        f"meta l4proto {{ tcp, udp }} update @{names.REFUSED_IN} {{ ip saddr . meta l4proto . th dport counter }}",
         *last,
         "}",
         "chain outbound {",
@@ -54,7 +55,7 @@ def sandbox_rules(hub: HubSpec, sandbox: SandboxSpec) -> str:
         *_resolver(hub, f"ip daddr {hub.gateway}", "accept"),
         "ip daddr @members icmp type { echo-request, destination-unreachable, time-exceeded } accept",
         *_flows(sandbox.rules, Direction.EGRESS, peers),
-        "meta l4proto { tcp, udp } update @refused_out { ip daddr . meta l4proto . th dport counter }",
+        f"meta l4proto {{ tcp, udp }} update @{names.REFUSED_OUT} {{ ip daddr . meta l4proto . th dport counter }}",
         *last,
         "}",
     ]
@@ -70,13 +71,13 @@ def hub_rules(hub: HubSpec) -> str:
     remote = [f"{names.mac(allocation, rank)} . {peer.address}" for rank, peer in hub.remote.items()]
     here = [names.mac(allocation, rank) for rank in hub.local]
     bridge = [
-        *typed_set("local", "typeof iifname . ether saddr . ip saddr", local),
+        *typed_set(names.LOCAL, "typeof iifname . ether saddr . ip saddr", local),
         *typed_set("remote", "typeof ether saddr . ip saddr", remote),
         *typed_set("here", "type ether_addr", here),
         "chain ingress {",
         # Only IPv4 is named, so ARP, IPv6 and everything else falls: neighbours are permanent, nothing need be asked.
         "type filter hook prerouting priority filter; policy drop;",
-        "ether type ip iifname . ether saddr . ip saddr @local accept",
+        f"ether type ip iifname . ether saddr . ip saddr @{names.LOCAL} accept",
         f'iifname "{names.VXLAN}" ether type ip ether saddr . ip saddr @remote ether daddr @here accept',
         'counter comment "spoofed"',
         "}",
@@ -86,6 +87,8 @@ def hub_rules(hub: HubSpec) -> str:
         *address_set("unreachable", hub.unreachable),
         *address_set("allowed", hub.allowed),
         *_bounded_set(names.RESOLVED, "type ipv4_addr", _RESOLVED, "dynamic, timeout"),
+        *_outside_set(names.FORBIDDEN),
+        *_outside_set(names.UNNAMED),
         "chain inbound {",
         "type filter hook input priority filter; policy drop;",
         # Before the tracked ones: a flood may come from a single port.
@@ -98,7 +101,7 @@ def hub_rules(hub: HubSpec) -> str:
         "type filter hook forward priority filter; policy drop;",
         _TRACKED,
         *(f'{outside} ip daddr {to} tcp dport {port} counter accept comment "API"' for to, port in hub.api),
-        *(f'{outside} ip daddr @unreachable {rule} comment "forbidden"' for rule in REJECT),
+        *_refusing(f"{outside} ip daddr @unreachable", names.FORBIDDEN),
         *_egress(hub, outside),
         "}",
         "chain leaving {",
@@ -142,7 +145,13 @@ def _egress(hub: HubSpec, outside: str) -> Iterator[str]:
     if hub.egress is Egress.NAMED:
         for known in ("allowed", names.RESOLVED):
             yield f'{outside} ip daddr @{known} counter accept comment "egress"'
-        yield from (f'{outside} {rule} comment "unnamed"' for rule in REJECT)
+        yield from _refusing(outside, names.UNNAMED)
+
+
+def _refusing(match: str, why: str) -> Iterator[str]:
+    tried = "ip saddr . ip daddr . meta l4proto . th dport"
+    yield f"{match} meta l4proto {{ tcp, udp }} update @{why} {{ {tried} counter }}"
+    yield from (f"{match} {rule}" for rule in REJECT)
 
 
 def _group(rule: FlowRule) -> tuple[str, ...]:
@@ -167,6 +176,10 @@ def typed_set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
 
 def _refused_set(name: str) -> list[str]:
     return _bounded_set(name, "type ipv4_addr . inet_proto . inet_service", _REFUSED, "dynamic")
+
+
+def _outside_set(name: str) -> list[str]:
+    return _bounded_set(name, "type ipv4_addr . ipv4_addr . inet_proto . inet_service", _REFUSED, "dynamic")
 
 
 def _bounded_set(name: str, kind: str, size: int, flags: str) -> list[str]:

@@ -1,0 +1,30 @@
+"""What `quorate job network` says of refusals: who, where to, and whose decision it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.cli.jobnetwork import print_network
+from quorate.model.views import JobNetworkView, RefusalView
+
+
+def test_each_refusal_says_why_and_a_list_that_is_full_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def refusal(peer: str, port: int, by: str, name: str = "") -> RefusalView:
+        return RefusalView(
+            member="sub1", direction="egress", peer=peer, peer_name=name, transport="tcp", port=port, packets=3, by=by
+        )
+
+    refused = (
+        refusal("10.128.0.2", 8786, "plan", "main1"),
+        refusal("10.128.0.2", 4, "plan", "main1"),
+        refusal("169.254.169.254", 80, "forbidden"),
+        refusal("192.0.2.1", 443, "egress"),
+    )
+    print_network(JobNetworkView(job="jjjj", attempt=1, mode="bridge", refused=refused, unlisted=("sub1", "sub2")))
+    lines = capsys.readouterr().out.splitlines()
+    (planned, unknown, forbidden, unnamed) = (line for line in lines if line.lstrip().startswith("sub1"))
+    assert "main1 (10.128.0.2)" in planned and planned.endswith("not planned; it is a port of dask-scheduler, dask-worker")
+    assert unknown.endswith("not planned")
+    assert "169.254.169.254" in forbidden and "metadata" in forbidden
+    assert "tcp/443" in unnamed and unnamed.endswith("none of the hosts that network.egress names")
+    assert lines[-1].startswith("more was refused than is listed: sub1, sub2")
