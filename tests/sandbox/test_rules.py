@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 import pytest
 from tests.sandbox.hosts import Host, Lab, both_ways, everything, hub, sandbox, wait_until
 
-from quorate.agent.sandbox import namespaces
+from quorate.agent.sandbox import namespaces, rules
 from quorate.agent.sandbox.counters import Refusal
 from quorate.agent.sandbox.links import LinkError, opened
 from quorate.agent.sandbox.spec import Egress, Mode, SandboxSpec, inner_mtu
@@ -92,6 +92,30 @@ def test_after_a_scan_it_is_told_that_not_everything_refused_is_listed(lab: Lab)
     counted = host.counters("jjjj-1")
     assert len(counted.refused) == 4096
     assert counted.unlisted == ("jjjj-1.0.1",)
+
+
+def test_an_allocation_fills_no_table_of_connections_but_its_own_share(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "OUTSIDE_AT_ONCE", 3)
+    host, _ = lab.hosts
+    host.converge(hub(host, host), sandbox("jjjj-1.0.1"))
+    with lab.neighbour.outside.serves("outside", *(f"udp/10.77.0.99/{port}" for port in range(1, 6))):
+        said = [host.member("jjjj-1.0.1").tries("10.77.0.99", port, "udp") for port in range(1, 6)]
+    assert [word.split()[0] for word in said] == ["open", "open", "open", "EHOSTUNREACH", "EHOSTUNREACH"]
+    assert host.counters("jjjj-1").crowded == 2
+    assert host.drift() == ()
+
+
+def test_questions_for_names_that_are_dropped_are_told(lab: Lab) -> None:
+    host, _ = lab.hosts
+    host.converge(hub(host, host), sandbox("jjjj-1.0.1"))
+    with namespaces.entered(host.network.place.sandbox("jjjj-1.0.1")):
+        asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with asking:
+        for _ in range(2500):
+            asking.sendto(b"?", ("10.128.0.1", 53))
+    assert host.counters("jjjj-1").hasty > 0
 
 
 def test_observe_lets_everything_pass_and_counts_what_it_would_have_refused(lab: Lab) -> None:

@@ -57,6 +57,10 @@ def print_network(view: JobNetworkView) -> None:
         print(f"more was refused than is listed: {', '.join(view.unlisted)} tried too many ports and addresses")
     if view.spoofed:
         print(f"{view.spoofed} packets bore an address that is no member's, and were dropped")
+    if view.crowded:
+        print(f"{view.crowded} packets were refused: the members on one agent had too many connections to the outside")
+    if view.hasty:
+        print(f"{view.hasty} questions for names were dropped: the members on one agent asked too fast")
 
 
 def _flows(view: JobNetworkView) -> list[tuple[str, ...]]:

@@ -42,6 +42,8 @@ async def job_network(asks: Asks, state: State, job: JobRecord) -> JobNetworkVie
         refused=tuple(view for counters in counted for view in _refused(allocation, counters)),
         unlisted=tuple(_name(allocation, member) for counters in counted for member in counters.unlisted),
         spoofed=sum(counters.spoofed for counters in counted),
+        crowded=sum(counters.crowded for counters in counted),
+        hasty=sum(counters.hasty for counters in counted),
         missing=missing,
     )
 

@@ -139,7 +139,8 @@ class Refusal(_Body, frozen=True):
 
 
 class Counters(_Body, frozen=True):
-    """Of all the allocation's members on one agent; `spoofed` packets bore an address that is no member's.
+    """Of all the allocation's members on one agent. In packets: `spoofed` bore an address that is no member's,
+    `crowded` would have opened too many connections to the outside, `hasty` asked for names too fast.
 
     So much was refused the `unlisted` members that more may not be told.
     """
@@ -147,6 +148,8 @@ class Counters(_Body, frozen=True):
     flows: tuple[FlowCount, ...] = ()
     refused: tuple[Refusal, ...] = ()
     spoofed: int = 0
+    crowded: int = 0
+    hasty: int = 0
     unlisted: tuple[str, ...] = ()
 
 

@@ -298,6 +298,10 @@ class JobNetworkView(_View):
     unlisted: tuple[str, ...] = ()
     #: Packets that bore an address which is no member's.
     spoofed: int = 0
+    #: Packets that would have opened more connections to the outside than members on one agent may have together.
+    crowded: int = 0
+    #: Questions for names that were dropped, since members on one agent asked too fast.
+    hasty: int = 0
     #: Agents that could not be asked, each with why.
     missing: tuple[str, ...] = ()
 

@@ -40,7 +40,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """All of an allocation's members on this machine. `spoofed` packets fell in the hub: no member's, or forged.
+    """All of an allocation's members on this machine. In packets: `spoofed` are no member's, or forged; `crowded` would
+    have opened more connections to the outside than an allocation may have; `hasty` asked for names too fast.
 
     What is refused `unlisted` members from now on may not be told: so much was refused already that no list holds more.
     """
@@ -48,6 +49,8 @@ class Counters(msgspec.Struct, frozen=True):
     flows: tuple[FlowCount, ...] = ()
     refused: tuple[Refusal, ...] = ()
     spoofed: int = 0
+    crowded: int = 0
+    hasty: int = 0
     unlisted: tuple[str, ...] = ()
 
 
@@ -73,11 +76,19 @@ def read(place: Place, allocation: str) -> Counters:
         return Counters(tuple(flows), tuple(refused))
     bridge = _listed(path, "bridge")
     found = _members_at(bridge, members)
-    for item in _listed(path, "inet"):
+    inet = _listed(path, "inet")
+    for item in inet:
         if "set" in item and item["set"]["name"] in _OUTSIDE:
             refused += _outside(found, item["set"])
             unlisted += members.values() if _is_full(item["set"]) else ()
-    return Counters(tuple(flows), tuple(refused), _spoofed(bridge), tuple(dict.fromkeys(unlisted)))
+    return Counters(
+        tuple(flows),
+        tuple(refused),
+        _packets(bridge, names.SPOOFED),
+        _packets(inet, names.CROWDED),
+        _packets(inet, names.HASTY),
+        tuple(dict.fromkeys(unlisted)),
+    )
 
 
 def _listed(path: Path, family: str) -> list[nft.Item]:
@@ -115,7 +126,7 @@ def _outside(members: Mapping[str, str], found: nft.Item) -> list[Refusal]:
 def _members_at(bridge: list[nft.Item], members: Mapping[int, str]) -> dict[str, str]:
     """Members by address, which the hub's rules against forged ones hold beside each rank's port."""
     ports = {names.port(rank): member for rank, member in members.items()}
-    local = next((item["set"] for item in bridge if item.get("set", {}).get("name") == names.LOCAL), {})
+    local: nft.Item = next((item["set"] for item in bridge if item.get("set", {}).get("name") == names.LOCAL), {})
     return {
         address: ports[port] for port, _, address in (each["concat"] for each in local.get("elem", ())) if port in ports
     }
@@ -129,8 +140,9 @@ def _is_full(found: nft.Item) -> bool:
     return len(found.get("elem", ())) >= int(found["size"])
 
 
-def _spoofed(bridge: list[nft.Item]) -> int:
-    counted = (_counter(item["rule"]["expr"]) for item in bridge if item.get("rule", {}).get("comment") == "spoofed")
+def _packets(items: list[nft.Item], comment: str) -> int:
+    """By all rules with that comment."""
+    counted = (_counter(item["rule"]["expr"]) for item in items if item.get("rule", {}).get("comment") == comment)
     return sum(counter["packets"] for counter in counted if counter)
 
 

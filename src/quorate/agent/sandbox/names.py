@@ -31,6 +31,11 @@ REFUSED_IN: Final = "refused_in"
 REFUSED_OUT: Final = "refused_out"
 FORBIDDEN: Final = "refused_forbidden"
 UNNAMED: Final = "refused_unnamed"
+#: Comments of rules that count: forged packets, connections to the outside that are too many, questions for names that
+#: come too fast.
+SPOOFED: Final = "spoofed"
+CROWDED: Final = "crowded"
+HASTY: Final = "hasty"
 
 #: The table in each hub, in each sandbox and on the host.
 TABLE: Final = "quorate"

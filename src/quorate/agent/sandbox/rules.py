@@ -20,6 +20,9 @@ _RESOLVED = 65536
 #: Questions to the resolver of an allocation, a second and at once: a job of hundreds of members that start together
 #: needs no more, and a flood of them costs the agent nothing.
 _QUESTIONS = "limit rate over 500/second burst 2000 packets"
+#: Connections of an allocation to the outside at a time. They are in the machine's own table, too, which commonly holds
+#: 262,144 (nf_conntrack_max): eight allocations leave half of it to everything else, the agent's own link included.
+OUTSIDE_AT_ONCE = 16_384
 _TRACKED = "ct state vmap { established : accept, related : accept, invalid : drop }"
 REJECT = ("meta l4proto tcp counter reject with tcp reset", "counter reject with icmpx admin-prohibited")
 
@@ -79,10 +82,11 @@ def hub_rules(hub: HubSpec) -> str:
         "type filter hook prerouting priority filter; policy drop;",
         f"ether type ip iifname . ether saddr . ip saddr @{names.LOCAL} accept",
         f'iifname "{names.VXLAN}" ether type ip ether saddr . ip saddr @remote ether daddr @here accept',
-        'counter comment "spoofed"',
+        f'counter comment "{names.SPOOFED}"',
         "}",
     ]
     outside = f'iifname "{names.BRIDGE}" oifname "{names.UPLINK}"'
+    at_gateway = f'iifname "{names.BRIDGE}" ip daddr {hub.gateway}'
     inet = [
         *address_set("unreachable", hub.unreachable),
         *address_set("allowed", hub.allowed),
@@ -92,14 +96,18 @@ def hub_rules(hub: HubSpec) -> str:
         "chain inbound {",
         "type filter hook input priority filter; policy drop;",
         # Before the tracked ones: a flood may come from a single port.
-        *_resolver(hub, f'iifname "{names.BRIDGE}" ip daddr {hub.gateway}', f"{_QUESTIONS} counter drop"),
+        *_resolver(hub, at_gateway, f'{_QUESTIONS} counter drop comment "{names.HASTY}"'),
         _TRACKED,
-        *_resolver(hub, f'iifname "{names.BRIDGE}" ip daddr {hub.gateway}', "accept"),
+        *_resolver(hub, at_gateway, "accept"),
         *(f'iifname "{names.BRIDGE}" {rule}' for rule in REJECT),
+        "}",
+        f"chain {names.CROWDED} {{",
+        *REJECT,
         "}",
         "chain through {",
         "type filter hook forward priority filter; policy drop;",
         _TRACKED,
+        f'{outside} ct count over {OUTSIDE_AT_ONCE} counter goto {names.CROWDED} comment "{names.CROWDED}"',
         *(f'{outside} ip daddr {to} tcp dport {port} counter accept comment "API"' for to, port in hub.api),
         *_refusing(f"{outside} ip daddr @unreachable", names.FORBIDDEN),
         *_egress(hub, outside),
