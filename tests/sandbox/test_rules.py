@@ -11,9 +11,10 @@ from tests.sandbox.hosts import Host, Lab, both_ways, everything, hub, sandbox, 
 from quorate.agent.sandbox import namespaces, rules
 from quorate.agent.sandbox.counters import Refusal
 from quorate.agent.sandbox.links import LinkError, opened
-from quorate.agent.sandbox.spec import Egress, Mode, SandboxSpec, inner_mtu
+from quorate.agent.sandbox.spec import Egress, Mode, SandboxSpec
 from quorate.model.asks import RefusedBy
 from quorate.network.flows import Direction
+from quorate.network.overlays import mtu_of
 
 pytestmark = pytest.mark.lab
 
@@ -218,7 +219,7 @@ def test_an_overlay_over_ipv6_carries_full_packets(lab: Lab) -> None:
         host.address = f"fd00:77::{10 + number}"
         host.run("ip", "address", "add", f"{host.address}/64", "dev", "u0", "nodad")
     near, far = lab.hosts
-    mtu = inner_mtu(1500, near.address)
+    mtu = mtu_of([1500, 1500], 6, encapsulated=True)
     near.converge(hub(near, near, far, mtu=mtu), sandbox("jjjj-1.0.1", everything()))
     far.converge(hub(far, near, far, mtu=mtu), sandbox("jjjj-1.1.1", everything()))
     with far.member("jjjj-1.1.1").serves("rank1", "udp/10.128.0.11/5000"):

@@ -24,7 +24,7 @@ from quorate.agent.sandbox.reconcile import (
     RemoveStray,
     reconcile,
 )
-from quorate.agent.sandbox.spec import Desired, FlowRule, HostSpec, HubSpec, Peer, SandboxSpec, inner_mtu
+from quorate.agent.sandbox.spec import Desired, FlowRule, HostSpec, HubSpec, Peer, SandboxSpec
 from quorate.model.job import MAX_NODES
 from quorate.network.catalogue import EPHEMERAL, METADATA_ADDRESSES
 from quorate.network.flows import Direction, NetworkMode, Transport
@@ -100,11 +100,6 @@ def test_names_fit_and_macs_differ_between_ranks_and_from_the_gateways() -> None
     assert len(set(macs)) == len(macs)
     # Locally administered, and of one machine.
     assert {int(mac[:2], 16) & 3 for mac in macs} == {2}
-
-
-def test_the_members_mtu_leaves_room_for_the_overlay() -> None:
-    assert inner_mtu(1500, "10.0.0.1") == 1450
-    assert inner_mtu(1500, "fd00::1") == 1430
 
 
 def test_nothing_is_done_where_everything_is_as_desired() -> None:

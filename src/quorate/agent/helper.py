@@ -6,7 +6,6 @@ time. It runs no shell and takes no command, path or name of a program; what it 
 
 import argparse
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from quorate.agent import syscalls
 from quorate.agent.helperprocess import PASSABLE, Taken, claim
 from quorate.agent.helperprotocol import (
     Admit,
@@ -63,12 +63,6 @@ _BACKLOG: Final = 16
 #: capabilities(7). SYS_ADMIN enters and binds namespaces; SYS_PTRACE lets a container's be taken.
 _NET_ADMIN, _SYS_PTRACE, _SYS_ADMIN = 12, 19, 21
 _KEPT: Final = (_NET_ADMIN, _SYS_PTRACE, _SYS_ADMIN)
-_LAST_CAPABILITY: Final = Path("/proc/sys/kernel/cap_last_cap")
-#: prctl(2) and capget(2).
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
-_CAPABILITY_VERSION_3: Final = 0x20080522
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> int:
@@ -181,14 +175,8 @@ def _converge(request: Converge, network: Network) -> Converged:
 
 def drop_privileges() -> None:
     """Gives up, for good and for every program that it starts, all capabilities that networks do not need."""
-    for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
-        if capability not in _KEPT:
-            _check(_libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0))
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    kept = sum(1 << capability for capability in _KEPT)
-    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    # Effective, permitted, inheritable; the second triple is for capabilities from 32 on, of which none is kept.
-    _check(_libc.capset(header, struct.pack("6I", kept, kept, 0, 0, 0, 0)))
+    syscalls.drop_capabilities(_KEPT)
+    syscalls.keep_capabilities(_KEPT)
 
 
 @contextlib.contextmanager
@@ -243,12 +231,6 @@ def _leave(_: int, __: FrameType | None) -> None:
 
 def _log(text: str) -> None:
     print(f"quorate-helper: {text}", file=sys.stderr, flush=True)
-
-
-def _check(result: int) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from quorate.agent import unixsocket
 from quorate.agent.helperprotocol import (
     Admit,
     Admitted,
@@ -101,7 +102,7 @@ class Helper:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(self.timeout_s)
-                connect(connection, self.path)
+                unixsocket.connect(connection, self.path)
                 send(connection, request)
                 answer, descriptors = receive_answer(connection)
         except FileNotFoundError as error:
@@ -116,16 +117,6 @@ class Helper:
         if isinstance(answer, expected):
             return answer, descriptors
         raise HelperError(answer.sentence if isinstance(answer, Failed) else f"the helper answered {_kind(answer)}")
-
-
-def connect(connection: socket.socket, path: Path) -> None:
-    """By way of a descriptor: a socket's address holds 107 bytes, and a path may be longer. Raises OSError."""
-    # Only to pass through it: others may not list it.
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
-    finally:
-        os.close(folder)
 
 
 def _kind(answer: Answer) -> str:

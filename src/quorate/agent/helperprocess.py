@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from quorate.agent import unixsocket
 from quorate.agent.helperclient import Helper
 from quorate.agent.processes import Process, process
 
@@ -48,11 +49,7 @@ class HelperProcess:
         path.unlink(missing_ok=True)
         # It listens for as long as the agent lives: what is asked while a helper is away waits for the next one.
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self._listener.bind(f"/proc/self/fd/{folder}/{_SOCKET}")
-        finally:
-            os.close(folder)
+        unixsocket.bind(self._listener, path)
         path.chmod(0o600)
         self._listener.listen(_BACKLOG)
         self._process: subprocess.Popen[bytes] | None = None

@@ -4,7 +4,6 @@ It reads bytes that members write, which its agent, who is root, must not. It en
 """
 
 import asyncio
-import ctypes
 import encodings.idna  # noqa: F401 (needed when a host is named, when it cannot be read any more)
 import logging
 import os
@@ -21,6 +20,7 @@ import dns.message
 import dns.rdata
 import dns.rrset
 
+from quorate.agent import syscalls
 from quorate.agent.helperclient import HelperError
 from quorate.agent.helperprotocol import ProtocolError, receive, send
 from quorate.agent.resolver import RESOLV_CONF, Forwarder, Serving, Zone, nameservers
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 #: Of the kernel's own, for whom a file belongs to nobody known (user_namespaces(7)).
 NOBODY = 65534
-_PR_SET_NO_NEW_PRIVS = 38
 
 
 class Child:
@@ -113,7 +112,7 @@ def drop_rights() -> None:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
-    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
 
 
 if __name__ == "__main__":

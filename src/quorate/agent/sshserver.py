@@ -12,7 +12,6 @@ import importlib
 import os
 import signal
 import socket
-import struct
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from typing import Any
 
 import asyncssh
 
-from quorate.agent import command, processes, sshkeys
+from quorate.agent import command, processes, sshkeys, syscalls
 from quorate.agent.door import Service
 from quorate.agent.runtime.engine import Engine
 from quorate.agent.sshbroker import Broker
@@ -39,20 +38,13 @@ _KEEPALIVE_S = 30
 #: A launcher may come for all ranks of a large job in one moment.
 _BACKLOG = 1024
 
-#: sched.h.
-_NAMESPACES = {"net": 0x40000000, "uts": 0x04000000, "mnt": 0x00020000}
-_CLONE_NEWPID = 0x20000000
-#: sys/prctl.h, capset(2).
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
-_CAPABILITY_VERSION_3 = 0x20080522
-
+_NAMESPACES = {"net": syscalls.CLONE_NEWNET, "uts": syscalls.CLONE_NEWUTS, "mnt": syscalls.CLONE_NEWNS}
 #: nss(5).
 _DATABASES = (
     b"aliases", b"ethers", b"group", b"gshadow", b"hosts", b"initgroups", b"netgroup", b"networks", b"passwd",
     b"protocols", b"publickey", b"rpc", b"services", b"shadow",
 )  # fmt: skip
 
-_libc = ctypes.CDLL(None, use_errno=True)
 #: What Python and asyncssh load when they first need it, which would be where this interpreter's files cannot be read.
 _LOADED_LATE = ("concurrent.futures.thread", "encodings.idna", "encodings.latin_1", "grp", "pwd")
 
@@ -84,7 +76,7 @@ def _with_broker(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHA
     if not service.pid:
         return 1
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _enter_namespace(service.pid, "pid", _CLONE_NEWPID)
+    _enter_namespace(service.pid, "pid", syscalls.CLONE_NEWPID)
     child = os.fork()
     if child == 0:
         code = 1
@@ -119,12 +111,12 @@ def enter(service: Service) -> None:
     for kind, flag in _NAMESPACES.items():
         _enter_namespace(service.pid, kind, flag)
     if service.offer.container is not None:
-        _give_capabilities_up()
+        syscalls.drop_capabilities()
     if service.uid is not None and service.gid is not None:
         command.become(command.User(service.uid, service.gid))
     if service.offer.container is not None:
         # Root in a container has none of root's rights on the machine, and here nobody else would take them away.
-        _check(_libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
+        syscalls.keep_capabilities()
     _die_with_parent()
     # A change of user may have undone it.
     _hide()
@@ -136,7 +128,7 @@ def enter(service: Service) -> None:
 
 def _hide() -> None:
     """Nobody without root's rights traces this process or reads its memory (prctl(2), PR_SET_DUMPABLE)."""
-    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
 def _look_up_in_files_alone() -> None:
@@ -144,12 +136,14 @@ def _look_up_in_files_alone() -> None:
 
     What a nsswitch.conf names besides would be loaded from the image, into this process.
     """
-    configure = getattr(_libc, "__nss_configure_lookup", None)
+    configure = getattr(syscalls.libc, "__nss_configure_lookup", None)
     if configure is None:
         # No glibc, and so no modules.
         return
     for database in _DATABASES:
-        _check(configure(database, b"files dns" if database == b"hosts" else b"files"), "__nss_configure_lookup")
+        syscalls.check(
+            configure(database, b"files dns" if database == b"hosts" else b"files"), "__nss_configure_lookup"
+        )
     # Before glibc 2.34 these two were modules as well, and the one that unwinds a thread's stack still is.
     for library in ("libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1"):
         with suppress(OSError):
@@ -169,27 +163,14 @@ def _enter_namespace(pid: int, kind: str, flag: int) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(_libc.setns(descriptor, flag), str(path))
+        syscalls.setns(descriptor, flag, str(path))
     finally:
         os.close(descriptor)
 
 
-def _give_capabilities_up() -> None:
-    """None of them comes back by running a program, not even one of root's."""
-    for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
-        _check(_libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0), "prctl")
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
-
-
 def _die_with_parent() -> None:
     """The shim ends it, or the kernel, should the shim be killed. Said after every change of user (prctl(2))."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), what)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 async def _serve(

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from quorate.agent import door
+from quorate.agent import door, unixsocket
 from quorate.agent.answers import CannotAnswer, asked
 from quorate.agent.link import Endpoint
 from quorate.model.asks import STREAM_PATH, TICKET_HEADER, Stream
@@ -71,16 +70,12 @@ class Streams:
 
 
 def _connected(folder: Path) -> socket.socket:
-    # By way of a descriptor: a socket's address holds 107 bytes, and a folder's path may be longer.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(f"/proc/self/fd/{descriptor}/{door.SOCKET}")
+        unixsocket.connect(connection, folder / door.SOCKET)
     except OSError:
         connection.close()
         raise
-    finally:
-        os.close(descriptor)
     connection.setblocking(False)
     return connection
 

@@ -232,8 +232,7 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     preflight: str = "require"
     #: The pool's, where its file names one: `tcp`, `ib`, `roce` or `efa`.
     fabric: str = ""
-    #: OpenSSH texts that all members share: this allocation's own user key and host key, for `ssh sub1`. Fetched with
-    #: the secrets, never kept here; true where members have them.
+    #: Whether members reach each other by SSH (`ssh sub1`), with keys that are derived from the nonce.
     ssh: bool = False
 
 

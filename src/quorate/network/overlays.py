@@ -20,8 +20,10 @@ _FIRST_MEMBER = 2
 _AROUND_AGENT = 16
 #: What VXLAN puts round a packet, over IPv4 and over IPv6 (RFC 7348, section 5).
 _OVERHEAD = {4: 50, 6: 70}
-#: Taken where an agent does not know its device's, and the least and most that members' devices may have.
-_USUAL_MTU, _LEAST_MTU, _MOST_MTU = 1500, 576, 9216
+#: Taken where an agent does not know its device's.
+_USUAL_MTU = 1500
+#: What members' devices may have: what IPv4 hosts must take (RFC 791), and what Ethernet cards commonly offer.
+LEAST_MTU, MOST_MTU = 576, 9216
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def mtu_of(underlay: Iterable[int], family: int, *, encapsulated: bool) -> int:
         narrowest = min(narrowest, _USUAL_MTU)
     # Where nobody knows what lies below, an overlay's MTU is safe on a bridge, too.
     overhead = _OVERHEAD[family] if encapsulated or 0 in known else 0
-    return max(_LEAST_MTU, min(narrowest - overhead, _MOST_MTU))
+    return max(LEAST_MTU, min(narrowest - overhead, MOST_MTU))
 
 
 def _bounds(network: IPv4Network) -> tuple[int, int]:

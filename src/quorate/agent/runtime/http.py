@@ -5,10 +5,11 @@ become a plain stream (`attach`) with no thread and no client in between, neithe
 """
 
 import json
-import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from quorate.agent import unixsocket
 
 #: More than any answer that is read whole: an image with thousands of variables stays well below.
 _MAX_BODY = 64 * 1024 * 1024
@@ -80,7 +81,7 @@ def send(
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout_s)
-        _connect(connection, path)
+        unixsocket.connect(connection, path)
         fields = {"Host": "engine", "Content-Length": str(len(body)), **headers}
         lines = [f"{method} {target} HTTP/1.0", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
         connection.sendall("\r\n".join(lines).encode() + body)
@@ -88,15 +89,6 @@ def send(
         connection.close()
         raise
     return connection
-
-
-def _connect(connection: socket.socket, path: str) -> None:
-    # By way of a descriptor: a socket's address holds 107 bytes, and a path may be longer.
-    folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120
-    try:
-        connection.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")  # noqa: PTH119
-    finally:
-        os.close(folder)
 
 
 def request(

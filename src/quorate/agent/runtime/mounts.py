@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+from quorate.agent import syscalls
+
 #: Of root alone. What a shim that was killed at the wrong moment has left there is removed by `forget`.
 STAGE: Final = "/run/quorate/mounts"
 
@@ -27,16 +29,11 @@ _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = -100, 0x8000, 0x01
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
-#: sched.h and sys/mount.h.
-_CLONE_NEWNS = 0x00020000
-_MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 4096, 16384, 1 << 18, 2
 _MAX_SAID = 4096
 #: As many as the kernel follows (path_resolution(7)).
 _MAX_LINKS = 40
 #: From this version of the interface on, an engine makes what is mounted beneath a source read-only too, or says no.
 _RECURSIVE_SINCE = (1, 44)
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class MountError(Exception):
@@ -199,7 +196,7 @@ def _there(keeper: int, work: Callable[[], None]) -> None:
 def _enter(keeper: int) -> None:
     namespace = os.open(f"/proc/{keeper}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     if os.fstat(namespace).st_ino != os.stat("/proc/self/ns/mnt").st_ino:  # noqa: PTH116
-        _check(_libc.setns(namespace, _CLONE_NEWNS), "the engine's mount namespace")
+        syscalls.setns(namespace, syscalls.CLONE_NEWNS, "the engine's mount namespace")
 
 
 def _stage(mounts: Sequence[Mapping[str, Any]], place: str) -> None:
@@ -221,27 +218,34 @@ def _stage(mounts: Sequence[Mapping[str, Any]], place: str) -> None:
 
 def _mount_for(source: int, target: str, what: str, read_only: bool) -> None:
     """With all that is mounted beneath it, read-only as a whole; before Linux 5.12 that is left out where it is."""
-    path, place = f"/proc/self/fd/{source}".encode(), target.encode()
-    _check(_libc.mount(path, place, None, _MS_BIND | _MS_REC, None), what)
+    path = f"/proc/self/fd/{source}"
+    syscalls.mount(path, target, syscalls.MS_BIND | syscalls.MS_REC, what)
     # Else the end of this mount would be the end of those that it is a copy of (mount_namespaces(7)).
-    _check(_libc.mount(None, place, None, _MS_PRIVATE | _MS_REC, None), what)
+    syscalls.mount("none", target, syscalls.MS_PRIVATE | syscalls.MS_REC, what)
     if not read_only:
         return
     wanted = _MountAttributes(_MOUNT_ATTR_RDONLY, 0, 0, 0)
-    if _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, place, _AT_RECURSIVE, ctypes.byref(wanted), ctypes.sizeof(wanted)):
-        if ctypes.get_errno() != errno.ENOSYS:
-            _check(-1, f"{what} for reading alone")
-        _check(_libc.umount2(place, _MNT_DETACH), what)
-        _check(_libc.mount(path, place, None, _MS_BIND, None), what)
+    place, size = target.encode(), ctypes.sizeof(wanted)
+    try:
+        syscalls.check(
+            syscalls.libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, place, _AT_RECURSIVE, ctypes.byref(wanted), size),
+            f"{what} for reading alone",
+        )
+    except syscalls.CallError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        syscalls.unmount(target)
+        syscalls.mount(path, target, syscalls.MS_BIND, what)
 
 
 def _unstage(place: str) -> None:
     with suppress(FileNotFoundError):
         for name in os.listdir(place):  # noqa: PTH208
-            # Until nothing is mounted there: then it says so, and only then may anything be removed.
-            while _libc.umount2(f"{place}/{name}".encode(), _MNT_DETACH) == 0:
-                pass
             path = f"{place}/{name}"
+            # Until nothing is mounted there: then it says so, and only then may anything be removed.
+            with suppress(syscalls.CallError):
+                while True:
+                    syscalls.unmount(path)
             if os.path.isdir(path):  # noqa: PTH112
                 os.rmdir(path)  # noqa: PTH106
             else:
@@ -268,10 +272,5 @@ def _open(root: str, below: str) -> int:
 
 def _openat2(folder: int, path: str, resolve: int) -> int:
     how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, resolve)
-    found: int = _libc.syscall(_SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+    found: int = syscalls.libc.syscall(_SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
     return found
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        raise MountError(f"{what}: {os.strerror(ctypes.get_errno())}")

@@ -3,17 +3,14 @@
 Standard library only: every shim is forked with it.
 """
 
-import ctypes
 import os
 import socket
 from dataclasses import dataclass
 
-#: sched.h and sys/mount.h; Python 3.11 has neither setns nor mount.
-_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
-_MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
+from quorate.agent import syscalls
+
 #: All that a file with names is for is to be read.
-_FOR_READING = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+_FOR_READING = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 
 _HOSTS, _RESOLV = "/etc/hosts", "/etc/resolv.conf"
 #: The C library and its like ask these of the machine before they read a file. The machine knows none of the members'
@@ -24,8 +21,6 @@ _ANSWERING_FOR_THE_MACHINE = (
     "/run/dbus/system_bus_socket",
     "/run/avahi-daemon/socket",
 )
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SurroundingsError(Exception):
@@ -50,26 +45,32 @@ class Surroundings:
 
     def enter(self) -> None:
         """Takes the calling process in, for good; needs root where anything is set. Raises SurroundingsError."""
+        try:
+            self._enter()
+        except OSError as error:
+            raise SurroundingsError(str(error)) from error
+
+    def _enter(self) -> None:
         if self.netns:
             self._enter_network()
         over = [(own, seen) for own, seen in ((self.hosts_file, _HOSTS), (self.resolv_file, _RESOLV)) if own]
         over += [(own, seen) for own, seen in self.more if os.path.exists(seen)]  # noqa: PTH110 (as below)
         if self.hostname:
-            _check(_libc.unshare(_CLONE_NEWUTS), "a name of its own")
+            syscalls.unshare(syscalls.CLONE_NEWUTS, "a name of its own")
             socket.sethostname(self.hostname)
         if over or self.folders or self.netns:
-            _check(_libc.unshare(_CLONE_NEWNS), "a mount namespace")
+            syscalls.unshare(syscalls.CLONE_NEWNS, "a mount namespace")
             # What the machine unmounts later goes here too, or a member would hold it; nothing goes the other way.
-            _mount("none", "/", _MS_REC | _MS_SLAVE)
+            syscalls.mount("none", "/", syscalls.MS_REC | syscalls.MS_SLAVE)
         for own, seen in over:
             # A link that leads nowhere hides nothing that would have to be covered.
             if not os.path.exists(seen):  # noqa: PTH110 (pathlib costs a shim a megabyte)
                 continue
-            _mount(own, seen, _MS_BIND)
-            _mount("none", seen, _MS_REMOUNT | _MS_BIND | _FOR_READING)
+            syscalls.mount(own, seen, syscalls.MS_BIND)
+            syscalls.mount("none", seen, syscalls.MS_REMOUNT | syscalls.MS_BIND | _FOR_READING)
         for own, seen in self.folders:
             if os.path.isdir(seen):  # noqa: PTH112 (as above)
-                _mount(own, seen, _MS_BIND)
+                syscalls.mount(own, seen, syscalls.MS_BIND)
         if self.hosts_file:
             _hide(*_ANSWERING_FOR_THE_MACHINE)
         if self.netns:
@@ -81,7 +82,7 @@ class Surroundings:
         except OSError as error:
             raise SurroundingsError(f"the member's network namespace is gone: {error}") from error
         try:
-            _check(_libc.setns(namespace, _CLONE_NEWNET), self.netns)
+            syscalls.setns(namespace, syscalls.CLONE_NEWNET, self.netns)
         finally:
             os.close(namespace)
 
@@ -94,14 +95,14 @@ def _show_own_devices() -> None:
     below = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _mounted_below("/sys/")]
     try:
         try:
-            _mount("sysfs", "/sys", _FOR_READING, "sysfs")
-        except SurroundingsError:
+            syscalls.mount("sysfs", "/sys", _FOR_READING, kind="sysfs")
+        except OSError:
             # In a container of one's own, whose kernel shows nobody a new /sys: the old one is better than no member.
             return
         for path, was in below:
             # A folder for each kind of thing that this kernel has, so not for all that others may have mounted.
             if os.path.isdir(path):  # noqa: PTH112 (as above)
-                _mount(f"/proc/self/fd/{was}", path, _MS_BIND)
+                syscalls.mount(f"/proc/self/fd/{was}", path, syscalls.MS_BIND)
     finally:
         for _, was in below:
             os.close(was)
@@ -111,21 +112,10 @@ def _hide(*sockets: str) -> None:
     """Whoever connects is refused, as where nobody listens."""
     for path in sockets:
         if os.path.exists(path):  # noqa: PTH110 (as above)
-            _mount(os.devnull, path, _MS_BIND)
+            syscalls.mount(os.devnull, path, syscalls.MS_BIND)
 
 
 def _mounted_below(folder: str) -> list[str]:
     with open("/proc/self/mountinfo") as file:  # noqa: PTH123 (as above)
         points = [line.split()[4].encode().decode("unicode_escape") for line in file]
     return [point for point in points if point.startswith(folder)]
-
-
-def _mount(source: str, target: str, flags: int, kind: str = "none") -> None:
-    done = _libc.mount(os.fsencode(source), os.fsencode(target), kind.encode(), flags, None)
-    _check(done, f"{source} at {target}")
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise SurroundingsError(f"{what}: {os.strerror(number)}")

@@ -1,6 +1,5 @@
 """Network namespaces that have a name: made, entered and removed. Linux alone; setns(2), mount(2)."""
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -8,13 +7,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-_CLONE_NEWNET: Final = 0x40000000
-_MS_BIND: Final = 4096
-_MNT_DETACH: Final = 2
+from quorate.agent import syscalls
+
 #: Of this thread: a thread that is in another namespace has another one than its process.
 _OWN: Final = "/proc/thread-self/ns/net"
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def make(path: Path) -> None:
@@ -22,11 +18,11 @@ def make(path: Path) -> None:
     with _bindable(path):
         own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _check(_libc.unshare(_CLONE_NEWNET), path)
+            syscalls.unshare(syscalls.CLONE_NEWNET, str(path))
             try:
                 _bind(_OWN, path)
             finally:
-                _check(_libc.setns(own, _CLONE_NEWNET), path)
+                syscalls.setns(own, syscalls.CLONE_NEWNET, str(path))
         finally:
             os.close(own)
 
@@ -61,7 +57,7 @@ def same(path: Path, pid: int) -> bool:
 def remove(path: Path) -> None:
     """Unbinds the namespace, which goes with the last process in it, and removes the name."""
     while exists(path):
-        _check(_libc.umount2(os.fsencode(path), _MNT_DETACH), path)
+        syscalls.unmount(str(path))
     path.unlink(missing_ok=True)
 
 
@@ -72,11 +68,11 @@ def entered(path: Path) -> Iterator[int]:
     try:
         inside = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _check(_libc.setns(inside, _CLONE_NEWNET), path)
+            syscalls.setns(inside, syscalls.CLONE_NEWNET, str(path))
             try:
                 yield inside
             finally:
-                _check(_libc.setns(own, _CLONE_NEWNET), path)
+                syscalls.setns(own, syscalls.CLONE_NEWNET, str(path))
         finally:
             os.close(inside)
     finally:
@@ -101,10 +97,4 @@ def _bindable(path: Path) -> Iterator[None]:
 
 
 def _bind(source: str, path: Path) -> None:
-    _check(_libc.mount(source.encode(), os.fsencode(path), None, _MS_BIND, None), path)
-
-
-def _check(result: int, path: Path) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(path))
+    syscalls.mount(source, str(path), syscalls.MS_BIND)

@@ -12,18 +12,15 @@ from quorate.model.ids import ALLOCATION_ID, AllocationId, MemberId, split_membe
 from quorate.model.ports import LAST_PORT
 from quorate.network import catalogue
 from quorate.network.flows import Direction, Transport
+from quorate.network.overlays import LEAST_MTU, MOST_MTU
 
 #: 24 bits, and 0 is nobody's (RFC 7348, section 5).
 LAST_VNI: Final = 2**24 - 1
 #: The last one is nobody's: it stands for no user (credentials(7)).
 LAST_UID: Final = 2**32 - 2
-#: The smallest MTU that IPv4 hosts must take (RFC 791) and the largest that Ethernet cards commonly offer.
-MTU_LIMITS: Final = (576, 9216)
 #: Ranks fill two bytes of a MAC; the last number is the gateway's.
 MAX_PEERS: Final = 16_384
 MAX_RULES: Final = 100_000
-#: What VXLAN puts round a packet, over IPv4 and over IPv6 (RFC 7348, section 5).
-OVERHEAD: Final = {4: 50, 6: 70}
 
 _FLOW_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -88,7 +85,7 @@ class HubSpec(_Value, frozen=True):
     """The network of one allocation on this machine.
 
     `peers` holds every member in rank order, those of other agents too; those with `underlay` as their agent live here.
-    `mtu` is the members'; see `inner_mtu`. `gateway` is the hub's own address, the same on every agent.
+    `mtu` is the members'. `gateway` is the hub's own address, the same on every agent.
     """
 
     allocation: str
@@ -114,10 +111,8 @@ class HubSpec(_Value, frozen=True):
             raise SpecError(f"{self.allocation!r} is no allocation id")
         if not 1 <= self.vni <= LAST_VNI:
             raise SpecError(f"{self.allocation}: VNI {self.vni} is not between 1 and {LAST_VNI}")
-        if not MTU_LIMITS[0] <= self.mtu <= MTU_LIMITS[1]:
-            raise SpecError(
-                f"{self.allocation}: an MTU of {self.mtu} is not between {MTU_LIMITS[0]} and {MTU_LIMITS[1]}"
-            )
+        if not LEAST_MTU <= self.mtu <= MOST_MTU:
+            raise SpecError(f"{self.allocation}: an MTU of {self.mtu} is not between {LEAST_MTU} and {MOST_MTU}")
         if not 1 <= len(self.peers) <= MAX_PEERS:
             raise SpecError(f"{self.allocation}: {len(self.peers)} members; 1 to {MAX_PEERS} are possible")
         subnet, own = _network(self.subnet), _host(self.underlay)
@@ -304,11 +299,6 @@ class Desired(_Value, frozen=True):
     def hub(self, allocation: str) -> HubSpec:
         """The hub of that allocation; raises KeyError."""
         return next(hub for hub in self.hubs if hub.allocation == allocation)
-
-
-def inner_mtu(underlay_mtu: int, underlay: str) -> int:
-    """The members' MTU over an underlay of that MTU, which is an IPv4 or an IPv6 one by the agent's address."""
-    return underlay_mtu - OVERHEAD[_host(underlay).version]
 
 
 def digest(*values: msgspec.Struct | str | int) -> str:
