@@ -38,7 +38,7 @@ NASTY = st.one_of(
 def party(role: Role, name: str, number: int) -> Party:
     where = [f"10.{number}.0.0/24", f"fd00:{number}::/64"]
     tag = f"{role.value}-{number}"
-    return Party(role, name, addresses(where), tags=(tag,), labels=(("app", tag),))
+    return Party(role, name, addresses(where), tags=(tag,), labels=(("app", tag),), vpc="train")
 
 
 @st.composite
@@ -191,3 +191,27 @@ def example() -> Plan:
 def test_every_format_has_a_validator() -> None:
     assert set(VALIDATORS) == set(FORMATS)
     assert json.loads(render(example(), "gcp").text)
+
+
+def test_gcps_resources_name_their_network_or_say_that_they_do_not() -> None:
+    made = render(example(), "gcp")
+    assert {rule["network"] for rule in json.loads(made.text)} == {"global/networks/train"}
+    assert "--network=train" in render(example(), "gcloud").text
+    nowhere = replace(example(), flows=tuple(replace(flow, **_without_network(flow)) for flow in example().flows))
+    made = render(nowhere, "gcp")
+    assert not any("network" in rule for rule in json.loads(made.text))
+    assert [(finding.code, finding.subject) for finding in made.findings] == [("PLAN-UNRESOLVED", "network")]
+    assert "state vpc of agent/gpu, master/master" in made.findings[0].remedy
+
+
+def _without_network(flow: PlannedFlow) -> dict[str, Party]:
+    return {end: replace(getattr(flow, end), vpc=None) for end in ("source", "destination")}
+
+
+@pytest.mark.parametrize("form", ["nftables", "iptables"])
+def test_whoever_loads_rules_that_lock_operators_out_reads_it_first(form: str) -> None:
+    assert "nobody logs in to this agent by SSH" in render(example(), form, Role.AGENT).text
+    office = Party(Role.OPERATOR, "operators", addresses(["192.0.2.0/24"]))
+    agents = party(Role.AGENT, "gpu", 2)
+    login = PlannedFlow("admin-ssh-agent", office, agents, Transport.TCP, (PortRange.of(22),), "logging in")
+    assert "WARNING" not in render(Plan("with", (login,)), form, Role.AGENT).text

@@ -23,7 +23,7 @@ from quorate.network.rules import render
 
 def party(role: Role, name: str, *where: str) -> Party:
     tag = f"{role.value}-{name}"
-    return Party(role, name, addresses(where), tags=(tag,), labels=(("app", tag),))
+    return Party(role, name, addresses(where), tags=(tag,), labels=(("app", tag),), vpc="train")
 
 
 MASTER = party(Role.MASTER, "master", "10.0.0.5")

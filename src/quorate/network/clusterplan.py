@@ -209,6 +209,7 @@ def _party(role: Role, name: str, where: Where, hosts: Iterable[str] = ()) -> Pa
         security_groups=tuple(sorted(where.security_groups)),
         labels=tuple(sorted(where.labels.items())),
         namespace=where.namespace,
+        vpc=where.vpc,
         hosts=tuple(hosts),
     )
 

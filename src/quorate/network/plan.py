@@ -51,6 +51,8 @@ class Party:
     hosts: tuple[str, ...] = ()
     #: OCI's labels of services' CIDRs and ids of AWS prefix lists: addresses that the cloud alone knows.
     service_cidrs: tuple[str, ...] = ()
+    #: The cloud's network in which the machines are, by name or id.
+    vpc: str | None = None
 
     def __hash__(self) -> int:
         """Cheap for thousands of addresses: parties of one plan differ in their keys."""
@@ -251,8 +253,9 @@ def _party(party: Party) -> dict[str, Any]:
             shown[name] = list(values)
     if party.labels:
         shown["labels"] = dict(party.labels)
-    if party.namespace:
-        shown["namespace"] = party.namespace
+    for name in ("namespace", "vpc"):
+        if value := getattr(party, name):
+            shown[name] = value
     return shown
 
 

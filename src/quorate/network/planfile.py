@@ -31,6 +31,7 @@ class _PartyPart(_Part):
     namespace: str | None = None
     hosts: tuple[str, ...] = ()
     service_cidrs: tuple[str, ...] = ()
+    vpc: str | None = None
 
 
 class _FlowPart(_Part):
@@ -92,6 +93,7 @@ def _party(part: _PartyPart) -> Party:
         part.namespace,
         part.hosts,
         part.service_cidrs,
+        part.vpc,
     )
 
 
@@ -143,6 +145,10 @@ def _moved(old: Party, new: Party) -> str:
         was, now = set(getattr(old, name)), set(getattr(new, name))
         parts += [f"-{item}" for item in getattr(old, name) if item not in now]
         parts += [f"+{item}" for item in getattr(new, name) if item not in was]
+    for name in ("namespace", "vpc"):
+        was, now = getattr(old, name), getattr(new, name)
+        if was != now:
+            parts.append(f"{name} {was or '-'} -> {now or '-'}")
     return " ".join(map(str, parts))
 
 

@@ -62,13 +62,27 @@ def _with_names_of_their_own(rules: list[dict[str, Any]]) -> list[dict[str, Any]
 def render_json(plan: Plan, role: Role | None) -> Rendered:
     """Return a JSON list of firewall resources."""
     rules, findings = resources(plan, role)
+    nowhere = sorted({local.key for local in machines(plan, role) if local.vpc is None})
+    if rules and nowhere:
+        findings.append(
+            Finding(
+                "PLAN-UNRESOLVED",
+                "network",
+                "the resources name no network, and the API puts such rules into the one called default",
+                nowhere[0],
+                nowhere[0],
+                f"state vpc of {', '.join(nowhere)} in master.yaml, or write the commands: --for gcloud",
+            )
+        )
     return Rendered(outline(rules, 2), tuple(findings))
 
 
 def render_commands(plan: Plan, role: Role | None) -> Rendered:
     """Return a shell script of `gcloud compute firewall-rules create` commands."""
     rules, findings = resources(plan, role)
-    lines = ["#!/bin/sh", f"# {shorten(plan.name, DESCRIPTION)}", "set -eu", ': "${NETWORK:?name of the VPC network}"']
+    lines = ["#!/bin/sh", f"# {shorten(plan.name, DESCRIPTION)}", "set -eu"]
+    if not all(rule.get("network") for rule in rules):
+        lines.append(': "${NETWORK:?name of the VPC network}"')
     lines += [command(rule) for rule in rules]
     return Rendered("\n".join(lines) + "\n", tuple(findings))
 
@@ -96,7 +110,9 @@ def command(rule: dict[str, Any]) -> str:
         if rule.get(key):
             words.append(f"--{flag}={','.join(rule[key])}")
     words.append(f"--description={rule['description']}")
-    # The network is the operator's to name, so it is the one word that the shell expands.
+    if rule.get("network"):
+        return shlex.join([*words, f"--network={rule['network'].removeprefix('global/networks/')}"])
+    # Where the plan knows none, the network is the operator's to name: the one word that the shell expands.
     return shlex.join(words) + ' --network="$NETWORK"'
 
 
@@ -165,7 +181,14 @@ def _chunks(
 
 
 def _named(opening: Opening, suffix: str, body: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name(f"quorate-{opening.slug}{suffix}"), **body}
+    return {"name": name(f"quorate-{opening.slug}{suffix}"), **_network(opening.local), **body}
+
+
+def _network(local: Party) -> dict[str, str]:
+    """Where the rule holds; without it the API takes the network `default`."""
+    if local.vpc is None:
+        return {}
+    return {"network": local.vpc if "/" in local.vpc else f"global/networks/{local.vpc}"}
 
 
 def name(text: str) -> str:
@@ -190,6 +213,7 @@ def _deny_egress(locals_: tuple[Party, ...]) -> Iterator[dict[str, Any]]:
         for suffix, everywhere in (("", "0.0.0.0/0"), ("-v6", "::/0")):
             yield {
                 "name": name(f"quorate-egress-{local.key}-deny{suffix}"),
+                **_network(local),
                 "priority": DENY_PRIORITY,
                 "denied": [{"IPProtocol": "all"}],
                 "description": f"what the plan does not name does not leave {local.key}",

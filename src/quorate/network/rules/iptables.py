@@ -14,7 +14,16 @@ from quorate.network import catalogue
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Plan
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, without_addresses
+from quorate.network.rules.openings import (
+    Opening,
+    by_family,
+    left_out,
+    openings,
+    shorten,
+    slug,
+    warning,
+    without_addresses,
+)
 
 IN, OUT = "QUORATE-IN", "QUORATE-OUT"
 #: XT_EXTENSION_MAXNAMELEN is 29 with the closing NUL.
@@ -56,6 +65,7 @@ def render(plan: Plan, role: Role | None) -> Rendered:
     needed = openings(plan, role)
     lines = [
         f"# {shorten(plan.name, COMMENT)}: flows of a machine with role {role}.",
+        *warning(plan, role),
         "# Load: sed '/^# IPv6$/,$d' FILE | iptables-restore --noflush",
         "#  and: sed '1,/^# IPv6$/d' FILE | ip6tables-restore --noflush",
         "# IPv4",

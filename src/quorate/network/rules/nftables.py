@@ -13,7 +13,16 @@ from quorate.network import catalogue
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Plan
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, without_addresses
+from quorate.network.rules.openings import (
+    Opening,
+    by_family,
+    left_out,
+    openings,
+    shorten,
+    slug,
+    warning,
+    without_addresses,
+)
 
 TABLE = "quorate_host"
 #: A comment holds 128 bytes with its closing NUL (NFTNL_UDATA_COMMENT_MAXLEN).
@@ -49,6 +58,7 @@ def render(plan: Plan, role: Role | None) -> Rendered:
     sets = _sets(needed)
     lines = [
         f"# {shorten(plan.name, COMMENT)}: flows of a machine with role {role}; load with: nft -f FILE",
+        *warning(plan, role),
         f"table inet {TABLE}",
         f"delete table inet {TABLE}",
         f"table inet {TABLE} {{",

@@ -121,6 +121,13 @@ def _share(one: PlannedFlow, other: PlannedFlow) -> bool:
     return any(mine.overlaps(theirs) for mine in one.ports for theirs in other.ports)
 
 
+def warning(plan: Plan, role: Role | None) -> tuple[str, ...]:
+    """Return what somebody must read who is about to load a host's rules: that nobody may log in by then."""
+    if any(flow.source.role is Role.OPERATOR and flow.known for flow in plan.flows):
+        return ()
+    return (f"# WARNING: no operators in the plan: once loaded, nobody logs in to this {role or 'machine'} by SSH.",)
+
+
 def machines(plan: Plan, role: Role | None = None) -> tuple[Party, ...]:
     """Return the parties of the plan that carry rules, sorted by key."""
     roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
