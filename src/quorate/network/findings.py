@@ -77,7 +77,6 @@ _CODES = (
     Code("NET-UNNEEDED", _W, "An opening that no flow needs", "A rule lets pass what no flow of the plan uses."),
     Code("RULE-SHADOWED", _W, "A rule has no effect", "Rules before it decide everything that it would match."),
     Code("RULE-REDUNDANT", _I, "A rule adds nothing", "Other rules already allow all that it allows."),
-    Code("RULE-UNREADABLE", _W, "A rule could not be judged", "The rule uses something that the audit does not model."),
     Code("PLAN-UNRESOLVED", _W, "An end of a flow is unknown",
          "The plan knows no address, tag, group or account for one end; no rule can be written for it."),
     Code("PLAN-WIDE", _W, "A flow is wider than it need be", "A setting or framework makes a flow wider than needed."),

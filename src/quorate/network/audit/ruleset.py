@@ -73,8 +73,6 @@ class Rule:
     allows: bool
     #: Where it stands in the file, such as `line 12`.
     place: str = ""
-    #: What the audit does not model in it; its entries carry it as their doubt.
-    doubt: str = ""
     #: Which ports that do not exist its text names; it is read without them.
     clamped: str = ""
     #: Whom it holds for besides the plan's machines, where it was not limited to any.

@@ -98,9 +98,7 @@ def rule_findings(
         if rule.clamped:
             remedy = "let the range end at 65535 where the text is kept"
             yield Finding("PORT-CLAMPED", rule.id, f"{_read(rule)}: {rule.clamped}", remedy=remedy)
-        if rule.doubt:
-            yield Finding("RULE-UNREADABLE", rule.id, f"{_read(rule)}: {rule.doubt}")
-        elif rule.allows and rule.wide:
+        if rule.allows and rule.wide:
             remedy = "; ".join(dict.fromkeys(withdrawing(rule.id)))
             yield Finding("NET-UNNEEDED", rule.id, f"{_read(rule)}: {rule.wide}", remedy=remedy)
         elif rule.allows and opened.idle:
@@ -112,7 +110,7 @@ def rule_findings(
             yield Finding("NET-UNDETERMINED", rule.id, evidence)
     # Each of two equal rules can go, but not both; and what is too wide goes, not what the plan has beside it.
     unneeded = matched - needed
-    spare = [rule for rule in ruleset.rules if rule.id in unneeded and not (rule.doubt or rule.wider)]
+    spare = [rule for rule in ruleset.rules if rule.id in unneeded and not rule.wider]
     spare = [rule for rule in spare if not (rule.allows and rule.id in waiting)]
     spare.sort(key=lambda rule: rule.id in reached)
     ids = uses.stands.spare((rule.id for rule in spare if rule.id not in going), going, disputed)
