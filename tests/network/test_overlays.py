@@ -150,6 +150,13 @@ def test_what_cannot_be_joined_as_asked_is_refused_with_the_agent_that_cannot() 
     assert "a bridge joins members of one agent" in str(join(NetworkWish.BRIDGE, [side("a"), side("b")], ALL_MODES))
 
 
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_where_the_operator_allows_the_hosts_network_alone_a_job_that_leaves_it_open_gets_it(names: str) -> None:
+    found = join(NetworkWish.AUTO, [side(name) for name in names], [NetworkMode.HOST])
+    assert found == Joining(NetworkMode.HOST, "network.modes in master.yaml allows nothing else")
+    assert isinstance(join(NetworkWish.OVERLAY, [side(name) for name in names], [NetworkMode.HOST]), Refusal)
+
+
 def test_a_mode_that_the_operator_does_not_allow_is_never_chosen() -> None:
     private = frozenset({NetworkMode.BRIDGE, NetworkMode.OVERLAY})
     refusal = join(NetworkWish.AUTO, [side("a", sandbox=False)], private)

@@ -39,7 +39,7 @@ def join(
     if wish is NetworkWish.HOST:
         found: Joining | Refusal = Joining(NetworkMode.HOST, "the job asks for it")
     elif wish is NetworkWish.AUTO:
-        found = _automatic(agents, fabric)
+        found = _automatic(agents, allowed, fabric)
     else:
         mode = NetworkMode(wish.value)
         cause = _obstacle(mode, agents)
@@ -51,7 +51,9 @@ def join(
     return found
 
 
-def _automatic(agents: Sequence[AgentSide], fabric: str | None) -> Joining:
+def _automatic(agents: Sequence[AgentSide], allowed: Collection[NetworkMode], fabric: str | None) -> Joining:
+    if set(allowed) == {NetworkMode.HOST}:
+        return Joining(NetworkMode.HOST, "network.modes in master.yaml allows nothing else")
     mode = NetworkMode.BRIDGE if len(agents) == 1 else NetworkMode.OVERLAY
     if mode is NetworkMode.OVERLAY and fabric in BESIDE_THE_KERNEL:
         return Joining(NetworkMode.HOST, f"the pool has fabric {fabric}, which no overlay carries")
