@@ -247,7 +247,6 @@ class Containers:
             # In this order: of who came after the look nothing was seen by it.
             for name in remove(self.engine, found, wanted()):
                 log.warning("container %s belonged to no member and is removed", name)
-            self._unstage(lambda name: name.removeprefix(body.NAME) in wanted())
 
         while True:
             await asyncio.sleep(self.look_s)
