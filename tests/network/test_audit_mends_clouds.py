@@ -206,13 +206,11 @@ def aws_mended(text: str, commands: list[str]) -> str:
                 continue
             peers = next(name for name in given if isinstance(given[name], list))
             span = [(name, given.get(name)) for name in ("IpProtocol", "FromPort", "ToPort")]
-            there = next(
-                item
-                for item in group[key]
-                if [(name, item.get(name)) for name, _ in span] == span
-                and any(peer.items() >= given[peers][0].items() for peer in item[peers])
-            )
-            there[peers] = [peer for peer in there[peers] if not peer.items() >= given[peers][0].items()]
+            gone = given[peers][0].items()
+            there = [item for item in group[key] if [(name, item.get(name)) for name, _ in span] == span]
+            assert any(peer.items() >= gone for item in there for peer in item.get(peers, [])), command
+            for item in there:
+                item[peers] = [peer for peer in item.get(peers, []) if not peer.items() >= gone]
     return json.dumps(whole)
 
 
@@ -252,8 +250,11 @@ def gcp_mended(rules: list[dict[str, Any]], commands: list[str]) -> list[dict[st
             continue
         given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
         assert verb == "create" and name not in there
-        protocol, _, ports = given["rules"].partition(":")
-        made = {**firewall(name, protocol, *([ports] if ports else [])), "direction": given["direction"]}
+        protocol = given["rules"].partition(":")[0]
+        made = {
+            **firewall(name, protocol, *(item.rpartition(":")[2] for item in given["rules"].split(",") if ":" in item)),
+            "direction": given["direction"],
+        }
         for flag, key in (
             ("source-ranges", "sourceRanges"),
             ("destination-ranges", "destinationRanges"),

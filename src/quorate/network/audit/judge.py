@@ -115,8 +115,9 @@ class _Mending:
 def _relying(ends: Ends, going: frozenset[str]) -> dict[Direction, set[str]]:
     """Return the rules that go on which a flow relies, at each of its ends."""
     found: dict[Direction, set[str]] = defaultdict(set)
-    for seen in ends.of(Outcome.ALLOW):
-        rules = going.intersection(seen.rules)
+    for seen in (*ends.of(Outcome.ALLOW), *ends.of(Outcome.UNKNOWN)):
+        # What may pass through a rule may be the flow's only way.
+        rules = going & seen.cell.stand.rules
         if rules and not passes_without(seen.cell.stand, going):
             found[seen.scene.direction] |= rules
     return found

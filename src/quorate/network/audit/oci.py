@@ -10,7 +10,7 @@ subnets that name it (https://docs.oracle.com/en-us/iaas/Content/Network/Concept
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from quorate.network.audit import ocimends
@@ -64,6 +64,7 @@ class _Oci(Ruleset):
         self._found, self._holders, self._subnets = found, holders, subnets
         self.rules = tuple(item.rule for item in found)
         self._by_rule = {item.rule.id: item for item in found}
+        self._left: dict[frozenset[str], _Oci] = {}
         self._held: dict[Party, tuple[dict[str, _Hold], list[Entry]]] = {}
         self._carrying = {
             (way, transport): [item for item in found if item.direction is way and carries(item.protocol, transport)]
@@ -228,6 +229,16 @@ class _Oci(Ruleset):
             commands.insert(0, self._addition(flow, direction))
         return "; ".join(dict.fromkeys(commands))
 
+    def reopening(self, flow: PlannedFlow, direction: Direction, gone: Collection[str]) -> str:
+        """Return the same as it is needed once some rules are gone."""
+        return self._without(frozenset(gone)).opening(flow, direction)
+
+    def _without(self, gone: frozenset[str]) -> _Oci:
+        if gone not in self._left:
+            left = tuple(item for item in self._found if item.rule.id not in gone)
+            self._left[gone] = _Oci(left, self._holders, self._subnets)
+        return self._left[gone]
+
     def _addition(self, flow: PlannedFlow, direction: Direction) -> str:
         local = flow.local(direction)
         held = self._holding(local)[0]
@@ -275,5 +286,6 @@ class _Oci(Ruleset):
     def removal(self, rule: Rule) -> str:
         """Return the oci command, or for a rule of a file that was never loaded where it stands."""
         found = self._by_rule[rule.id]
-        twins = sum(item.raw == found.raw and item.holder == found.holder for item in self._found)
-        return ocimends.remove(found, self._holders[found.holder], twins - 1)
+        others = [item for item in self._found if item.holder == found.holder and item.direction is found.direction]
+        others.remove(found)
+        return ocimends.remove(found, self._holders[found.holder], others)

@@ -14,6 +14,7 @@ from quorate.network.plan import PlannedFlow
 #: What prints which lists hold in which subnets.
 SUBNETS = "oci network subnet list --compartment-id OCID --all"
 _NUMBERS = {Transport.TCP: "6", Transport.UDP: "17"}
+_TRACKED = {"is-stateless": False}
 #: What OCI adds to a rule by itself.
 _PRINTED_ONLY = ("is-valid", "time-created")
 
@@ -61,35 +62,50 @@ def add_to_group(group: str, flow: PlannedFlow, direction: Direction) -> str:
 
 def add_to_list(ocid: str, flow: PlannedFlow, direction: Direction) -> str:
     """Return the command that adds a flow's rules to a list."""
-    return _write(ocid, direction, [], _rules(flow, direction, in_list=True))
+    more = _literal(_rules(flow, direction, in_list=True))
+    return _write(ocid, direction, f"[{_rules_of(direction)}, {more}][]")
 
 
 def make_stateful(item: SecurityRule, holder: Holder) -> str:
     """Return what makes a stateless rule stateful, so that the answers to what it lets in pass."""
-    tracked = {**item.raw, "is-stateless": False}
     if holder.kind is Kind.LIST:
-        return _write(holder.id, item.direction, [item.raw], [tracked])
+        rules = _rules_of(item.direction)
+        same, changed = _literal(item.raw), "merge(@, " + _literal(_TRACKED) + ")"
+        # In place, so that it does nothing where the rule has gone meanwhile.
+        return _write(holder.id, item.direction, f"[{rules}[?@ != {same}], {rules}[?@ == {same}].{changed}][]")
     if "id" not in item.raw:
         return f"let isStateless be false at {item.rule.place}"
-    given = {key: value for key, value in tracked.items() if value is not None and key not in _PRINTED_ONLY}
+    given = {
+        key: value for key, value in {**item.raw, **_TRACKED}.items() if value is not None and key not in _PRINTED_ONLY
+    }
     shown = shlex.quote(json.dumps([_camel(given)]))
     return f"oci network nsg rules update --nsg-id {holder.id or 'OCID'} --security-rules {shown}"
 
 
-def remove(item: SecurityRule, holder: Holder, twins: int) -> str:
-    """Return what takes a rule away, and leaves its `twins`, which read the same."""
+def remove(item: SecurityRule, holder: Holder, others: Sequence[SecurityRule]) -> str:
+    """Return what takes a rule away, and leaves the `others` beside it, also those that read the same."""
     if holder.kind is Kind.LIST:
-        return _write(holder.id, item.direction, [item.raw], [item.raw] * twins)
+        raws = [other.raw for other in others]
+        gone, tracked = [item.raw], {**item.raw, **_TRACKED}
+        if item.stateless and tracked not in raws:
+            # Another finding's command may have made it stateful before.
+            gone.append(tracked)
+        query = f"{_rules_of(item.direction)}[?{' && '.join(f'@ != {_literal(raw)}' for raw in gone)}]"
+        if item.raw in raws:
+            query = f"[{query}, {_literal([raw for raw in raws if raw == item.raw])}][]"
+        return _write(holder.id, item.direction, query)
     if "id" not in item.raw:
         return f"take out {item.rule.place}"
     ids = shlex.quote(json.dumps([item.raw["id"]]))
     return f"oci network nsg rules remove --nsg-id {holder.id or 'OCID'} --security-rule-ids {ids}"
 
 
-def _write(
-    ocid: str, direction: Direction, gone: Sequence[Mapping[str, Any]], more: Sequence[Mapping[str, Any]]
-) -> str:
-    """Return the command that writes a list with some rules more or less than it has when it runs.
+def _rules_of(direction: Direction) -> str:
+    return f'data."{direction.value}-security-rules"'
+
+
+def _write(ocid: str, direction: Direction, query: str) -> str:
+    """Return the command that writes a list's rules as a query makes them of those that it has when it runs.
 
     What is written replaces all rules of that direction
     (https://docs.oracle.com/iaas/tools/oci-cli/latest/oci_cli_docs/cmdref/network/security-list/update.html), so the
@@ -97,11 +113,6 @@ def _write(
     that ends as a text prints an empty list, too.
     """
     key = f"{direction.value}-security-rules"
-    query = f'data."{key}"'
-    for rule in gone:
-        query += f"[?@ != {_literal(rule)}]"
-    if more:
-        query = f"[{query}, {_literal(more)}][]"
     present = f"oci network security-list get --security-list-id {ocid} --raw-output"
     asked = shlex.quote(f"to_string({query})")
     return f'oci network security-list update --security-list-id {ocid} --force --{key} "$({present} --query {asked})"'

@@ -51,7 +51,8 @@ class Uses:
         self._noted[stand, needed] += 1
         if self._noted[stand, needed] > EXAMPLES:
             return
-        for rule in stand.needed:
+        # Of rules that open the same, all have to go where no flow needs it, though none of them is needed for it.
+        for rule in stand.needed.union(stand.to_blame if outcome is Outcome.ALLOW and not needed else ()):
             if scene.peer is OTHERS and rule not in scene.others:
                 continue
             opened = self._opened[rule]
