@@ -170,3 +170,21 @@ def test_rules_that_do_nothing_only_while_a_wider_one_is_there_stay() -> None:
     drop = "-A INPUT -s 203.0.113.0/24 -p tcp -j DROP"
     text = iptables(drop, drop, API, "-A INPUT -p tcp -j ACCEPT")
     assert len(spare("iptables", text) & {"INPUT line 7", "INPUT line 8"}) == 1
+
+
+@pytest.mark.parametrize("everything", ["all", "icmp"])
+def test_a_rule_that_lets_more_pass_than_connections_is_not_said_to_do_nothing(everything: str) -> None:
+    """Others let all of its TCP and UDP pass, and none of its ICMP."""
+    also = [{"IPProtocol": name} for name in dict.fromkeys(("tcp", "udp", everything))]
+    office = {"sourceRanges": ["192.0.2.0/24"], "priority": 10}
+    both = {"name": "both", **office, "allowed": [{"IPProtocol": "tcp"}, {"IPProtocol": "udp"}]}
+    wider = {"name": "wider", **office, "priority": 20, "allowed": also}
+    assert "wider" not in spare("gcp", gcp(both, wider))
+    accept = "-A INPUT -s 192.0.2.0/24 {}-j ACCEPT"
+    text = iptables(accept.format("-p tcp "), accept.format("-p udp "), accept.format(""))
+    assert spare("iptables", text) == {"INPUT line 7", "INPUT line 8"}
+
+
+def test_a_rule_for_icmp_errors_of_connections_is_not_said_to_do_nothing() -> None:
+    again = ESTABLISHED.replace("RELATED,", "")
+    assert spare("iptables", iptables(API, again).replace(ESTABLISHED, again + "\n" + ESTABLISHED)) == set()

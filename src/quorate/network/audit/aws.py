@@ -17,6 +17,7 @@ from quorate.network.audit.documents import (
     carries,
     clamped,
     documents,
+    is_wider,
     items,
     member,
     named,
@@ -124,7 +125,8 @@ def _permissions(body: Any, place: str, group: str, direction: Direction, start:
             if not peer:
                 raise Unreadable(f"it has no {inner}", where)
             shown = f"{direction.value} {protocol} {'all ports' if ports is None else f'{first}-{last}'} {peer}"
-            rule = Rule(f"{group} {direction.value} {number}", f"{group}: {shown}", True, where, clamped=warning)
+            name = f"{group} {direction.value} {number}"
+            rule = Rule(name, f"{group}: {shown}", True, where, clamped=warning, wider=is_wider(protocol))
             base = (rule, group, direction, protocol, ports)
             ends = {name: body[name] for name in ("IpProtocol", "FromPort", "ToPort") if body.get(name) is not None}
             names = {name: item[name] for name in (inner, "GroupName", "UserId") if item.get(name)}

@@ -138,6 +138,11 @@ def carries(protocol: str, transport: Transport) -> bool:
     return protocol.lower() in _ALL or _PROTOCOLS.get(protocol.lower()) is transport
 
 
+def is_wider(protocol: str) -> bool:
+    """Say whether a protocol, by name or number, is or includes what is neither TCP nor UDP."""
+    return protocol.lower() not in _PROTOCOLS
+
+
 def unfiltered(scene: Scene, intervals: Intervals) -> list[Entry]:
     """Return the entry for what a cloud lets its machines reach whatever the rules are, such as its metadata server.
 

@@ -17,6 +17,7 @@ from quorate.network.audit.documents import (
     MACHINES,
     carries,
     documents,
+    is_wider,
     items,
     member,
     named,
@@ -123,7 +124,15 @@ def _firewall(body: Any, place: str) -> _Firewall:
     everywhere = allows and not (target_tags or target_accounts or member(body, near, list, place))
     wide = "it has no target, so it holds for every instance of the network" if everywhere else ""
     return _Firewall(
-        Rule(name, _text(name, act, traffic), allows, place, clamped="; ".join(clamped), wide=wide),
+        Rule(
+            name,
+            _text(name, act, traffic),
+            allows,
+            place,
+            clamped="; ".join(clamped),
+            wide=wide,
+            wider=any(is_wider(protocol) for protocol, _ in traffic),
+        ),
         act,
         Direction.INGRESS if way == "INGRESS" else Direction.EGRESS,
         priority,

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from quorate.network.audit.documents import clamped, items, member, networks, only, refuse_depth
+from quorate.network.audit.documents import clamped, is_wider, items, member, networks, only, refuse_depth
 from quorate.network.audit.ruleset import OTHERS, Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome, outside
 from quorate.network.flows import Direction, Transport
@@ -142,7 +142,8 @@ def _policy(body: Any, place: str) -> _Policy:
             whom, which = (_shown(peers) if peers else "everybody"), (_shown(ports) if ports else "all ports")
             shown = f"{key} {whom} {which}"
             warning = "; ".join(filter(None, (_span(port, where)[2] for port in ports or ())))
-            rule = Rule(f"{called} {key} {number}", shown[:200], True, where, clamped=warning)
+            wider = ports is None or any(is_wider(port.get("protocol") or "TCP") for port in ports)
+            rule = Rule(f"{called} {key} {number}", shown[:200], True, where, clamped=warning, wider=wider)
             allowances.append((direction, _Allowance(rule, peers, ports, where)))
     types = member(spec, "policyTypes", list, place) or ["Ingress", *(["Egress"] if "egress" in spec else [])]
     wrong = [text for text in types if text not in ("Ingress", "Egress")]

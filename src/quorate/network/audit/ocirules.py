@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from quorate.network.audit.documents import clamped, items, member, networks, not_misspelt, only, strings
+from quorate.network.audit.documents import clamped, is_wider, items, member, networks, not_misspelt, only, strings
 from quorate.network.audit.ruleset import Rule, Unreadable
 from quorate.network.audit.space import Intervals, join
 from quorate.network.flows import Direction
@@ -211,7 +211,14 @@ class Reader:
         warning = "; ".join(filter(None, (why, why_too)))
         self.found.append(
             SecurityRule(
-                Rule(self._name(body, place, holder, way), shown, True, place, clamped=warning),
+                Rule(
+                    self._name(body, place, holder, way),
+                    shown,
+                    True,
+                    place,
+                    clamped=warning,
+                    wider=is_wider(protocol),
+                ),
                 holder,
                 way,
                 protocol,
