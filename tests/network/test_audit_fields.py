@@ -118,8 +118,9 @@ def test_every_field_of_amazons_model_is_known() -> None:
         assert set(shape.members[name].member.members) <= fields
 
 
-def test_every_field_of_googles_discovery_document_is_known() -> None:
-    path = files("googleapiclient") / "discovery_cache" / "documents" / "compute.v1.json"
+@pytest.mark.parametrize("version", ["v1", "beta", "alpha"])
+def test_every_field_of_googles_discovery_documents_is_known(version: str) -> None:
+    path = files("googleapiclient") / "discovery_cache" / "documents" / f"compute.{version}.json"
     firewall = json.loads(path.read_text())["schemas"]["Firewall"]["properties"]
     assert set(firewall) <= gcp.FIREWALL_FIELDS
     for way in ("allowed", "denied"):

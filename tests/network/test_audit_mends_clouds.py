@@ -18,6 +18,7 @@ from quorate.model.ports import ALL_PORTS, PortRange
 from quorate.network.audit import AuditReport, audit
 from quorate.network.flows import Role, Transport
 from quorate.network.plan import EVERYWHERE, Party, Plan, PlannedFlow, addresses
+from quorate.network.rules import render
 
 from .test_audit_whose import (
     BASTION,
@@ -350,6 +351,16 @@ def test_what_is_too_wide_is_taken_out_of_its_policy_by_name_and_namespace() -> 
     before = audit(plan(agents), "kubernetes", text)
     after = audit(plan(agents), "kubernetes", kubernetes_mended(text, remedies(before)))
     assert set(verdicts(after).values()) == {"open"} and after.findings == ()
+
+
+def test_pods_that_no_policy_selects_are_closed_by_the_plans_own() -> None:
+    agents = Party(Role.AGENT, "gpu", labels=(("app", "gpu"),), namespace="quorate")
+    text = policy(podSelector={"matchLabels": {"app": "web"}})
+    (found,) = audit(plan(agents), "kubernetes", text).findings
+    assert found.code == "AGENT-PUBLIC" and "by the default" in found.evidence
+    assert found.remedy == "quorate net rules --config master.yaml --for kubernetes | kubectl apply -f -"
+    made = render(plan(agents), "kubernetes").text
+    assert audit(plan(agents), "kubernetes", f"{text}---\n{made}").findings == ()
 
 
 def test_the_queries_that_write_lists_are_ones_that_the_command_line_knows() -> None:

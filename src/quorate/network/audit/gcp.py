@@ -49,6 +49,8 @@ FIREWALL_FIELDS = frozenset(
     {"allowed", "creationTimestamp", "denied", "description", "destinationRanges", "direction", "disabled", "id"}
     | {"kind", "logConfig", "name", "network", "params", "priority", "selfLink", "sourceRanges"}
     | {"sourceServiceAccounts", "sourceTags", "targetServiceAccounts", "targetTags"}
+    # Printed by `gcloud beta` and `gcloud alpha`.
+    | {"enableLogging", "selfLinkWithId"}
 )
 TRAFFIC_FIELDS = frozenset({"IPProtocol", "ports"})
 

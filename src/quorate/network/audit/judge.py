@@ -80,7 +80,13 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     going = frozenset(rule for rules in blamed.values() for rule in rules) | asking.uses.idle(ruleset.rules)
     mending = _Mending(ruleset, asking.planned, going)
     forbidden = tuple(
-        forbidden_verdict(transports, (part for name in blamed[key] for part in mending.withdrawing(name)))
+        forbidden_verdict(
+            transports,
+            (
+                *(part for name in blamed[key] for part in mending.withdrawing(name)),
+                *((ruleset.closing(),) if ruleset.closing() and _open_by_default(transports) else ()),
+            ),
+        )
         for key, transports in passing.items()
     )
     disputed = {name for ends in asking.planned.values() for name in ends.denied_by if name}
@@ -91,6 +97,10 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     of_rules = rule_findings(ruleset, asking.uses, going, disputed, waiting, mending.withdrawing)
     findings = [*plan.findings, *_flow_findings(flows, forbidden), *of_rules]
     return AuditReport(form, flows, forbidden, settle(findings), len(ruleset.rules))
+
+
+def _open_by_default(transports: Iterable[tuple[PlannedFlow, Ends]]) -> bool:
+    return any(not seen.rules for _, ends in transports for seen in ends.of(Outcome.ALLOW))
 
 
 class _Mending:

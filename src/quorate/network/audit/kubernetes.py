@@ -272,6 +272,10 @@ class _Kubernetes(Ruleset):
                 return policy.namespace
         return local.namespace or ""
 
+    def closing(self) -> str:
+        """Return the command that adds the plan's own policies: pods that none selects are open."""
+        return "quorate net rules --config master.yaml --for kubernetes | kubectl apply -f -"
+
     def removal(self, rule: Rule) -> str:
         """Return which rule of which policy to take out."""
         policy = next(policy for policy in self._policies for _, found in policy.allowances if found.rule is rule)

@@ -110,6 +110,10 @@ class Ruleset(ABC):
         """Return what lets a flow pass once some rules are gone that it passes by now."""
         return self.opening(flow, direction)
 
+    def closing(self) -> str:
+        """Return what closes machines that no rule holds for; empty where every machine is behind the rules."""
+        return ""
+
     @abstractmethod
     def removal(self, rule: Rule) -> str:
         """Return the exact command or edit that takes a rule away."""
