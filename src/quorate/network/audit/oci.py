@@ -9,9 +9,13 @@ subnets that name it (https://docs.oracle.com/en-us/iaas/Content/Network/Concept
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
+from typing import Any
 
 from quorate.network.audit import ocimends
 from quorate.network.audit.documents import MACHINES, carries, documents, named, networks, own_name, unfiltered
@@ -286,6 +290,15 @@ class _Oci(Ruleset):
     def removal(self, rule: Rule) -> str:
         """Return the oci command, or for a rule of a file that was never loaded where it stands."""
         found = self._by_rule[rule.id]
-        others = [item for item in self._found if item.holder == found.holder and item.direction is found.direction]
-        others.remove(found)
-        return ocimends.remove(found, self._holders[found.holder], others)
+        twins = self._alike[_reading(found, found.raw)] - 1
+        tracked = self._alike[_reading(found, ocimends.as_stateful(found.raw))]
+        return ocimends.remove(found, self._holders[found.holder], twins, beside_tracked=tracked > 0)
+
+    @cached_property
+    def _alike(self) -> Counter[tuple[str, Direction, str]]:
+        """How many rules of a holder and direction read the same."""
+        return Counter(_reading(item, item.raw) for item in self._found)
+
+
+def _reading(item: SecurityRule, raw: Mapping[str, Any]) -> tuple[str, Direction, str]:
+    return item.holder, item.direction, json.dumps(raw, sort_keys=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from quorate.network.audit.ocirules import Holder, Kind, SecurityRule
@@ -82,17 +82,24 @@ def make_stateful(item: SecurityRule, holder: Holder) -> str:
     return f"oci network nsg rules update --nsg-id {holder.id or 'OCID'} --security-rules {shown}"
 
 
-def remove(item: SecurityRule, holder: Holder, others: Sequence[SecurityRule]) -> str:
-    """Return what takes a rule away, and leaves the `others` beside it, also those that read the same."""
+def as_stateful(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a rule reads once it is stateful."""
+    return {**raw, **_TRACKED}
+
+
+def remove(item: SecurityRule, holder: Holder, twins: int, *, beside_tracked: bool) -> str:
+    """Return what takes a rule away, and leaves its `twins`, which read the same.
+
+    `beside_tracked` says whether another one reads as it would if it were stateful.
+    """
     if holder.kind is Kind.LIST:
-        raws = [other.raw for other in others]
-        gone, tracked = [item.raw], {**item.raw, **_TRACKED}
-        if item.stateless and tracked not in raws:
+        gone, tracked = [item.raw], as_stateful(item.raw)
+        if item.stateless and not beside_tracked:
             # Another finding's command may have made it stateful before.
             gone.append(tracked)
         query = f"{_rules_of(item.direction)}[?{' && '.join(f'@ != {_literal(raw)}' for raw in gone)}]"
-        if item.raw in raws:
-            query = f"[{query}, {_literal([raw for raw in raws if raw == item.raw])}][]"
+        if twins:
+            query = f"[{query}, {_literal([item.raw] * twins)}][]"
         return _write(holder.id, item.direction, query)
     if "id" not in item.raw:
         return f"take out {item.rule.place}"
