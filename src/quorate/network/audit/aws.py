@@ -107,6 +107,8 @@ def _permissions(body: Any, place: str, group: str, direction: Direction, start:
     every = carries(protocol, _TCP) and carries(protocol, _UDP)
     # Of other protocols, such as ICMP, the two members are no ports.
     has_ports = not every and (carries(protocol, _TCP) or carries(protocol, _UDP))
+    if has_ports and (body.get("FromPort") is None or body.get("ToPort") is None):
+        raise Unreadable(f"a permission for {protocol} has FromPort and ToPort", place)
     last, warning = clamped(first, last) if has_ports else (last, "")
     if has_ports and not -1 <= first <= last <= 65535:
         raise Unreadable(f"ports {first} to {last} are no range", place)

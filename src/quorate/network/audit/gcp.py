@@ -44,6 +44,7 @@ _METADATA = networks(["169.254.169.254/32", "fd20:ce::254/128"], "")
 
 
 _LAST_PRIORITY = 65535
+_WITH_PORTS = ("tcp", "6", "udp", "17", "sctp", "132")
 #: Of the resource Firewall in the Compute API's discovery document.
 FIREWALL_FIELDS = frozenset(
     {"allowed", "creationTimestamp", "denied", "description", "destinationRanges", "direction", "disabled", "id"}
@@ -110,6 +111,8 @@ def _firewall(body: Any, place: str) -> _Firewall:
         if not protocol:
             raise Unreadable("it has no IPProtocol", where)
         read = [port_range(port, at) for port, at in items(item, "ports", where)]
+        if read and protocol.lower() not in _WITH_PORTS:
+            raise Unreadable(f"the protocol {protocol} has no ports", where)
         clamped += [warning for _, warning in read if warning]
         traffic.append((protocol, of_ports(ports for ports, _ in read) if read else None))
     tags, accounts = (frozenset(strings(body, key, place)) for key in ("sourceTags", "sourceServiceAccounts"))

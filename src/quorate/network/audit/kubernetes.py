@@ -187,6 +187,8 @@ def _selector(body: Any, place: str) -> Any:
 def _port(body: Any, place: str) -> Any:
     protocol = member(body, "protocol", str, place, "TCP")
     only(body, FIELDS["NetworkPolicyPort"], place)
+    if body.get("endPort") is not None and not isinstance(body.get("port"), int):
+        raise Unreadable("an endPort is the end of a range that begins with a port in numbers", place)
     if protocol not in _PROTOCOLS:
         raise Unreadable(f"protocol is {protocol!r}, and one of {', '.join(_PROTOCOLS)} is expected", place)
     return body

@@ -35,6 +35,7 @@ _AROUND = (
     *("data", "display-name", "network-security-group-id", "network-security-groups", "security-lists", "calls"),
     *("security-rules", "ingress-security-rules", "egress-security-rules", "security-list-ids", "cidr-block", "id"),
 )
+_NUMBERS = {"tcp-options": "6", "udp-options": "17"}
 _PEERS = ("CIDR_BLOCK", "SERVICE_CIDR_BLOCK", "NETWORK_SECURITY_GROUP")
 
 
@@ -248,6 +249,8 @@ def _options(body: Any, place: str) -> dict[str, Any]:
     for key in ("tcp-options", "udp-options"):
         options = member(body, key, dict, place) or {}
         only(options, PORT_FIELDS, f"{place}.{key}")
+        if options and body.get("protocol") != _NUMBERS[key]:
+            raise Unreadable(f"{key} are of protocol {_NUMBERS[key]}, and the rule is of {body.get('protocol')}", place)
         found = found or options
     only(member(body, "icmp-options", dict, place), ICMP_FIELDS, f"{place}.icmp-options")
     return found
