@@ -12,7 +12,7 @@ import dns.rrset
 import pytest
 
 from quorate.agent.helperclient import HelperError
-from quorate.agent.resolver import Forwarder, Zone
+from quorate.agent.resolver import Forwarder, Pace, Zone
 
 pytestmark = [pytest.mark.lab, pytest.mark.anyio]
 
@@ -81,7 +81,7 @@ async def told(forwarder: Forwarder, name: str, kind: str = "A") -> dns.rcode.Rc
 
 async def test_an_address_that_is_in_is_not_let_in_again() -> None:
     door = Door()
-    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit)
+    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit, Pace())
     with names([300] * 4):
         for name in ("one", "two", "four", "one"):
             assert await told(forwarder, name) is dns.rcode.NOERROR
@@ -92,7 +92,7 @@ async def test_an_address_that_is_in_is_not_let_in_again() -> None:
 
 async def test_an_answer_that_outlives_what_was_let_in_is_let_in_anew() -> None:
     door = Door()
-    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit)
+    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit, Pace())
     with names([60, 3600]):
         await told(forwarder, "one")
         await told(forwarder, "one")
@@ -103,7 +103,7 @@ async def test_an_answer_that_outlives_what_was_let_in_is_let_in_anew() -> None:
 async def test_of_an_allocation_one_admission_is_under_way_and_who_waits_for_the_same_asks_no_more() -> None:
     door = Door()
     door.open.clear()
-    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit)
+    forwarder = Forwarder(ZONE, lambda: [SERVER], door.admit, Pace())
     with names([300] * 21):
         waiting = [asyncio.ensure_future(told(forwarder, "one" if n % 2 else "three")) for n in range(20)]
         await door.knocked.wait()
@@ -124,8 +124,18 @@ async def test_an_admission_that_failed_is_not_remembered() -> None:
             raise HelperError("it is away")
         await door.admit(addresses)
 
-    forwarder = Forwarder(ZONE, lambda: [SERVER], admit)
+    forwarder = Forwarder(ZONE, lambda: [SERVER], admit, Pace())
     with names([300] * 2):
         assert await told(forwarder, "one") is dns.rcode.SERVFAIL
         assert await told(forwarder, "one") is dns.rcode.NOERROR
     assert len(door.asked) == 1
+
+
+async def test_allocations_share_one_pace_and_what_is_too_fast_is_not_even_read() -> None:
+    clock = iter([0.0] * 5 + [0.5]).__next__
+    door, pace = Door(), Pace(per_s=2, at_once=3, clock=clock)
+    one, other = (Forwarder(ZONE, list, door.admit, pace) for _ in range(2))
+    question = dns.message.make_query("main1.", "A").to_wire()
+    answered = [await forwarder.answer(question, stream=False) is not None for forwarder in (one, one, other, other)]
+    assert answered == [True, True, True, False]
+    assert await other.answer(question, stream=False) is not None

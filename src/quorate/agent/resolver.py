@@ -32,6 +32,8 @@ _SERVER_S, _PATIENCE_S = 2.0, 10.0
 #: Questions of one allocation under way at once, and its connections; more are dropped, and asked again by the member.
 _AT_ONCE: Final = 256
 _CONNECTIONS: Final = 64
+#: Questions of all allocations, a second and at once: each has a limit of its own in its hub, and they share this loop.
+_QUESTIONS_S, _QUESTIONS_AT_ONCE = 1000.0, 4000.0
 #: A question is a few hundred bytes; an answer over TCP at most what its length can say.
 _MAX_QUESTION: Final = 4096
 #: Who has just been told an address needs a moment to use it, even one that nobody may remember.
@@ -74,13 +76,41 @@ class _Admitted(NamedTuple):
     until: float
 
 
-class Forwarder:
-    """Answers questions of one allocation. `admit` lets addresses in for so many seconds; it raises HelperError."""
+class Pace:
+    """Takes so many a second, and so many at once after a pause. `clock` in seconds."""
 
     def __init__(
-        self, zone: Zone, servers: Callable[[], Sequence[str]], admit: Callable[[dict[str, int]], Awaitable[None]]
+        self,
+        per_s: float = _QUESTIONS_S,
+        at_once: float = _QUESTIONS_AT_ONCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_s, self._at_once, self._clock = per_s, at_once, clock
+        self._left, self._since = at_once, clock()
+
+    def takes(self) -> bool:
+        """One more."""
+        now = self._clock()
+        self._left, self._since = min(self._at_once, self._left + (now - self._since) * self._per_s), now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Forwarder:
+    """Answers questions of one allocation, at the pace of all. `admit` lets addresses in for so many seconds; it raises
+    HelperError."""
+
+    def __init__(
+        self,
+        zone: Zone,
+        servers: Callable[[], Sequence[str]],
+        admit: Callable[[dict[str, int]], Awaitable[None]],
+        pace: Pace,
     ) -> None:
         self._zone = zone
+        self._pace = pace
         self._servers = servers
         self._admit = admit
         self._admitting = asyncio.Lock()
@@ -94,7 +124,7 @@ class Forwarder:
         import dns.message
         import dns.rcode
 
-        if len(wire) > _MAX_QUESTION or self._under_way >= _AT_ONCE:
+        if len(wire) > _MAX_QUESTION or self._under_way >= _AT_ONCE or not self._pace.takes():
             return None
         try:
             question = dns.message.from_wire(wire)

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -23,7 +24,7 @@ import dns.rrset
 from quorate.agent import syscalls
 from quorate.agent.helperclient import HelperError
 from quorate.agent.helperprotocol import ProtocolError, receive, send
-from quorate.agent.resolver import RESOLV_CONF, Forwarder, Serving, Zone, nameservers
+from quorate.agent.resolver import RESOLV_CONF, Forwarder, Pace, Serving, Zone, nameservers
 from quorate.agent.resolverprotocol import ADMITTING, Admit, Admitted, Drop, Serve, Told, told
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Child:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+        self._pace = Pace()
         self._serving: dict[str, Serving] = {}
         self._numbers = count()
         self._admitting: dict[int, asyncio.Future[None]] = {}
@@ -66,9 +68,8 @@ class Child:
             case Serve(allocation, members, hosts, servers):
                 zone = Zone(allocation, members, hosts)
                 asked, listener = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-                forwarder = Forwarder(
-                    zone, lambda: servers or nameservers(RESOLV_CONF), partial(self._admit, allocation)
-                )
+                admit = partial(self._admit, allocation)
+                forwarder = Forwarder(zone, partial(_upstream, servers), admit, self._pace)
                 self._serving[allocation] = serving = Serving(zone, forwarder)
                 await serving.open(asked, listener)
             case Drop(allocation):
@@ -98,6 +99,10 @@ def main() -> int:
         drop_rights()
         asyncio.run(child.run())
     return 0
+
+
+def _upstream(servers: Sequence[str]) -> Sequence[str]:
+    return servers or nameservers(RESOLV_CONF)
 
 
 def _import_all() -> None:
