@@ -182,7 +182,7 @@ def test_a_rule_that_lets_more_pass_than_connections_is_not_said_to_do_nothing(e
     assert "wider" not in spare("gcp", gcp(both, wider))
     accept = "-A INPUT -s 192.0.2.0/24 {}-j ACCEPT"
     text = iptables(accept.format("-p tcp "), accept.format("-p udp "), accept.format(""))
-    assert spare("iptables", text) == {"INPUT line 7", "INPUT line 8"}
+    assert "INPUT line 9" not in spare("iptables", text)
 
 
 def test_a_rule_for_icmp_errors_of_connections_is_not_said_to_do_nothing() -> None:
