@@ -351,7 +351,8 @@ TERRAFORM: dict[str, tuple[set[str], set[str]]] = {
 
 
 def terraform(rendered: str) -> None:
-    parsed = hcl2.loads(rendered)
+    # The parser does not know `%%{`, the escape for what would begin a directive (HCL's specification, "Templates").
+    parsed = hcl2.loads(rendered.replace("%%{", "%%("))
     variables = {unquoted(name) for block in parsed.get("variable", ()) for name in block}
     declared = set()
     for block in parsed.get("resource", ()):
