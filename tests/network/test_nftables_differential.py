@@ -451,4 +451,4 @@ def test_real_sockets_meet_what_the_audit_says(wire: tuple[str, str]) -> None:
         bench.server.close()
     assert sum(cases.values()) >= 2000
     # A test in which everything is open, or nothing, would prove little.
-    assert min(cases.values()) > 400 and min(deleted, opened) > 40, (cases, deleted, opened)
+    assert min(cases.values()) > 400 and min(deleted, opened) > 30, (cases, deleted, opened)
