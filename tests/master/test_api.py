@@ -239,6 +239,14 @@ def test_bodies_beyond_the_limit_are_refused_before_they_are_read(master: Master
         problem(sent, 413, "BODY-TOO-LARGE")
 
 
+def test_nobody_fills_the_masters_memory_before_he_is_known(master: MasterProcess) -> None:
+    with master.client("") as nobody:
+        much = (b"x" * 1024 for _ in range(100))
+        problem(nobody.post("/agent/v1/join", content=much), 413, "BODY-TOO-LARGE")
+        said = nobody.post("/agent/v1/join", content=b"x" * 100_000).json()
+    assert (said["code"], said["detail"]) == ("BODY-TOO-LARGE", "the body is larger than 64KiB")
+
+
 def test_waiting_ends_with_the_job_or_with_the_timeout(master: MasterProcess) -> None:
     with master.client() as client:
         job = submit(client)["id"]

@@ -16,8 +16,13 @@ class Hasty(Impatient):
 
 
 async def slow(scope: Any, receive: Any, send: Any) -> None:
-    """An answer that takes longer than anybody may be silent."""
+    """An answer to the whole question, that takes longer than anybody may be silent."""
     await asyncio.sleep(4 * Hasty.patience_s)
+    while (await receive()).get("more_body"):
+        pass
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        return
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -44,7 +49,16 @@ async def said(*words: bytes) -> bytes:
         server.close()
 
 
-@pytest.mark.parametrize("words", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01"])
+WITH_A_BODY = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+LINK = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "words", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01", WITH_A_BODY % 100 + b"{", WITH_A_BODY % 100]
+)
 def test_whoever_does_not_say_what_he_wants_is_hung_up_on(words: bytes) -> None:
     answer = asyncio.run(said(words))
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
@@ -52,3 +66,12 @@ def test_whoever_does_not_say_what_he_wants_is_hung_up_on(words: bytes) -> None:
 
 def test_an_answer_may_take_longer_than_the_question() -> None:
     assert asyncio.run(said(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 204")
+
+
+def test_a_body_that_the_master_has_no_time_to_read_is_waited_for() -> None:
+    much = b"x" * 1_000_000
+    assert asyncio.run(said(WITH_A_BODY % len(much), much)).startswith(b"HTTP/1.1 204")
+
+
+def test_a_link_outlasts_its_first_words() -> None:
+    assert asyncio.run(said(LINK)).startswith(b"HTTP/1.1 101")

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from quorate.master.api.problems import MEDIA_TYPE, TOO_LARGE_HINT
 from quorate.model.contextlimits import MAX_PACKED_BYTES
 from quorate.model.problem import Problem
+from quorate.model.size import format_size
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -17,6 +18,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: A job with 64 secrets of 64 KiB, escaped in JSON, fits.
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 _UPLOADS: Final = "/api/v1/contexts/"
+#: The one path whose body is read before anybody is known: whoever reaches the master could fill its memory there.
+JOIN: Final = "/agent/v1/join"
+MAX_JOIN_BYTES: Final = 64 * 1024
 
 
 class BodyLimit:
@@ -29,7 +33,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        limit = MAX_PACKED_BYTES if scope["path"].startswith(_UPLOADS) else MAX_BODY_BYTES
+        limit = _limit(scope["path"])
         length = dict(scope["headers"]).get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             await _refuse(send, limit)
@@ -48,9 +52,15 @@ class BodyLimit:
         await self._app(scope, bounded, send)
 
 
+def _limit(path: str) -> int:
+    if path == JOIN:
+        return MAX_JOIN_BYTES
+    return MAX_PACKED_BYTES if path.startswith(_UPLOADS) else MAX_BODY_BYTES
+
+
 def too_large(limit: int) -> str:
     """What is said of a body beyond `limit` bytes."""
-    return f"the body is larger than {limit >> 20} MiB"
+    return f"the body is larger than {format_size(limit)}"
 
 
 async def _refuse(send: Send, limit: int) -> None:
