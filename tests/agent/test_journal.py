@@ -2,6 +2,8 @@
 
 import os
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,17 @@ from quorate.model.messages import AllocationSpec, MemberStatus, Seen
 
 def spec(name: str) -> AllocationSpec:
     return AllocationSpec(name, name.split("-")[0], 1, "00", "n", "ann", ("true",), "none", {}, (), 30.0, 600.0)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk that is full from there on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
@@ -62,13 +75,29 @@ def test_intents_are_synced_once_for_a_whole_gang(tmp_path: Path, monkeypatch: p
 def test_a_record_that_found_no_room_is_as_if_it_had_never_been_tried(tmp_path: Path) -> None:
     journal = FileJournal(tmp_path)
     journal.record_intents(["job1-1.0.1"], [spec("job1-1")])
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "journal").stat().st_size + 20, hard))
-    try:
+    with files_of_at_most((tmp_path / "journal").stat().st_size + 20):
         with pytest.raises(JournalFull):
             journal.record_intents(["job2-1.0.1"], [spec("job2-1")])
         journal.save_seen(Seen("c", 1, "m", 7))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     journal.record_intents(["job3-1.0.1"], [spec("job3-1")])
     assert list(FileJournal(tmp_path).load().intents) == ["job1-1.0.1", "job3-1.0.1"]
+
+
+def test_a_full_disk_keeps_no_agent_from_starting_with_what_it_knows(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    for number in range(1, 4):
+        journal.record_intents([f"job{number}-1.0.1"], [spec(f"job{number}-1")])
+    with (tmp_path / "journal").open("ab") as file:
+        file.write(b"torn")
+    with files_of_at_most(20):
+        fresh = FileJournal(tmp_path)
+        assert list(fresh.load().intents) == ["job1-1.0.1", "job2-1.0.1", "job3-1.0.1"]
+        with pytest.raises(JournalFull):
+            fresh.record_intents(["job4-1.0.1"], [spec("job4-1")])
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["journal"]
+    fresh.record_intents(["job5-1.0.1"], [spec("job5-1")])
+    grown = (tmp_path / "journal").stat().st_size
+    # With room again, the next that is forgotten makes it compact.
+    fresh.forget(["job1-1.0.1"])
+    assert (tmp_path / "journal").stat().st_size < grown
+    assert list(FileJournal(tmp_path).load().intents) == ["job2-1.0.1", "job3-1.0.1", "job5-1.0.1"]

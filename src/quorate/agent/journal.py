@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import msgspec
 
 from quorate.agent import leasefile
+from quorate.agent.shimlog import FULL
 from quorate.model.messages import AllocationSpec, MemberStatus, Seen
 
 
@@ -136,9 +137,13 @@ class FileJournal:
         self._folder = folder
         self._path = folder / "journal"
         self._encode = msgspec.msgpack.Encoder().encode
-        self._memory = self._read()
         self._fd, self._size, self._compact_size = -1, 0, 0
-        self._compact()
+        self._memory, whole = self._read()
+        try:
+            self._compact()
+        except JournalFull:
+            # An agent that did not start could neither look after its members nor tell of the full disk.
+            self._go_on_after(whole)
 
     def load(self) -> Memory:
         held = self._memory
@@ -216,7 +221,8 @@ class FileJournal:
         except OSError as error:
             raise JournalFull(f"{path}: {error.strerror}") from error
 
-    def _read(self) -> Memory:
+    def _read(self) -> tuple[Memory, int]:
+        """What the file holds, and how many bytes its whole records have."""
         memory = Memory()
         specs: dict[str, AllocationSpec] = {}
         decode = msgspec.msgpack.Decoder(_Record).decode
@@ -244,11 +250,25 @@ class FileJournal:
                 memory.outcomes.pop(member, None)
             at = end
         memory.lease = self._read_lease()
-        return memory
+        return memory, at
 
     def _read_lease(self) -> Lease | None:
         kept = leasefile.read(self._folder / leasefile.NAME)
         return None if kept is None else msgspec.convert(tuple(kept.values()), Lease)
+
+    def _go_on_after(self, whole: int) -> None:
+        """Appends to the file as it is, behind its last whole record; made compact as soon as there is room."""
+        self._fd = self._open(self._path)
+        os.ftruncate(self._fd, whole)
+        self._size, self._compact_size = whole, whole - _COMPACT_AFTER
+
+    def _open(self, path: Path, more: int = 0) -> int:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | more, 0o600)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise JournalFull(f"{path}: {error.strerror}") from error
 
     def _compact(self) -> None:
         """Writes what is remembered to a new file and puts it in the old one's place."""
@@ -262,12 +282,14 @@ class FileJournal:
         if held.seen is not None:
             records.append(_Record(seen=held.seen))
         fresh = self._path.with_suffix(".new")
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = self._open(fresh, os.O_TRUNC)
         try:
             size = self._write(fd, 0, records, durable=True)
             fresh.rename(self._path)
         except BaseException:
             os.close(fd)
+            # Its room is the first that is wanted back.
+            fresh.unlink(missing_ok=True)
             raise
         if self._fd >= 0:
             os.close(self._fd)
