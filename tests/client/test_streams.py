@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests.client.peer import Peer, hangs_up, peer, says, streams
 
+from quorate.cli.app import run
 from quorate.client.api import Client
 from quorate.client.errors import NotAMaster, Unreachable
 from quorate.client.settings import Settings
@@ -53,6 +54,15 @@ def test_a_log_that_breaks_goes_on_from_the_cursor_of_every_member() -> None:
     assert query(there, 0)["tail"] == ["5"]
     assert query(there, 1)["cursor"] == ["1.0.1:20,1.1.1:7"]
     assert "tail" not in query(there, 1)
+
+
+def test_whoever_reads_a_log_is_told_that_its_end_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    gone = log(0, 10, "", end="", missing=20)
+    with peer(says(200, job(JobState.COMPLETED)), streams(log(0, 10, "a"), gone)) as there:
+        assert run(["job", "logs", JOB, "--master", there.url, "--token", "t"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "a\n"
+    assert "the last 20 bytes of the log of rank 0 are not here" in shown.err
 
 
 def test_what_a_master_tells_again_is_not_shown_again() -> None:

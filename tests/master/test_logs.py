@@ -187,6 +187,27 @@ def test_followers_get_each_line_as_it_comes_and_the_end_with_the_job(own_master
     assert seen == [("one", "\n"), ("\r10%", ""), ("\r20%", "\n"), ("end", "\n")]
 
 
+def test_a_log_that_ends_before_its_member_did_says_how_much_is_missing(own_master: MasterProcess) -> None:
+    key = own_master.join("a")
+    log = encode_frame(OUT, SECOND, b"one\n")
+
+    async def story() -> None:
+        async with agent_of(own_master, key) as agent:
+            member = await agent.member()
+            await agent.report(MemberStatus(member, "running"))
+            await agent.ship(member, 0, log)
+            await agent.report(MemberStatus(member, "exited", ExitStatus(code=0), log_bytes=len(log) + 20))
+
+    told(story)
+    # A job that ended in the time of an earlier master is not waited for.
+    own_master.stop()
+    own_master.start()
+    for query in ("", "follow=true"):
+        one, last = lines(own_master, only_job(own_master), query)
+        assert (one["text"], last["text"], last["end"]) == ("one", "", "")
+        assert (last["member"], last["missing"], last["offset"]) == (one["member"], 20, one["offset"])
+
+
 def test_duplicates_and_overlaps_do_no_harm_and_gaps_are_refused(own_master: MasterProcess) -> None:
     key = own_master.join("a")
     log = b"".join(encode_frame(OUT, SECOND, b"line %d\n" % number) for number in range(100))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Lines that are read ahead; then the master waits for us, not our memory for its lines.
 AHEAD = 20_000
-#: Seconds without a line after the job's end until its log is taken to be stuck.
-STUCK = 20.0
+#: Members that are named where parts of their logs are missing.
+NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Following:
     open_streams: set[str] = field(default_factory=lambda: {"states", "logs"})
     began: float = field(default_factory=time.monotonic)
     broken_since: float | None = None
-    final_since: float | None = None
+    missing: list[LogLine] = field(default_factory=list)
     asked: bool = False
 
     def start(self) -> None:
@@ -83,7 +83,9 @@ class Following:
             batch = self._batch()
             lines = []
             for item in batch:
-                if isinstance(item, LogLine):
+                if isinstance(item, LogLine) and item.missing:
+                    self.missing.append(item)
+                elif isinstance(item, LogLine):
                     lines.append(item)
                     if self.on_line:
                         self.on_line(item)
@@ -93,9 +95,6 @@ class Following:
                 self.screen.write(lines)
             if self.screen.terminal:
                 self.screen.tell(self.sentence())
-            if not batch and self.final_since and time.monotonic() - self.final_since > STUCK:
-                note("the rest of the log has not come; its agent may be away: quorate job logs " + self.job.id)
-                return
 
     def _batch(self) -> list[LogLine | JobView | _Broken | _Ended]:
         """What has gathered; waits for the first, and on a terminal no longer than until the clock there moves on."""
@@ -125,8 +124,6 @@ class Following:
     def _state(self, job: JobView) -> None:
         before, self.job = self.job, job
         self.screen.names = names_of(job) or self.screen.names
-        if job.state.final:
-            self.final_since = self.final_since or time.monotonic()
         if job.attempt > before.attempt > 0:
             note(f"attempt {job.attempt}, for the one before it failed{self._why(job.attempt - 1)}")
         changed = (job.state, job.attempt) != (before.state, before.attempt)
@@ -173,6 +170,7 @@ def watch(client: Client, job: JobView, on_line: Callable[[LogLine], None] | Non
         try:
             following.watch()
             following.screen.finish()
+            tell_missing(job.id, following.missing, following.screen.names)
             break
         except KeyboardInterrupt:
             if not _cancels(following):
@@ -197,6 +195,20 @@ def _cancels(following: Following) -> bool:
     except (KeyboardInterrupt, EOFError):
         return False
     return answer.strip().lower() in ("c", "cancel", "y", "yes")
+
+
+def tell_missing(job: str, missing: list[LogLine], names: dict[int, str]) -> None:
+    """Notes that what was shown is not all that the members wrote."""
+    if not missing:
+        return
+    size = sum(line.missing for line in missing)
+    whose = [names.get(line.rank, f"rank {line.rank}") for line in missing[:NAMED]]
+    if len(missing) > NAMED:
+        whose.append(f"{len(missing) - NAMED} more")
+    note(
+        f"the last {size} bytes of the log of {', '.join(whose)} are not here: an agent that is away still has to send "
+        f"them, or they were removed after their time; look again: quorate job logs {job}"
+    )
 
 
 def names_of(job: JobView) -> dict[int, str]:

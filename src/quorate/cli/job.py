@@ -82,7 +82,7 @@ def logs(
 ) -> None:
     """Print the output of a job's members."""
     with connect(master, token) as client:
-        from quorate.cli.follow import names_of
+        from quorate.cli.follow import names_of, tell_missing
         from quorate.cli.screen import Screen
 
         detail = client.job(job)
@@ -94,8 +94,12 @@ def logs(
             return
         screen = Screen({} if member else names_of(detail), faithful=True)
         batch = []
+        missing = []
         try:
             for line in lines:
+                if line.missing:
+                    missing.append(line)
+                    continue
                 batch.append(_with_time(line) if times else line)
                 # Following shows each line at once; a finished log goes out in larger pieces.
                 if follow or len(batch) >= 500:
@@ -104,6 +108,7 @@ def logs(
             screen.write(batch)
         finally:
             screen.finish()
+        tell_missing(job, missing, names_of(detail))
     if not follow and not detail.state.final:
         note(f"the job is {detail.state}; -f follows it")
 

@@ -47,7 +47,7 @@ def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def log_lines(
     open_lines: Lines, job: str, parameters: dict[str, str], ended: Callable[[], bool], breaks: Breaks
 ) -> Iterator[LogLine]:
-    """Yields a job's log lines; with follow=true, until the job has `ended`."""
+    """Yields a job's log lines, and at last what is `missing` of them; with follow=true, until the job has `ended`."""
     follow = parameters.get("follow") == "true"
     offsets: dict[MemberId, int] = {}
     path = f"/api/v1/jobs/{job}/logs"
@@ -59,7 +59,9 @@ def log_lines(
             for raw in split_lines(chunks):
                 line = LogLine.model_validate_json(raw)
                 member = MemberId(line.member)
-                if line.offset > offsets.get(member, -1):
+                if line.missing:
+                    yield line
+                elif line.offset > offsets.get(member, -1):
                     offsets[member] = line.offset
                     yield line
             # A master that stops in order ends the stream in order, although the job goes on.

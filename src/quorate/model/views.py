@@ -190,6 +190,11 @@ class LogLine(_View):
     end: str = "\n"
     #: Where the next line of this member begins: give it back as a cursor.
     offset: int
+    missing: int = Field(
+        default=0,
+        description="No line, but the last word on a log whose last so many bytes are not at the master: they have "
+        "not come from the agent, or were removed.",
+    )
 
 
 class MasterView(_View):

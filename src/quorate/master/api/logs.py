@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -15,7 +16,7 @@ from quorate.master.logmerge import Grown, LogMerge
 from quorate.master.services import Services
 from quorate.master.state import State
 from quorate.master.writer import now
-from quorate.model.ids import JobId, MemberId, member_id
+from quorate.model.ids import JobId, MemberId, member_id, split_member
 from quorate.model.logcursor import MAX_CURSOR_BYTES, CursorError, parse_cursor
 from quorate.model.messages import PlannedMember
 from quorate.model.state import MemberState
@@ -133,6 +134,8 @@ class _Stream:
                         continue
                     if complete or master.notices.stopping or (not follow and not self._will_be_complete()):
                         yield await asyncio.to_thread(self._merge.finish, ended=complete)
+                        if complete:
+                            yield self._missing()
                         return
                     if unfinished_at is not None and now() >= unfinished_at + PAUSE_S:
                         unfinished_at = None
@@ -185,6 +188,28 @@ class _Stream:
         if ended is None or ended.epoch != state.identity.epoch or now() > ended.now + LATE_LOGS_S:
             return True
         return all(self._has_all_of(member) for member in self._merge.members)
+
+    def _missing(self) -> bytes:
+        """A last line for each log that is shorter than its member is known to have written."""
+        told = []
+        for member in self._merge.members:
+            record = self._master.state.members.get(member)
+            size = self._master.logs.size(member)
+            if record is not None and size < record.log_bytes:
+                _allocation, rank, incarnation = split_member(member)
+                line = LogLine(
+                    member=member,
+                    rank=rank,
+                    incarnation=incarnation,
+                    stream="platform",
+                    time=datetime.now(UTC),
+                    text="",
+                    end="",
+                    offset=size,
+                    missing=record.log_bytes - size,
+                )
+                told.append(line.model_dump_json().encode() + b"\n")
+        return b"".join(told)
 
     def _has_all_of(self, member: MemberId) -> bool:
         record = self._master.state.members.get(member)
