@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from websockets.exceptions import ConnectionClosed
 
 from quorate.agent.answers import Answers
-from quorate.agent.config import AgentConfig
+from quorate.agent.config import AgentConfig, MembersAs
 from quorate.agent.core import Core, Identity
 from quorate.agent.devices import GPU
 from quorate.agent.events import (
@@ -93,6 +93,8 @@ class Service:
         self._core = Core(identity, FileJournal(config.state_dir))
         self._shipments = Shipments()
         self._networks: Networks | None = None
+        # Whoever has switched networks off, or runs members as the agent, need not be told that they share the machine.
+        self._tells_no_rules = privilege is None and config.sandboxes and config.members_as is not MembersAs.SELF
         if privilege is not None:
             self._networks = Networks(
                 privilege.helper,
@@ -158,7 +160,7 @@ class Service:
             live = self._core.live
             await self._networks.recover(self._core.allocated, self._members.pauses(live), self._members.on_host(live))
         self.tell(await self._members.recover(self._core.live, self._core.ended))
-        if self._networks is None:
+        if self._tells_no_rules:
             self.tell(FindingsChanged((NO_RULES,), "network"))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))
