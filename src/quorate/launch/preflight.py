@@ -91,7 +91,7 @@ class Part:
             port, transport = _at(ports, attempt), self._pattern.doors(attempt.rank)[attempt.door].transport
             if port:
                 attempts.append((attempt, Place(members[attempt.rank].address, port, transport)))
-        source = self._own_address if self._listens_at == self._own_address else ""
+        source = own_source(self._own_address)
         targets = [Target(place, members[attempt.rank].name, source, full=attempt.full) for attempt, place in attempts]
 
         def finished(probes: List[Probe]) -> None:
@@ -283,6 +283,11 @@ def routes(configuration: Configuration) -> List[Finding]:
         f"ip route get {other} shows the way, --advertise-address of its agent chooses another address"
     )
     return [Finding("NET-DEVICE", sentence, fatal=False)]
+
+
+def own_source(address: str) -> str:
+    """From where to try others: that address, or the kernel's choice where only a NAT has it."""
+    return address if _local(address) == address else ""
 
 
 def _local(address: str) -> str:

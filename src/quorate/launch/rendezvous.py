@@ -71,11 +71,14 @@ class Gathering:
         on_failed: Callable[[Failure], None],
         on_notice: Callable[[str, str], None] = lambda code, sentence: None,
     ) -> None:
+        self._reactor = reactor
         self._configuration = configuration
         self._on_go = on_go
         self._on_failed = on_failed
         self._on_notice = on_notice
         self._links = Links()
+        #: When all were here for the first time, on the reactor's clock.
+        self._complete_s: float | None = None
         self._verdict: Object | None = None
         self._door = Door(reactor, configuration, Purpose.RENDEZVOUS, self._arrived)
         self._part: preflight.Part | None = None
@@ -126,6 +129,8 @@ class Gathering:
         self._reminder.stop()
         if self._search is not None:
             self._search.stop()
+        if self._complete_s is None:
+            self._complete_s = self._reactor.now()
         if self._trial is None:
             self._go()
         else:
@@ -141,15 +146,17 @@ class Gathering:
         """The trial's findings, the worst first. Each is worth a line; one that is fatal is the end."""
         fatal = [finding for finding in findings if finding.fatal]
         if fatal and self._configuration.preflight is Preflight.REQUIRE:
-            self._fail(Failure(fatal[0].code, _with_others(fatal)))
+            assert self._complete_s is not None
+            after = f"{self._reactor.now() - self._complete_s:.1f} s after all had come"
+            self._fail(Failure(fatal[0].code, _found(_with_others(fatal), after)))
             return
         for finding in findings:
             self._on_notice(finding.code, finding.sentence)
         self._go()
 
-    def _found_blocked(self, finding: Finding) -> None:
+    def _found_blocked(self, finding: Finding, both_s: float) -> None:
         if self._verdict is None and self._configuration.preflight is Preflight.REQUIRE:
-            self._fail(Failure(finding.code, finding.sentence))
+            self._fail(Failure(finding.code, _found(finding.sentence, f"{both_s:.1f} s after both had begun")))
         elif self._verdict is None:
             self._on_notice(finding.code, finding.sentence)
 
@@ -265,9 +272,9 @@ class Arrival:
         if self._part is not None and self._part.report is not None and self._link is not None:
             self._link.send({"report": self._part.report.to_object()})
 
-    def _blocked(self, finding: Finding) -> None:
+    def _blocked(self, finding: Finding, both_s: float) -> None:
         if self._configuration.preflight is Preflight.REQUIRE:
-            self._fail(Failure(finding.code, finding.sentence))
+            self._fail(Failure(finding.code, _found(finding.sentence, f"{both_s:.1f} s after both had begun")))
         else:
             self._on_notice(finding.code, finding.sentence)
 
@@ -308,6 +315,12 @@ class Arrival:
     def _fail(self, failure: Failure) -> None:
         self.close()
         self._on_failed(failure)
+
+
+def _found(sentence: str, after: str) -> str:
+    """The sentence with when it was found; what mends it stays at its end, to be pasted."""
+    what, mend, command = sentence.partition("; mend: ")
+    return f"{what}, found {after}{mend}{command}"
 
 
 def _with_others(findings: Sequence[Finding]) -> str:

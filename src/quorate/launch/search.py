@@ -2,6 +2,7 @@
 
 Whoever is not there yet looks the same as whoever is behind a firewall. So both ends look for each other: the first
 member goes to those that it misses, and each end looks for connections that arrive and to whose answer nothing comes.
+Where neither reaches the other for the rendezvous, the first member's other door, for watching, says that it is there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from quorate.launch.config import Configuration, Member, Network, ProbeFlow, Pur
 from quorate.launch.lines import Lines, Object
 from quorate.launch.links import Caller, Door, Trouble
 from quorate.launch.names import Finding
+from quorate.launch.preflight import own_source
+from quorate.launch.probe import Outcome, Place, Probe, Probing, Target
 from quorate.launch.reactor import Reactor, Timer
 
 #: Members begin within milliseconds of each other, mostly; before that, nobody need be looked for.
@@ -21,6 +24,10 @@ PATIENCE_S = 1.0
 LOOK_S = 1.25
 #: Whoever has been found waits so long for its own attempts: the kernel sends its second packet after 1 s.
 CONCLUDE_S = 2.3
+#: An attempt at the other door, which is made again until somebody answers there.
+_SEEK_S = 0.9
+#: Whoever answers there has so long to answer at the door of the rendezvous: the kernel sends again after 1 s and 3 s.
+_KNOCK_S = 3.2
 #: So long an attempt must have been without an answer by then, and what cannot be told yet is looked at again.
 _SILENT_S, _AGAIN_S = 2.0, 0.5
 #: A machine answers, if only with a refusal. On the hosts' network, whoever is silent for so long is behind a filter.
@@ -30,13 +37,15 @@ _MOST = 64
 
 
 class _HalfOpen:
-    """Tells of addresses that were seen trying to connect, twice."""
+    """Tells of addresses that were seen trying to connect, twice; and when they were not seen yet."""
 
-    def __init__(self, reactor: Reactor, port: int, seen_twice: Callable[[str], None]) -> None:
+    def __init__(self, reactor: Reactor, port: int, seen_twice: Callable[[str, float], None]) -> None:
         self._reactor = reactor
         self._port = port
         self._seen_twice = seen_twice
         self._before: set[str] = set()
+        #: Of the last looks, on the reactor's clock; the oldest first.
+        self._looks = [reactor.now()] * 2
         self._timer = reactor.after(PATIENCE_S, self._look)
 
     def stop(self) -> None:
@@ -47,23 +56,26 @@ class _HalfOpen:
         now = halfopen.seen_at(self._port)
         twice, self._before = now & self._before, now
         for address in twice:
-            self._seen_twice(address)
+            self._seen_twice(address, self._looks[0])
+        self._looks = [self._looks[1], self._reactor.now()]
 
 
 class SearchForMissing:
-    """The first member's. `found(finding)` comes once, for a member that is there and cannot be met."""
+    """The first member's. `found` comes once, for a member that is there and cannot be met: with the finding, and for
+    how many seconds both are known to have been there."""
 
     def __init__(
         self,
         reactor: Reactor,
         configuration: Configuration,
         missing: Callable[[], Sequence[Member]],
-        found: Callable[[Finding], None],
+        found: Callable[[Finding, float], None],
     ) -> None:
         self._reactor = reactor
         self._configuration = configuration
         self._missing = missing
-        self._found: Callable[[Finding], None] | None = found
+        self._found: Callable[[Finding, float], None] | None = found
+        self._began_s = reactor.now()
         self._callers: List[Caller] = []
         self._met: Dict[int, Lines] = {}
         self._half_open = _HalfOpen(reactor, configuration.own.port(Purpose.RENDEZVOUS), self._tries_in_vain)
@@ -93,51 +105,64 @@ class SearchForMissing:
         self._met[member.rank] = link
         link.on_object = self._told
         link.on_end = lambda _: None
+        link.send({"here_s": self._reactor.now() - self._began_s})
 
     def _told(self, message: Object) -> None:
         blocked = message.get("blocked")
         if isinstance(blocked, dict):
-            self._say(Finding(str(blocked.get("code")), str(blocked.get("sentence")), fatal=True))
+            finding = Finding(str(blocked.get("code")), str(blocked.get("sentence")), fatal=True)
+            self._say(finding, self._reactor.now() - _seconds(blocked.get("both_s")))
 
-    def _tries_in_vain(self, address: str) -> None:
+    def _tries_in_vain(self, address: str, since_s: float) -> None:
         for member in self._missing():
             if member.address == address:
                 own = self._configuration.own
                 evidence = f"{member.name} is there and tries to connect, but what answers it never arrives"
-                self._say(_filtered(self._configuration, own, member, evidence))
+                self._say(_filtered(self._configuration, own, member, evidence), since_s)
                 return
 
-    def _say(self, finding: Finding) -> None:
+    def _say(self, finding: Finding, since_s: float) -> None:
+        """`since_s`: when the other one had begun, on the reactor's clock."""
         found, self._found = self._found, None
         if found is not None:
-            found(finding)
+            found(finding, self._reactor.now() - max(self._began_s, since_s))
 
 
 class SearchForFirst:
-    """Every other member's: opens a door for the first one. `blocked(finding)` comes once. Raises PortTaken."""
+    """Every other member's: opens a door for the first one. `blocked` comes once, as `found` does. Raises PortTaken."""
 
     def __init__(
         self,
         reactor: Reactor,
         configuration: Configuration,
         caller: Callable[[], Caller],
-        blocked: Callable[[Finding], None],
+        blocked: Callable[[Finding, float], None],
     ) -> None:
         self._reactor = reactor
         self._configuration = configuration
         self._caller = caller
-        self._blocked: Callable[[Finding], None] | None = blocked
+        self._blocked: Callable[[Finding, float], None] | None = blocked
+        self._began_s = reactor.now()
+        #: The first member had not begun, or just then, when this attempt to reach its other door began.
+        self._sought_s = self._began_s
+        #: When it had, as it says itself.
+        self._first_began_s = self._began_s
         self._links: List[Lines] = []
         self._timers: List[Timer] = []
         self._door: Door | None = Door(reactor, configuration, Purpose.RENDEZVOUS, self._came)
         self._half_open = _HalfOpen(reactor, configuration.own.port(Purpose.RENDEZVOUS), self._tries_in_vain)
+        self._probing: Probing | None = None
         if configuration.network is Network.HOST:
             self._timers.append(reactor.after(SILENCE_S, self._too_silent))
+        if Purpose.WATCH in configuration.first.ports:
+            self._timers.append(reactor.after(PATIENCE_S, self._seek))
 
     def rest(self) -> None:
         """The first member was met."""
         for timer in self._timers:
             timer.cancel()
+        if self._probing is not None:
+            self._probing.stop()
         self._half_open.stop()
 
     def stop(self) -> None:
@@ -148,13 +173,47 @@ class SearchForFirst:
         for link in self._links:
             link.close_when_sent()
 
+    def _seek(self) -> None:
+        """Whoever answers at its other door listens at that of the rendezvous as well: it has opened both."""
+        began_s = self._reactor.now()
+        self._probe(Purpose.WATCH, _SEEK_S, lambda found: self._sought(found, began_s))
+
+    def _sought(self, found: Probe, began_s: float) -> None:
+        if found.outcome is Outcome.OPEN:
+            # Only what is sent now counts: what was sent before may have come to a place that was not there yet.
+            self._probe(Purpose.RENDEZVOUS, _KNOCK_S, self._knocked)
+        else:
+            self._sought_s = began_s
+            self._timers.append(self._reactor.after(_AGAIN_S, self._seek))
+
+    def _knocked(self, found: Probe) -> None:
+        own, first = self._configuration.own, self._configuration.first
+        if found.outcome not in (Outcome.FILTERED, Outcome.REFUSED):
+            # It gets in, and the other attempts will, too; or another allocation is about to make room.
+            self._timers.append(self._reactor.after(_AGAIN_S, self._seek))
+            return
+        evidence = f"{found.evidence}, though {first.name} listens: it answers at port {first.port(Purpose.WATCH)}"
+        port, code = first.port(Purpose.RENDEZVOUS), preflightjudge.CODES[found.outcome.value]
+        finding = preflightjudge.one_flow(_flow(self._configuration), own, first, port, code, evidence)
+        self._say(finding, self._sought_s)
+
+    def _probe(self, purpose: str, timeout_s: float, done: Callable[[Probe], None]) -> None:
+        own, first = self._configuration.own, self._configuration.first
+        target = Target(Place(first.address, first.port(purpose)), first.name, own_source(own.address))
+        secret = self._configuration.secret
+        self._probing = Probing(self._reactor, [target], secret, lambda found: done(found[0]), timeout_s=timeout_s)
+
     def _came(self, rank: int, link: Lines) -> None:
-        link.on_object = lambda _: None
+        link.on_object = self._told
         link.on_end = lambda _: None
         self._links.append(link)
         if rank == self._configuration.first.rank:
             now = self._reactor.now()
             self._timers.append(self._reactor.after(CONCLUDE_S, lambda: self._conclude(now)))
+
+    def _told(self, message: Object) -> None:
+        if "here_s" in message:
+            self._first_began_s = self._reactor.now() - _seconds(message["here_s"])
 
     def _conclude(self, since_s: float) -> None:
         """The first member is there and has come here: what keeps this one from going there is in the way for good.
@@ -171,13 +230,14 @@ class SearchForFirst:
         elif trouble is Trouble.REFUSED:
             evidence = f"connection refused, though {first.name} listens: a firewall rejects it"
         port = first.port(Purpose.RENDEZVOUS)
-        self._say(preflightjudge.one_flow(_flow(self._configuration), own, first, port, trouble.value, evidence))
+        finding = preflightjudge.one_flow(_flow(self._configuration), own, first, port, trouble.value, evidence)
+        self._say(finding, self._first_began_s)
 
-    def _tries_in_vain(self, address: str) -> None:
+    def _tries_in_vain(self, address: str, since_s: float) -> None:
         first = self._configuration.first
         if address == first.address:
             evidence = f"{first.name} is there and tries to connect, but what answers it never arrives"
-            self._say(_filtered(self._configuration, self._configuration.own, first, evidence))
+            self._say(_filtered(self._configuration, self._configuration.own, first, evidence), since_s)
 
     def _too_silent(self) -> None:
         trouble, evidence = self._caller().trouble, self._caller().evidence
@@ -185,15 +245,23 @@ class SearchForFirst:
             own, first = self._configuration.own, self._configuration.first
             port = first.port(Purpose.RENDEZVOUS)
             # Nothing else was tried, so nothing else is named.
-            self._say(preflightjudge.one_flow(_flow(self._configuration), own, first, port, trouble.value, evidence))
+            finding = preflightjudge.one_flow(_flow(self._configuration), own, first, port, trouble.value, evidence)
+            self._say(finding, self._began_s)
 
-    def _say(self, finding: Finding) -> None:
+    def _say(self, finding: Finding, since_s: float) -> None:
+        """`since_s`: when the first member had begun, on the reactor's clock."""
+        both_s = self._reactor.now() - max(self._began_s, since_s)
         blocked, self._blocked = self._blocked, None
         if blocked is None:
             return
         for link in self._links:
-            link.send({"blocked": {"code": finding.code, "sentence": finding.sentence}})
-        blocked(finding)
+            link.send({"blocked": {"code": finding.code, "sentence": finding.sentence, "both_s": both_s}})
+        blocked(finding, both_s)
+
+
+def _seconds(said: object) -> float:
+    """As another member says it."""
+    return float(said) if isinstance(said, (int, float)) and said >= 0 else 0.0
 
 
 def _filtered(configuration: Configuration, source: Member, destination: Member, evidence: str) -> Finding:
