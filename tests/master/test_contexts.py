@@ -4,17 +4,18 @@ import asyncio
 import gzip
 import hashlib
 import io
+import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from quorate.master import contexts
-from quorate.master.contexts import ContextError, ContextStore, ContextTooLarge, check_archive
+from quorate.master.contexts import ContextError, ContextStore, ContextTooLarge, NoRoom, check_archive
 from quorate.model.messages import Desired
 
-from .serving import MasterProcess, hear, hello, say
+from .serving import MasterProcess, hear, hello, running, say
 
 
 def archive(*entries: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
@@ -70,6 +71,31 @@ def test_an_upload_under_a_wrong_digest_leaves_nothing(master: MasterProcess) ->
         assert (answer.status_code, answer.json()["code"]) == (422, "CONTEXT-MISMATCH")
         assert client.put("/api/v1/contexts/nonsense", content=b"").status_code == 422
     assert not list((master.state / "contexts").glob(".upload-*"))
+
+
+def test_an_upload_leaves_the_masters_store_its_room(small_disk: Path, tmp_path: Path) -> None:
+    file = tmp_path / "master.yaml"
+    file.write_text("logs: {reserve_mib: 8}\n")
+    small, large = archive(("a", b"1")), archive(("a", os.urandom(10 * 1024 * 1024)))
+    with running(small_disk / "state", file=file) as master, master.client() as client:
+        answer = client.put(f"/api/v1/contexts/{hashlib.sha256(large).hexdigest()}", content=large)
+        assert (answer.status_code, answer.json()["code"]) == (507, "DISK-FULL")
+        assert f"makes room under {master.state}" in answer.json()["hint"]
+        assert not list((master.state / "contexts").iterdir())
+        assert client.put(f"/api/v1/contexts/{hashlib.sha256(small).hexdigest()}", content=small).status_code == 201
+
+
+def test_an_upload_on_a_full_disk_is_refused_with_what_to_do(small_disk: Path) -> None:
+    async def story() -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(20):
+                yield os.urandom(1024 * 1024)
+
+        with pytest.raises(NoRoom, match="No space left"):
+            await ContextStore(small_disk).receive("0" * 64, chunks())
+
+    asyncio.run(story())
+    assert not list(small_disk.iterdir())
 
 
 def test_a_context_goes_to_the_agents_that_need_it_and_no_others(own_master: MasterProcess) -> None:

@@ -75,7 +75,7 @@ class Config:
     #: Logs of final jobs are removed after this (seconds).
     keep_logs_s: float = 30 * 86_400.0
     #: Bytes of the disk that logs leave free.
-    log_reserve_bytes: int = 256 * 1024 * 1024
+    reserve_bytes: int = 256 * 1024 * 1024
     settings: Settings = field(default_factory=Settings)
     #: A file descriptor on which one line is written once the API listens; closed then.
     ready_fd: int | None = None
@@ -138,7 +138,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
         certificate_authority=_path(master.certificate_authority),
         secrets_key=_path(master.secrets_key),
         keep_logs_s=cluster.logs.keep,
-        log_reserve_bytes=cluster.logs.reserve_mib * 1024 * 1024,
+        reserve_bytes=cluster.logs.reserve_mib * 1024 * 1024,
         settings=_settings(cluster, _names(master.listen, ()), port),
         **process,
     )

@@ -19,8 +19,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from quorate.master.files import sync_directory
+from quorate.master.files import NO_SPACE, room_beyond, sync_directory
 from quorate.model.contextlimits import MAX_BYTES, MAX_FILES, MAX_PACKED_BYTES, MAX_PATH
+from quorate.model.size import format_size
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ class ContextError(Exception):
 
     ContextError
     ├── ContextTooLarge    beyond a limit, packed or unpacked
-    └── ContextMismatch    its digest is not the one in its name
+    ├── ContextMismatch    its digest is not the one in its name
+    └── NoRoom             the disk is full, or only what the store keeps for itself is free
     """
 
 
@@ -48,11 +50,17 @@ class ContextMismatch(ContextError):
     """The digest is another one."""
 
 
+class NoRoom(ContextError):
+    """The disk has no room for it."""
+
+
 class ContextStore:
     """The contexts under one directory, as `<sha256>.tar.gz`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, reserve_bytes: int = 0) -> None:
+        """`reserve_bytes` of the disk stay free: without room the master's own store fails, and with it the master."""
         self._directory = directory
+        self._reserve = reserve_bytes
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left_over in directory.glob(".upload-*"):
             left_over.unlink(missing_ok=True)
@@ -75,6 +83,14 @@ class ContextStore:
 
     async def receive(self, sha256: str, chunks: AsyncIterator[bytes]) -> None:
         """Takes an upload and keeps it if all is well with it; raises ContextError or OSError and leaves nothing."""
+        try:
+            await self._receive(sha256, chunks)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            raise NoRoom(f"the master's disk has no room for the context: {error.strerror}") from error
+
+    async def _receive(self, sha256: str, chunks: AsyncIterator[bytes]) -> None:
         descriptor, name = tempfile.mkstemp(prefix=".upload-", dir=self._directory)
         draft = Path(name)
         digest = hashlib.sha256()
@@ -82,6 +98,7 @@ class ContextStore:
         buffer = bytearray()
 
         def flush(data: bytes) -> None:
+            self._check_room(len(data))
             digest.update(data)
             file.write(data)
 
@@ -103,6 +120,13 @@ class ContextStore:
             await asyncio.to_thread(self._keep, draft, sha256)
         finally:
             await asyncio.to_thread(draft.unlink, missing_ok=True)
+
+    def _check_room(self, size: int) -> None:
+        if self._reserve and room_beyond(self._directory, self._reserve) < size:
+            raise NoRoom(
+                f"the master's disk has no room for the context: {format_size(self._reserve)} of it stay free for the "
+                "master's store"
+            )
 
     def _keep(self, draft: Path, sha256: str) -> None:
         draft.replace(self.path(sha256))

@@ -1,7 +1,12 @@
 """Small files that matter: written whole or not at all, synced, and private from their first byte."""
 
+import errno
 import os
 from pathlib import Path
+from typing import Final
+
+#: What a full disk and a quota answer.
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -14,6 +19,12 @@ def write_private(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     draft.replace(path)
     sync_directory(path.parent)
+
+
+def room_beyond(directory: Path, reserve_bytes: int) -> int:
+    """Bytes that the directory's disk still takes until no more than the reserve is free."""
+    disk = os.statvfs(directory)
+    return max(0, disk.f_bavail * disk.f_frsize - reserve_bytes)
 
 
 def sync_directory(path: Path) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from quorate.master.files import NO_SPACE, room_beyond
 from quorate.model.ids import JobId, MemberId
 from quorate.model.logframes import HEADER, MAGIC, MAX_FRAME_BYTES
 
@@ -37,8 +38,6 @@ FULL_DISK_RETRY_S: Final = 1.0
 MAX_OPEN_FILES: Final = 512
 #: Syncs in flight at once. File systems join them into one journal commit.
 SYNC_THREADS: Final = 8
-
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class LogError(Exception):
@@ -260,7 +259,7 @@ class LogStore:
             except LogError as error:
                 answers.append((item, error))
             except OSError as error:
-                if error.errno not in _NO_SPACE:
+                if error.errno not in NO_SPACE:
                     raise
                 self._say_full(f"{error.strerror} at {self._directory}")
                 # The order of one member's chunks matters, so nothing after this one is tried.
@@ -281,8 +280,7 @@ class LogStore:
     def _room(self) -> int | None:
         if not self._reserve:
             return None
-        disk = os.statvfs(self._directory)
-        return max(0, disk.f_bavail * disk.f_frsize - self._reserve)
+        return room_beyond(self._directory, self._reserve)
 
     def _writable(self, member: MemberId) -> _Open:
         opened = self._open.get(member)

@@ -95,7 +95,7 @@ async def _serve(config: Config) -> int:
 
 
 def _services(config: Config, core: Core, store: Store, certificate: Certificate | None) -> Services:
-    logs = LogStore(config.state_directory / "logs", reserve_bytes=config.log_reserve_bytes)
+    logs = LogStore(config.state_directory / "logs", reserve_bytes=config.reserve_bytes)
     failures = Failures()
     # Effects come only once `run` turns the writer, by when `services` is there.
     writer = Writer(core, store, lambda effect: services.release(effect))
@@ -104,7 +104,7 @@ def _services(config: Config, core: Core, store: Store, certificate: Certificate
         config=config,
         writer=writer,
         logs=logs,
-        contexts=ContextStore(config.state_directory / "contexts"),
+        contexts=ContextStore(config.state_directory / "contexts", reserve_bytes=config.reserve_bytes),
         sealer=Sealer.from_file(key_file, make=config.secrets_key is None),
         links=Links(writer, logs, failures, heartbeat_s=config.settings.heartbeat_s),
         failures=failures,

@@ -258,7 +258,7 @@ class LogsSection(_Section):
 
     #: Of jobs that have ended, since the last line.
     keep: Duration = 30 * 86_400.0
-    #: What logs leave free on the disk, so that the master's own store never finds it full.
+    #: What logs and uploads leave free on the disk, so that the master's own store never finds it full.
     reserve_mib: int = Field(default=256, ge=0)
 
 

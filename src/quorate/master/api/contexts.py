@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from quorate.master.api.calls import Master, User
 from quorate.master.api.problems import ApiProblem
-from quorate.master.contexts import ContextError, ContextMismatch, ContextTooLarge
+from quorate.master.contexts import ContextError, ContextMismatch, ContextTooLarge, NoRoom
 
 router = APIRouter(tags=["contexts"])
 
@@ -36,6 +36,9 @@ async def upload(request: Request, master: Master, _caller: User, digest: Digest
         return Response(status_code=200)
     try:
         await master.contexts.receive(digest, request.stream())
+    except NoRoom as error:
+        hint = f"an operator makes room under {master.config.state_directory} on the master; then submit again"
+        raise ApiProblem(507, "DISK-FULL", str(error), hint) from None
     except ContextTooLarge as error:
         raise ApiProblem(
             413, "CONTEXT-TOO-LARGE", str(error), "name what the job does not need in .quorateignore"
