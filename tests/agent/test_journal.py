@@ -2,12 +2,15 @@
 
 import os
 import resource
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from struct import Struct
 
 import pytest
 
+from quorate.agent import leasefile
 from quorate.agent.journal import FileJournal, JournalError, JournalFull, Lease
 from quorate.model.messages import AllocationSpec, MemberStatus, Seen
 
@@ -62,6 +65,65 @@ def test_damage_in_the_middle_is_refused_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(data)
     with pytest.raises(JournalError, match="at byte 0"):
         FileJournal(tmp_path)
+
+
+def test_zeros_that_a_loss_of_power_left_behind_are_a_torn_end(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    journal.record_intents(["job1-1.0.1"], [spec("job1-1")])
+    whole = (tmp_path / "journal").read_bytes()
+    journal.record_outcome(MemberStatus("job1-1.0.1", "exited"))
+    both = (tmp_path / "journal").read_bytes()
+    for length in range(len(whole), len(both), 9):
+        for zeros in (0, 500):
+            (tmp_path / "journal").write_bytes(both[:length] + b"\0" * (len(both) - length + zeros))
+            memory = FileJournal(tmp_path).load()
+            assert list(memory.intents) == ["job1-1.0.1"] and not memory.outcomes
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"\x81\xa4seen\x07", b"\xc1", b"\x81\xa7intents\x91\xaajob9-1.0.1"],
+    ids=["of another type", "no record", "a member of no allocation"],
+)
+def test_a_record_that_nobody_can_have_written_is_refused_with_its_place(tmp_path: Path, record: bytes) -> None:
+    FileJournal(tmp_path).record_intents(["job1-1.0.1"], [spec("job1-1")])
+    path = tmp_path / "journal"
+    at = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(Struct(">II").pack(len(record), zlib.crc32(record)) + record)
+    with pytest.raises(JournalError, match=f"at byte {at}.*mv {path} {path}.damaged"):
+        FileJournal(tmp_path)
+
+
+@pytest.mark.parametrize("byte", range(8))
+def test_a_damaged_length_or_checksum_is_no_torn_end_however_much_it_covers(tmp_path: Path, byte: int) -> None:
+    journal = FileJournal(tmp_path)
+    for job in ("job1", "job2", "job3"):
+        journal.record_intents([f"{job}-1.0.1"], [spec(f"{job}-1")])
+    path = tmp_path / "journal"
+    whole = path.read_bytes()
+    for bit in range(8):
+        data = bytearray(whole)
+        data[byte] ^= 1 << bit
+        path.write_bytes(data)
+        with pytest.raises(JournalError, match="at byte 0"):
+            FileJournal(tmp_path)
+
+
+def test_a_journal_that_begins_with_no_record_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("this was a journal once")
+    with pytest.raises(JournalError, match="at byte 0: no record begins there"):
+        FileJournal(tmp_path)
+    assert (tmp_path / "journal").read_text() == "this was a journal once"
+
+
+@pytest.mark.parametrize("content", [{"boot": 5}, {"boot": "b", "renewed": "soon", "planned": 0.0}, {}], ids=repr)
+def test_a_lease_of_other_types_is_none_which_stops_members_early_and_never_late(
+    tmp_path: Path, content: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    leasefile.write(tmp_path / "lease", content, durable=False)
+    assert FileJournal(tmp_path).load().lease is None
+    assert f"{tmp_path / 'lease'} is damaged" in caplog.text
 
 
 def test_intents_are_synced_once_for_a_whole_gang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

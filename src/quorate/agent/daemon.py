@@ -14,8 +14,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
@@ -47,7 +47,8 @@ class CannotStart(Exception):
 
 def run(config: AgentConfig) -> int:
     """Runs an agent until it is told to end; returns the exit code. Errors for people go to the log, without traces."""
-    from quorate.agent.journal import JournalError, JournalFull
+    from quorate.agent.damaged import StateDamaged
+    from quorate.agent.journal import JournalFull
     from quorate.agent.membership import JoinError
     from quorate.agent.runtime.policy import Unsafe
 
@@ -65,7 +66,7 @@ def run(config: AgentConfig) -> int:
     zygotes = _Zygotes(lock)
     try:
         return _serve(config, zygotes.get)
-    except (JoinError, JournalError, JournalFull, Unsafe) as error:
+    except (CannotStart, JoinError, JournalFull, StateDamaged, Unsafe) as error:
         log.error("%s", error)
         return 1
     finally:
@@ -97,7 +98,7 @@ def end(state_dir: Path, timeout_s: float = 60.0) -> bool:
     for folder in members.iterdir() if members.is_dir() else ():
         if (folder / "exit.json").exists():
             continue
-        shim = _process(folder / "shim.json")
+        shim = Process.kept(folder / "shim.json")
         if shim is not None:
             shim.kill(signal.SIGKILL)
         kill_all(folder.name)
@@ -164,7 +165,8 @@ def _run(
     from quorate.agent.service import Service, host_id
     from quorate.agent.supplies import HttpSupplies
 
-    containers = seek(config, membership.agent)
+    with _usable(config.state_dir):
+        containers = seek(config, membership.agent)
     boot = boot_id()
     address = config.advertise_address or _address_towards(config.master)
     identity = Identity(
@@ -185,10 +187,21 @@ def _run(
     users = _users(config)
 
     async def main() -> int:
-        supplies = HttpSupplies(endpoint, config.state_dir / "contexts")
-        return await Service(config, identity, endpoint, supplies, zygote, users, privilege, containers).run()
+        with _usable(config.state_dir):
+            supplies = HttpSupplies(endpoint, config.state_dir / "contexts")
+            service = Service(config, identity, endpoint, supplies, zygote, users, privilege, containers)
+        return await service.run()
 
     return asyncio.run(main())
+
+
+@contextmanager
+def _usable(state_dir: Path) -> Iterator[None]:
+    """Says where it is that files cannot be read or made. Raises CannotStart."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"the state folder {state_dir} cannot be used: {error}; see ls -la {state_dir}") from error
 
 
 def _users(config: AgentConfig) -> "UserPool | None":
@@ -297,14 +310,7 @@ def _lock(state_dir: Path) -> int:
 
 def _holder(state_dir: Path) -> Process | None:
     """The process that wrote itself into the lock; it may be gone."""
-    return _process(state_dir / _LOCK)
-
-
-def _process(path: Path) -> Process | None:
-    try:
-        return Process(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+    return Process.kept(state_dir / _LOCK)
 
 
 def _pidfd(pid: int) -> int | None:

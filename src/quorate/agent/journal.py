@@ -4,6 +4,7 @@ The journal is a file to which records are appended; an intent costs one fdatasy
 memory for the simulation, where it outlives a simulated crash of the agent.
 """
 
+import logging
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -15,8 +16,11 @@ from typing import Final, Protocol
 import msgspec
 
 from quorate.agent import leasefile
+from quorate.agent.damaged import StateDamaged
 from quorate.agent.shimlog import FULL
 from quorate.model.messages import AllocationSpec, MemberStatus, Seen
+
+log = logging.getLogger(__name__)
 
 
 class Lease(msgspec.Struct, frozen=True, array_like=True):
@@ -117,11 +121,24 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     forget: tuple[str, ...] = ()
 
 
-class JournalError(Exception):
-    """The journal cannot be read: its place and what is wrong with it."""
+class JournalError(StateDamaged):
+    """The journal cannot be read: its place and what is wrong with it.
+
+    Nobody goes on without it unasked. It alone says which members this agent has started, and an agent that does not
+    know starts them again, or ends what runs; and it has the newest state of the cluster, by which an agent knows a
+    store that has gone back. Members run on meanwhile, and whoever comes may still have a copy of the file.
+    """
+
+    def __init__(self, path: Path, at: int, why: str) -> None:
+        super().__init__(
+            f"{path} is damaged at byte {at}: {why}. It says what this agent has started, and without it whatever of "
+            f"that still runs is ended: put back a copy, or mv {path} {path}.damaged and start the agent again"
+        )
 
 
 _FRAME: Final = Struct(">II")
+#: How a record begins: as a map of msgpack with so many keys at most.
+_MAPS: Final = range(0x80, 0x81 + len(_Record.__struct_fields__))
 _MAX_RECORD: Final = 64 * 1024 * 1024
 #: Rewritten when it has grown by this much since it was last compact.
 _COMPACT_AFTER: Final = 4 * 1024 * 1024
@@ -226,21 +243,36 @@ class FileJournal:
         memory = Memory()
         specs: dict[str, AllocationSpec] = {}
         decode = msgspec.msgpack.Decoder(_Record).decode
-        data = self._path.read_bytes() if self._path.exists() else b""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        except OSError as error:
+            raise JournalError(self._path, 0, error.strerror or str(error)) from error
         at = 0
         while at + _FRAME.size <= len(data):
             length, checksum = _FRAME.unpack_from(data, at)
             body = data[at + _FRAME.size : at + _FRAME.size + length]
             end = at + _FRAME.size + length
-            if length > _MAX_RECORD or len(body) < length or zlib.crc32(body) != checksum:
-                if length <= _MAX_RECORD and end < len(data):
-                    raise JournalError(f"{self._path} is damaged at byte {at}; move it away to start without it")
+            if length > _MAX_RECORD:
+                # What a crash leaves of a length is no longer than the length was.
+                raise JournalError(self._path, at, "no record begins there")
+            if not length or len(body) < length or zlib.crc32(body) != checksum:
+                # A loss of power may leave zeros where the last records, which nobody had synced, would have been.
+                if any(data[end:]) or not _may_be_cut(body, checksum):
+                    raise JournalError(self._path, at, "a record is not as it was written")
                 break
-            record = decode(body)
+            try:
+                record = decode(body)
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise JournalError(self._path, at, f"this Quorate does not understand a record ({error})") from error
             if record.spec is not None:
                 specs[record.spec.allocation] = record.spec
             for member in record.intents:
-                memory.intents[member] = specs[member.rsplit(".", 2)[0]]
+                spec = specs.get(member.rsplit(".", 2)[0])
+                if spec is None:
+                    raise JournalError(self._path, at, f"member {member} has no allocation")
+                memory.intents[member] = spec
             if record.outcome is not None:
                 memory.outcomes[record.outcome.member] = record.outcome
             if record.seen is not None:
@@ -253,8 +285,25 @@ class FileJournal:
         return memory, at
 
     def _read_lease(self) -> Lease | None:
-        kept = leasefile.read(self._folder / leasefile.NAME)
-        return None if kept is None else msgspec.convert(tuple(kept.values()), Lease)
+        path = self._folder / leasefile.NAME
+        kept = leasefile.read(path)
+        try:
+            if kept is not None:
+                return msgspec.convert([kept.get(name) for name in Lease.__struct_fields__], Lease)
+        except msgspec.ValidationError as error:
+            why = str(error)
+        else:
+            why = "it is not as it was written"
+        if path.exists():
+            # Without it members end too early, never too late, so nothing needs to be asked.
+            log.warning(
+                "%s is damaged: %s. When the master was last heard is not known, so members that may be started "
+                "elsewhere are stopped now if this machine has been up for longer than their stop_after; the file is "
+                "written anew once the master answers",
+                path,
+                why,
+            )
+        return None
 
     def _go_on_after(self, whole: int) -> None:
         """Appends to the file as it is, behind its last whole record; made compact as soon as there is room."""
@@ -299,3 +348,21 @@ class FileJournal:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _may_be_cut(body: bytes, checksum: int) -> bool:
+    """Whether a crash can have left this of the last record: what it began with, and then nothing, or zeros.
+
+    Else all that follows would be lost with it, and every member on this machine with that: so where a record ends that
+    begins here and has this checksum, its length is what is damaged.
+    """
+    if not any(body):
+        return True
+    if body[0] not in _MAPS:
+        return False
+    found = 0
+    for at in range(len(body)):
+        found = zlib.crc32(body[at : at + 1], found)
+        if found == checksum:
+            return False
+    return True

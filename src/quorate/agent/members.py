@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import socket
 import stat
 import time
@@ -19,6 +20,7 @@ from quorate.agent.events import Ended, Event, Failed, Progressed, Recovered, Ru
 from quorate.agent.networks import NetworkError, Networks, sandbox_files
 from quorate.agent.orders import SYSTEM_FILES, InImage, Machine, OrderError, Places, compose, needs_image, role_of
 from quorate.agent.outcome import Outcome, read_outcome
+from quorate.agent.processes import Process
 from quorate.agent.reconcile import allocation_of
 from quorate.agent.resolver import RESOLV_CONF
 from quorate.agent.runtime import containers as found_containers
@@ -41,8 +43,10 @@ _HELLO_S = 5.0
 _SHIMS_BYTES = 16 << 10
 #: A spare shim is forked when no member has been started for so long: not while others are on their way.
 _SPARE_AFTER_S = 0.05
-#: In the folder of a member in the host's network: its UID, for the agent's next life.
-_HOST_UID = "host-uid"
+#: In a member's folder, for the agent's next life: the UID of its allocation; and in the host's network its own.
+_UID, _HOST_UID = "uid", "host-uid"
+#: In a member's folder: the working folder of its command, whose owner is the user that this runs as.
+_WORK = "work"
 #: How long a companion may take to go after its member, and how often that is looked at, before its user is given out.
 _LAST_PROCESS_S, _LAST_LOOK_S = 30.0, 0.5
 #: How far an image is is told at this pace.
@@ -188,14 +192,14 @@ class Members:
         role, planned = role_of(spec, member), spec.members[split_member(MemberId(member))[1]]
         user = self._users.user(spec.allocation, spec.owner) if self._users else None
         if user is not None:
-            (folder / "uid").write_text(str(user.uid))
+            (folder / _UID).write_text(str(user.uid))
         containers = self._containers_for(role)
         # Before anything is fetched: what is not allowed need not come.
         granted = containers.grant(role, user) if containers else None
         runs_as = granted.user if granted and os.geteuid() == 0 else user
         if spec.network is None and containers and granted:
             containers.host_network(role, granted.user)
-        work = folder / "work"
+        work = folder / _WORK
         work.mkdir(mode=0o700)
         if spec.network is None and planned.ports and (sentence := hostports.taken(planned.ports)):
             raise PrepareError("PORT-TAKEN", sentence)
@@ -431,10 +435,13 @@ class Members:
         if self._containers is not None:
             await self._containers.ended(member)
         self._members.pop(member, None)
-        for folder in (self._secrets / member, self._secrets / f"{member}.ssh"):
-            shutil.rmtree(folder, ignore_errors=True)
+        self._remove_secrets(member)
         own = self.folder(member)
         self._tell(Swept(member, self._grew(member, _size(own / shim.LOG)), begun.never(own)))
+
+    def _remove_secrets(self, member: str) -> None:
+        for folder in (self._secrets / member, self._secrets / f"{member}.ssh"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def forget(self, member: str) -> None:
         """Removes the member's folder and sandbox, and with its allocation's last one what its user has left."""
@@ -480,30 +487,38 @@ class Members:
 
     def on_host(self, live: Iterable[str]) -> dict[str, int]:
         """Of those members that are in this machine's network: the UID that each runs as."""
-        found = {}
-        for member in live:
-            with suppress(OSError, ValueError):
-                found[member] = int((self.folder(member) / _HOST_UID).read_text())
-        return found
+        found = {member: _uid_in(self.folder(member) / _HOST_UID) for member in live}
+        return {member: uid for member, uid in found.items() if uid is not None}
 
     async def recover(self, live: Sequence[str], ended: Iterable[str]) -> Recovered:
         """Looks for members whose end the journal does not know; removes the folders of those that it does not know."""
         known = {*live, *ended}
         found = [folder.name for folder in self._folder.iterdir()]
         for member in found:
-            with suppress(OSError, ValueError):
-                if self._users is not None:
-                    self._users.restore(allocation_of(member), int((self.folder(member) / "uid").read_text()))
+            with suppress(ValueError):
+                if self._users is not None and (uid := _uid_in(self.folder(member) / _UID)) is not None:
+                    self._users.restore(allocation_of(member), uid)
         if self._containers is not None:
             await self._containers.sweep(known)
         for member in found:
             if member not in known:
-                self._spawn(self._clear_away(member))
+                self._spawn(self._end_unknown(member))
         observed = await asyncio.gather(*(self._look(member) for member in live))
         return Recovered(
             tuple(o for o in observed if isinstance(o, Running | Ended | Failed)),
             tuple(member for member, o in zip(live, observed, strict=True) if o == "starting"),
         )
+
+    async def _end_unknown(self, member: str) -> None:
+        """Whatever is left of a member that the journal does not know: processes only where a journal was lost."""
+        folder = self._folder / member
+        if (folder / shim.IDENTITY).exists() and read_outcome(str(folder / shim.EXIT)) is None:
+            log.warning("the journal does not know member %s: what is left of it is ended", member)
+            if (left := Process.kept(folder / shim.IDENTITY)) is not None:
+                left.kill(signal.SIGKILL)
+            await asyncio.to_thread(leftovers.kill_all, member)
+            self._remove_secrets(member)
+        await self._clear_away(member)
 
     async def settle(self, live: Sequence[str] = ()) -> None:
         """What was lost is swept up: from now on only what is true is told, and the networks of `live` are watched."""
@@ -519,6 +534,8 @@ class Members:
         outcome = read_outcome(str(folder / shim.EXIT))
         if outcome is not None:
             return as_event(member, outcome)
+        if (folder / shim.EXIT).exists():
+            log.error("%s is damaged: how member %s ended is not known, so it has failed", folder / shim.EXIT, member)
         connection = _connect(folder)
         if connection is None:
             # It may have ended between the two looks.
@@ -579,6 +596,22 @@ def _connect(folder: Path) -> socket.socket | None:
         connection.close()
         return None
     return connection
+
+
+def _uid_in(path: Path) -> int | None:
+    """The UID that a file of a member's folder holds; None where there is none."""
+    try:
+        return int(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        # Not to know it would give the user of a living member to somebody else, or open the cloud's metadata to it.
+        work = path.with_name(_WORK)
+        with suppress(OSError):
+            uid = work.stat().st_uid
+            log.warning("%s is damaged: %s; user %d, who owns %s, is taken for it", path, error, uid, work)
+            return uid
+        return None
 
 
 def _secrets_folder() -> Path:

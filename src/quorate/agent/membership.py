@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from quorate.agent.config import AgentConfig
 
 #: In the state folder.
@@ -63,17 +65,23 @@ class Membership:
     joined: bool = False
 
     def context(self) -> ssl.SSLContext | None:
-        """How to trust the master; None where it does not speak TLS."""
+        """How to trust the master; None where it does not speak TLS. Raises JoinError."""
         if urlsplit(self.master).scheme != "https":
             return None
-        return ssl.create_default_context(cadata=self.authority or None)
+        try:
+            return ssl.create_default_context(cadata=self.authority or None)
+        except (ssl.SSLError, ValueError) as error:
+            raise JoinError(
+                f"what is kept of the authority behind {self.master} is no certificate in PEM: {error}; give that "
+                "authority's file by --ca (the master has it at /ca.pem, `quorate master show` its fingerprint)"
+            ) from error
 
 
 def establish(config: AgentConfig) -> Membership:
     """The membership in the state folder, or a new one by the join token. Raises JoinError."""
     path = config.state_dir / MEMBERSHIP
     kept = _read(path)
-    authority = config.ca_file.read_text() if config.ca_file else ""
+    authority = _authority(config.ca_file) if config.ca_file else ""
     if kept is not None and kept.joined and kept.agent == config.name:
         # The master may have moved; the key is what counts.
         return Membership(kept.agent, kept.key, config.master, authority or kept.authority, True)
@@ -157,13 +165,25 @@ def _refusal(error: urllib.error.HTTPError) -> str:
         return f"the master answered {error.code}: {text[:300]}"
 
 
+def _authority(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, ValueError) as error:
+        raise JoinError(f"ca_file {file} cannot be read: {error}; see ls -l {file}") from error
+
+
 def _read(path: Path) -> Membership | None:
     try:
-        return Membership(**json.loads(path.read_text()))
+        return msgspec.json.decode(path.read_bytes(), type=Membership)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
-        raise JoinError(f"{path} is damaged: {error}; remove it and join again") from error
+    except (OSError, ValueError) as error:
+        # Not put aside: a key may come back from a copy, and without it this name is nobody's any more.
+        raise JoinError(
+            f"{path} is damaged: {error}. It has this agent's key, so put back a copy. There is none? On the master: "
+            "quorate agent revoke NAME, and quorate token create --pool POOL; here: "
+            f"mv {path} {path}.damaged, and start the agent with another --name and that --token"
+        ) from error
 
 
 def _write(path: Path, membership: Membership) -> None:

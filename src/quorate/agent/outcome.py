@@ -3,7 +3,8 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 #: Room for any outcome: its longest part is the tail, of which each byte may become six.
 OUTCOME_BYTES = 16 * 1024
@@ -48,9 +49,11 @@ def write_outcome(path: str, outcome: Outcome, told: Callable[[], None]) -> None
 
 
 def read_outcome(path: str) -> Outcome | None:
-    """None if the member has none (yet), or a loss of power took it."""
+    """None if the member has none (yet), or it is damaged, as by a loss of power: then how it ended is not known."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            return Outcome(**json.loads(file.read().rstrip(b"\0")))
-    except (FileNotFoundError, ValueError):
+            outcome = Outcome(**json.loads(file.read().rstrip(b"\0")))
+    except (OSError, ValueError, TypeError):
         return None
+    wanted: dict[str, Any] = {field.name: field.type for field in fields(Outcome)}
+    return outcome if all(isinstance(getattr(outcome, name), kind) for name, kind in wanted.items()) else None

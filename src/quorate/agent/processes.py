@@ -4,6 +4,7 @@ A pid is used again; a process is (boot id, pid, start time). Standard library o
 """
 
 import functools
+import json
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,15 @@ class Process:
     def alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
         return self.boot == boot_id() and _stat(self.pid) == (self.started, True)
+
+    @classmethod
+    def kept(cls, path: str | Path) -> "Process | None":
+        """The one that a file names; None where there is no such file, or it is damaged."""
+        try:
+            kept = cls(**json.loads(Path(path).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return kept if isinstance(kept.pid, int) and kept.pid > 0 else None
 
     def kill(self, number: int) -> None:
         """Sends a signal to it, and to nobody else: the pid is pinned before it is compared."""

@@ -105,6 +105,7 @@ class Service:
                 (config.users.first, config.users.last),
                 config.drift_check_s,
             )
+        self._containers = containers
         platform = at_hand()
         self._members = Members(
             config.state_dir / "members",
@@ -162,6 +163,8 @@ class Service:
         self.tell(await self._members.recover(self._core.live, self._core.ended))
         if self._tells_no_rules:
             self.tell(FindingsChanged((NO_RULES,), "network"))
+        if self._containers is not None and self._containers.findings:
+            self.tell(FindingsChanged(self._containers.findings, "state"))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))
         await self._members.settle(self._core.live)

@@ -56,12 +56,14 @@ class Shipments:
 
     def follow(self, member: str, folder: Path) -> int:
         """Begins or goes on with a member's log; returns what of it was acknowledged in an earlier life."""
-        acked = 0
+        log = self._logs[member] = _Log(folder, 0, 0, 0)
+        size = self.grew(member)
         with suppress(OSError, ValueError):
             acked = int((folder / ACKED).read_text())
-        self._logs[member] = _Log(folder, 0, acked, acked)
-        self.grew(member)
-        return acked
+            # More than there is can only be damage, by which the rest of the log would never be sent.
+            if 0 <= acked <= size:
+                log.acked = log.sent = acked
+        return log.acked
 
     def grew(self, member: str, size: int | None = None) -> int:
         """The log has this size now (or its file's); returns it."""

@@ -151,7 +151,7 @@ def local_admin_token(state: State, file: Path, wall: float) -> NewToken | None:
     """
     try:
         known = caller_of(state, file.read_text().strip(), wall)
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError):
         known = None
     if known is not None and known.operator:
         return None

@@ -37,7 +37,7 @@ from quorate.master.records import (
     TokenRecord,
 )
 from quorate.master.settings import Settings
-from quorate.master.state import State
+from quorate.master.state import State, StateError
 from quorate.master.store import Store
 from quorate.master.transitions.desired import Outbox
 from quorate.model.ids import short_id
@@ -91,18 +91,24 @@ class Core:
 
     @classmethod
     def open(cls, store: Store, settings: Settings, *, now: float, wall: float, entropy: bytes) -> "Core":
-        """Takes the store over (any other master on it is fenced from here on) and reads it back whole."""
+        """Takes the store over (any other master on it is fenced from here on) and reads it back whole.
+
+        Raises StoreError; StoreDamaged also for records of which each can be read, and that contradict one another.
+        """
         identity, generation = store.begin_epoch(short_id(entropy[:8]), entropy[8:16].hex())
         state = State(identity, settings, Stamp(identity.epoch, now, wall))
         state.generation = generation
         loaded = store.load()
-        for kind in _ORDER:
-            records = loaded[kind]
-            if kind is JobRecord:
-                records = sorted(records, key=_in_order)
-            state.absorb(Put(record) for record in records)
-        core = cls(store, state, now)
-        core.apply(Opened(now=now, wall=wall))
+        try:
+            for kind in _ORDER:
+                records = loaded[kind]
+                if kind is JobRecord:
+                    records = sorted(records, key=_in_order)
+                state.absorb(Put(record) for record in records)
+            core = cls(store, state, now)
+            core.apply(Opened(now=now, wall=wall))
+        except (StateError, LookupError, TypeError, ValueError) as error:
+            raise store.damaged(f"its records contradict one another ({type(error).__name__}: {error})") from error
         return core
 
     def apply(self, event: Event) -> Answer | None:

@@ -46,7 +46,10 @@ class Sealer:
         except ValueError:
             key = b""
         if len(key) != _KEY_BYTES:
-            raise SecretsError(f"the key file {path} must hold 32 bytes as hex; make one with: openssl rand -hex 32")
+            raise SecretsError(
+                f"the key file {path} must hold 32 bytes as hex: put it back from your copy. A new one (openssl rand "
+                f"-hex 32 > {path}) opens no secret of a job that was submitted before"
+            )
         return cls(key)
 
     def seal(self, job: str, secrets: Mapping[str, SecretStr]) -> dict[str, bytes]:

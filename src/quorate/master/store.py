@@ -127,10 +127,13 @@ class Store:
             connection.execute(sa.insert(epochs).values(epoch=epoch, mark=mark, first_generation=generation))
             connection.execute(sa.delete(epochs).where(epochs.c.epoch <= epoch - HISTORY))
             marks = connection.execute(sa.select(epochs).order_by(epochs.c.epoch)).all()
-            history = tuple(EpochMark(m.epoch, m.mark, m.first_generation) for m in marks)
+            history = tuple(msgspec.convert((m.epoch, m.mark, m.first_generation), EpochMark) for m in marks)
             return Identity(row.id, epoch, mark, history, bool(row.restored)), generation
 
-        identity, generation = self._transact(take_over)
+        try:
+            identity, generation = self._transact(take_over)
+        except (TypeError, ValueError, msgspec.MsgspecError, sa.exc.InvalidRequestError) as error:
+            raise self.damaged(f"the row of its cluster, or of an epoch, is none ({error})") from error
         self._epoch = identity.epoch
         return identity, generation
 
@@ -144,10 +147,12 @@ class Store:
             try:
                 records.append(decode_record(kind, body))
             except (msgspec.MsgspecError, ValueError) as error:
-                raise StoreDamaged(
-                    f"{self._where}: {TABLES[kind]} {key} cannot be read: {error}. {_RESTORE}"
-                ) from error
+                raise self.damaged(f"{TABLES[kind]} {key} cannot be read: {error}") from error
         return records
+
+    def damaged(self, why: str) -> StoreDamaged:
+        """The error for a store that can be read, and yet not be used."""
+        return StoreDamaged(f"{self._where}: {why}. {_RESTORE}")
 
     # --- writing ----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -95,14 +96,21 @@ def own_certificate(directory: Path, names: Iterable[str], now: datetime.datetim
 
 def _authority(directory: Path, now: datetime.datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     certificate_file, key_file = directory / "ca.pem", directory / "ca.key"
-    if certificate_file.exists() and key_file.exists():
+    # Never made anew by itself: nobody who has learnt to trust this one would talk to the master any more.
+    advice = (
+        "Agents and users trust this authority: put both files back from your copy. Without one, rm both: the master "
+        "makes another, which every agent and user has to be given (--ca)"
+    )
+    if certificate_file.exists() and not key_file.exists():
+        raise CertificateError(f"{key_file} is missing, and {certificate_file} is there. {advice}")
+    if certificate_file.exists():
         try:
             certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
             key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-        except ValueError as error:
-            raise CertificateError(f"{certificate_file} with {key_file} cannot be read: {error}") from error
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise CertificateError(f"{certificate_file} with {key_file} cannot be read: {error}. {advice}") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            raise CertificateError(f"{key_file} is not the key of {certificate_file}")
+            raise CertificateError(f"{key_file} is not the key of {certificate_file}. {advice}")
         return certificate, key
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Quorate cluster {os.urandom(4).hex()}")])

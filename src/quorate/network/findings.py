@@ -127,6 +127,8 @@ _CODES = (
     Code("NET-UNFILTERED", _W, "A member in its host's network is not filtered",
          "No rule keeps it to its job's flows: its agent makes no rules, or it runs as a user that others are, too."),
     Code("NET-DRIFT", _W, "Somebody changed the rules", "Rules that Quorate set are not as it set them."),
+    Code("STATE-DAMAGED", _W, "A file of the agent's state is damaged",
+         "It was put aside, and the agent takes what was in it for the worst; the remedy says how to go on."),
     Code("STORE-REGRESSED", _E, "The master's store went back in time",
          "Cluster id, epoch or generation differ from what the agent knows; nothing is changed."),
     Code("AGENT-DUPLICATE", _E, "Two agents have one identity", "Two live links carry one agent's id."),

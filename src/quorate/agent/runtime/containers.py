@@ -24,7 +24,7 @@ from quorate.agent.runtime.engine import Engine, EngineError, Json, find
 from quorate.agent.runtime.references import Reference
 from quorate.agent.runtime.secretimages import SecretImages
 from quorate.model.image import Pull
-from quorate.model.messages import RoleSpec
+from quorate.model.messages import Finding, RoleSpec
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,11 @@ class Containers:
         self._secret_images = SecretImages(self.folder / _SECRET_IMAGES)
         look = partial(self.engine.files, paths=body.LOOKED_AT, labels=self.labels)
         self._look = lru_cache(_IMAGES_KNOWN)(look)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong with what the agent keeps of its engine."""
+        return self._secret_images.findings
 
     # --- images ------------------------------------------------------------------------------------------------
 
@@ -348,7 +353,7 @@ class _Pull:
 
 
 def _not_to_be_asked_for(reference: Reference, closed: bool) -> ContainerError:
-    why = "came to this machine with another job's secret" if closed else "is not on this machine"
+    why = "came to this machine with another job's secret, or may have," if closed else "is not on this machine"
     return ContainerError("IMAGE-NOT-FOUND", f"{reference} {why}, and pull: never forbids to ask for it")
 
 
@@ -406,12 +411,13 @@ def remove(engine: Engine, found: Sequence[Json], wanted: Collection[str]) -> tu
 
 def sweep_folder(folder: Path) -> None:
     """Removes all containers of an agent that is gone for good. Blocks; what cannot be removed is told in the log."""
-    with suppress(FileNotFoundError):
-        path = (folder / ENGINE_FILE).read_text()
-        try:
-            sweep(Engine.at(path), {body.LABEL_FOLDER: str(folder.resolve())}, ())
-        except EngineError as error:
-            log.warning("containers may be left: %s", error)
+    file = folder / ENGINE_FILE
+    try:
+        sweep(Engine.at(file.read_text()), {body.LABEL_FOLDER: str(folder.resolve())}, ())
+    except FileNotFoundError:
+        return
+    except (EngineError, OSError, ValueError) as error:
+        log.warning("containers may be left (%s has the path of their engine): %s", file, error)
 
 
 def is_held(folder: Path) -> bool:
@@ -421,8 +427,5 @@ def is_held(folder: Path) -> bool:
 
 def pause_pid(folder: Path) -> int | None:
     """The process that holds the network of the member of this folder; None where there is none (any more)."""
-    try:
-        kept = Process(**json.loads((folder / _PAUSE_FILE).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return kept.pid if kept.alive else None
+    kept = Process.kept(folder / _PAUSE_FILE)
+    return kept.pid if kept is not None and kept.alive else None

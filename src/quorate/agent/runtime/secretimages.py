@@ -5,15 +5,29 @@ Blocks; may be used from several threads.
 """
 
 import hashlib
-import json
+import logging
 import os
 import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
+from quorate.agent.damaged import kept_aside
 from quorate.agent.runtime.engine import Json
 from quorate.agent.runtime.references import Reference
+from quorate.model.messages import Finding
+
+log = logging.getLogger(__name__)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What the file holds, where it is more than a list of the closed."""
+
+    closed: set[str]
+    #: Since a file that was damaged: the images that registries have given to anybody. All others are closed.
+    given: set[str] | None = None
 
 
 def names(found: Json) -> set[str]:
@@ -29,10 +43,19 @@ class SecretImages:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = threading.Lock()
+        #: What is wrong with the file; empty where nothing is.
+        self.findings: tuple[Finding, ...] = ()
         try:
-            self._closed: set[str] = set(json.loads(file.read_text()))
+            kept = _read(file)
         except FileNotFoundError:
-            self._closed = set()
+            kept = _Kept(set())
+        except (OSError, ValueError) as error:
+            # To go on with an empty list would open every image of somebody's to everybody. So all are closed instead:
+            # whoever may have one by its registry gets it, for one question more.
+            kept = _Kept(set(), set())
+            self.findings = (_damaged(file, kept_aside(file), error),)
+            self._write(kept)
+        self._closed, self._given = kept.closed, kept.given
         #: Names of pulls that an earlier life of the agent did not see the end of: nobody knows what they brought.
         self._left = frozenset(self._closed)
         self._under_way: Counter[str] = Counter()
@@ -42,7 +65,8 @@ class SecretImages:
     def closed(self, found: Json, secret: str) -> bool:
         """Whether the registry has to be asked before a job with this secret may have the image."""
         with self._lock:
-            if not self._closed & {found["Id"], *names(found)}:
+            known = self._given is None or found["Id"] in self._given
+            if known and not self._closed & {found["Id"], *names(found)}:
                 return False
             return (found["Id"], _fingerprint(secret)) not in self._opened
 
@@ -71,20 +95,43 @@ class SecretImages:
 
     def public(self, reference: Reference, identity: str) -> None:
         """The registry gives it to this agent, so any job may have it."""
-        self._change(remove=(identity, str(reference)))
+        self._change(remove=(identity, str(reference)), given=(identity,))
 
-    def _change(self, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+    def _change(self, *, add: Iterable[str] = (), remove: Iterable[str] = (), given: Iterable[str] = ()) -> None:
         with self._lock:
             closed = (self._closed - set(remove)) | set(add)
-            if closed == self._closed:
+            kept = _Kept(closed, None if self._given is None else self._given | set(given))
+            if kept == _Kept(self._closed, self._given):
                 return
-            new = self._file.with_suffix(".new")
-            with new.open("w") as file:
-                json.dump(sorted(closed), file)
-                file.flush()
-                os.fsync(file.fileno())
-            new.rename(self._file)
-            self._closed = closed
+            self._write(kept)
+            self._closed, self._given = kept.closed, kept.given
+
+    def _write(self, kept: _Kept) -> None:
+        new = self._file.with_suffix(".new")
+        with new.open("wb") as file:
+            file.write(msgspec.json.encode(kept.closed if kept.given is None else kept, order="sorted"))
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self._file)
+
+
+def _read(file: Path) -> _Kept:
+    """Raises OSError, or ValueError for what it cannot hold."""
+    found = msgspec.json.decode(file.read_bytes(), type=set[str] | _Kept)
+    return found if isinstance(found, _Kept) else _Kept(found)
+
+
+def _damaged(file: Path, aside: Path, error: Exception) -> Finding:
+    found = Finding(
+        "STATE-DAMAGED",
+        "warning",
+        "Which images came with a job's own secret is not known any more",
+        f"{file}: {error}; kept as {aside}",
+        "nothing: registries are asked before jobs have the images of this machine. Images that are in no registry "
+        f"are refused meanwhile; if no job has ever brought a secret here: rm {file}, and restart the agent",
+    )
+    log.warning("%s: %s: %s; remedy: %s", found.code, found.title, found.evidence, found.remedy)
+    return found
 
 
 def _fingerprint(secret: str) -> str:
