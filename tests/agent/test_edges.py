@@ -250,7 +250,7 @@ def test_a_master_port_that_an_image_sets_and_the_network_would_refuse_is_named(
     )
     pair = spec((), members=members, network=told, roles={"main": role}, preflight="off")
     image = Image("sha256:1", environment={"MASTER_PORT": "30000"})
-    within = InImage(image, Granted(User(5, 5)), Setting("docker", "1.40", {}, "/work", "/waiter"))
+    within = InImage(image, Granted(User(5, 5)), Setting("docker", "1.40", {}, "/work", "/waiter", "/stage"))
     with pytest.raises(OrderError, match="MASTER_PORT: 30000") if refused else nullcontext():
         compose(M, pair, Machine(), PLACES, None, {}, within=within)
 

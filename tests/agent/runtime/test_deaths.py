@@ -75,7 +75,7 @@ def nothing_is_left(cluster: Cluster) -> Iterator[None]:
 
 
 def _staged() -> list[str]:
-    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {mounts.STAGE}/" in line]
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {mounts.STAGES}/" in line]
 
 
 def submit(cluster: Cluster) -> str:

@@ -14,6 +14,9 @@ from quorate.model.messages import Mount
 
 pytestmark = pytest.mark.docker
 
+#: Of no agent.
+STAGE = mounts.stage_of("/quorate-test")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,7 +50,7 @@ def test_a_member_reads_and_writes_where_the_operator_lets_it(cluster: Cluster, 
     assert view.exit_code == 0, (view.reason, cluster.output(job))
     assert {"what was allowed", "kept"} <= set(cluster.output(job))
     assert (data / "open" / "by-member").read_text() == "made\n"
-    until(lambda: not list(Path(mounts.STAGE).iterdir()))
+    until(lambda: not list(Path(mounts.stage_of(str(cluster.agent.state.resolve()))).iterdir()))
 
 
 def test_what_the_operator_does_not_allow_fails_with_the_key_that_would(cluster: Cluster) -> None:
@@ -96,7 +99,7 @@ def test_what_is_mounted_is_what_was_opened_whatever_the_path_becomes(docker: Do
     pid = engine.inspect(container)["State"]["Pid"]
     # Its mount outlives the stage.
     assert (Path(f"/proc/{pid}/root/in/file")).read_text() == "mine"
-    assert not Path(mounts.STAGE, "quorate-test-swap").exists()
+    assert not Path(STAGE, "quorate-test-swap").exists()
     engine.remove(container)
 
 
@@ -104,13 +107,13 @@ def test_what_a_killed_shim_has_staged_is_removed(docker: DockerEngine, tmp_path
     judged = Policy(Allow(mounts=(AllowedMount(path=tmp_path),))).mounts([Mount(str(tmp_path), "/in", read_only=True)])
     staged = _staged(judged, docker)
     staged.__enter__()
-    assert Path(mounts.STAGE, "quorate-test-swap", "0").is_dir()
-    mounts.forget(docker.socket, lambda member: member != "quorate-test-swap")
-    assert not Path(mounts.STAGE, "quorate-test-swap").exists()
+    assert Path(STAGE, "quorate-test-swap", "0").is_dir()
+    mounts.forget(docker.socket, STAGE, lambda member: member != "quorate-test-swap")
+    assert not Path(STAGE, "quorate-test-swap").exists()
 
 
 def _staged(judged: list, docker: DockerEngine):
-    return mounts.staged(judged, docker.socket, "quorate-test-swap")
+    return mounts.staged(judged, docker.socket, STAGE, "quorate-test-swap")
 
 
 def test_a_member_with_an_image_needs_the_operators_word_for_the_hosts_network(

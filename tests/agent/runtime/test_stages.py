@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,13 @@ def allowing(path: Path, *, read_only: bool = True) -> Policy:
     return Policy(Allow(mounts=(AllowedMount(path=path, read_only=read_only),)), "agent.yaml")
 
 
-@pytest.fixture(autouse=True)
-def _stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of this test's own: agents of other tests clear the usual one up."""
-    monkeypatch.setattr(mounts, "STAGE", str(tmp_path / "stage"))
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[str]:
+    """That of an agent with a state folder of this test's own."""
+    folder = mounts.stage_of(str(tmp_path))
+    yield folder
+    with suppress(FileNotFoundError):
+        Path(folder).rmdir()
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_in_a_sticky_folder_only_what_is_there_and_roots_can_be_allowed(tmp_path
         allowing(sticky / "ours")
 
 
-def test_where_an_entry_leads_is_settled_when_the_agent_starts(tmp_path: Path, engine: str) -> None:
+def test_where_an_entry_leads_is_settled_when_the_agent_starts(tmp_path: Path, engine: str, stage: str) -> None:
     (tmp_path / "disk1").mkdir()
     (tmp_path / "data").symlink_to("disk1")
     policy = allowing(tmp_path / "data")
@@ -103,23 +107,56 @@ def test_where_an_entry_leads_is_settled_when_the_agent_starts(tmp_path: Path, e
     (tmp_path / "disk1").symlink_to("/etc")
     with (
         pytest.raises(mounts.MountError, match="a link has come into its way"),
-        mounts.staged(judged, engine, "quorate-test-link"),
+        mounts.staged(judged, engine, stage, "quorate-test-link"),
     ):
         pass
 
 
-def test_what_is_mounted_beneath_a_folder_for_reading_cannot_be_written_either(data: Path, engine: str) -> None:
+def test_what_is_mounted_beneath_a_folder_for_reading_cannot_be_written_either(
+    data: Path, engine: str, stage: str
+) -> None:
     judged = allowing(data).mounts([Mount(str(data), "/in", read_only=True)])
-    with mounts.staged(judged, engine, "quorate-test-deep") as bound:
+    with mounts.staged(judged, engine, stage, "quorate-test-deep") as bound:
         for folder in ("", "deep"):
             with pytest.raises(OSError, match="Read-only file system"):
                 Path(bound[0]["Source"], folder, "no").touch()
     (data / "deep" / "yes").touch()
 
 
-def test_the_end_of_a_stage_ends_no_mount_of_the_machine(data: Path, engine: str) -> None:
+def test_the_end_of_a_stage_ends_no_mount_of_the_machine(data: Path, engine: str, stage: str) -> None:
     judged = allowing(data, read_only=False).mounts([Mount(str(data), "/in")])
-    with mounts.staged(judged, engine, "quorate-test-shared") as bound:
+    with mounts.staged(judged, engine, stage, "quorate-test-shared") as bound:
         Path(bound[0]["Source"], "deep", "made").touch()
     assert (data / "deep").is_mount()
     assert (data / "deep" / "made").exists()
+
+
+def test_agents_of_one_machine_have_stages_of_their_own_and_clear_up_no_other_ones(
+    tmp_path: Path, engine: str, data: Path
+) -> None:
+    judged = allowing(data).mounts([Mount(str(data), "/in", read_only=True)])
+    first, second = (mounts.stage_of(str(tmp_path / agent)) for agent in ("first", "second"))
+    assert first != second and mounts.stage_of(str(tmp_path / "first")) == first
+    # Both have a member of one name, as clusters that were made from one backup may.
+    with mounts.staged(judged, engine, first, "quorate-test-same") as kept:
+        torn = mounts.staged(judged, engine, second, "quorate-test-same")
+        torn.__enter__()
+        # The second agent starts, and wants nothing of what its last life has left.
+        mounts.forget(engine, second, lambda _: False)
+        assert not list(Path(second).iterdir())
+        assert Path(kept[0]["Source"]).is_mount() and (Path(kept[0]["Source"]) / "deep").is_mount()
+        assert kept[0]["Source"].startswith(f"{first}/")
+    for gone in (first, second):
+        mounts.remove(engine, gone)
+        assert not Path(gone).exists()
+
+
+def test_a_stage_that_others_can_look_into_is_not_used(data: Path, engine: str, stage: str) -> None:
+    judged = allowing(data).mounts([Mount(str(data), "/in", read_only=True)])
+    Path(stage).mkdir(parents=True, mode=0o755)
+    Path(stage).chmod(0o755)
+    with (
+        pytest.raises(mounts.MountError, match=f"{stage} is open to others than root"),
+        mounts.staged(judged, engine, stage, "quorate-test-open"),
+    ):
+        pass

@@ -223,7 +223,7 @@ def test_both_kinds_of_machine_have_a_waiter_and_others_are_told_so() -> None:
 def _container(role: RoleSpec, argv: tuple[str, ...] = ("true",), **setting: object) -> dict:
     image = body.Image("sha256:x", environment={"PATH": "/opt", "MINE": "image"})
     granted = body.Granted(User(1000, 1000))
-    made = body.Setting("/sock", "1.41", {}, "/work", "/wait", **setting)  # type: ignore[arg-type]
+    made = body.Setting("/sock", "1.41", {}, "/work", "/wait", "/stage", **setting)  # type: ignore[arg-type]
     return body.container("jjjj-1.0.1", role, image, argv, granted, made, ("MINE",))
 
 

@@ -82,6 +82,8 @@ class Setting:
     work: str
     #: The waiter's file on this machine, for an image with nothing to run.
     waiter: str
+    #: Where the agent prepares mounts.
+    stage: str
     #: `host`, `none`, or `container:<id of the pause container>`.
     network: str = "host"
     hostname: str = ""
@@ -132,6 +134,7 @@ def container(
     return {
         "engine": setting.engine,
         "api": setting.api,
+        "stage": setting.stage,
         "name": name_of(member),
         "image": role.image,
         "body": body,

@@ -71,7 +71,7 @@ class ContainerRunner:
     def start(self, environment: Mapping[str, str]) -> None:
         order = self._order
         try:
-            with mounts.staged(order["mounts"], order["engine"], order["name"], order["api"]) as bound:
+            with mounts.staged(order["mounts"], order["engine"], order["stage"], order["name"], order["api"]) as bound:
                 body = {
                     **order["body"],
                     "Env": [f"{name}={value}" for name, value in environment.items() if name not in order["kept"]],

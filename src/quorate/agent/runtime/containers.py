@@ -82,6 +82,11 @@ class Containers:
         self._look = lru_cache(_IMAGES_KNOWN)(look)
 
     @property
+    def stage(self) -> str:
+        """Where mounts are prepared for this agent's members, and for no other one's."""
+        return mounts.stage_of(str(self.folder))
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong with what the agent keeps of its engine."""
         return self._secret_images.findings
@@ -266,7 +271,7 @@ class Containers:
         """Removes what is staged for containers that are not wanted, by their names."""
         try:
             if os.geteuid() == 0:
-                mounts.forget(self.engine.path, wanted)
+                mounts.forget(self.engine.path, self.stage, wanted)
         except mounts.MountError as error:
             log.warning("mounts may be left: %s", error)
 
@@ -303,6 +308,7 @@ class Containers:
             labels={**self.labels, body.LABEL_MEMBER: member},
             work=work,
             waiter=self.waiter(),
+            stage=self.stage,
             network=network,
             secrets=secrets,
             hosts_file=hosts_file,
@@ -413,10 +419,13 @@ def sweep_folder(folder: Path) -> None:
     """Removes all containers of an agent that is gone for good. Blocks; what cannot be removed is told in the log."""
     file = folder / ENGINE_FILE
     try:
-        sweep(Engine.at(file.read_text()), {body.LABEL_FOLDER: str(folder.resolve())}, ())
+        engine, ours = Engine.at(file.read_text()), str(folder.resolve())
+        sweep(engine, {body.LABEL_FOLDER: ours}, ())
+        if os.geteuid() == 0:
+            mounts.remove(engine.path, mounts.stage_of(ours))
     except FileNotFoundError:
         return
-    except (EngineError, OSError, ValueError) as error:
+    except (EngineError, mounts.MountError, OSError, ValueError) as error:
         log.warning("containers may be left (%s has the path of their engine): %s", file, error)
 
 

@@ -20,8 +20,9 @@ from typing import Any, Final
 
 from quorate.agent import syscalls
 
-#: Of root alone. What a shim that was killed at the wrong moment has left there is removed by `forget`.
-STAGE: Final = "/run/quorate/mounts"
+#: Of root alone; each agent has a folder in it. What a shim that was killed at the wrong moment has left there is
+#: removed by `forget`, at the start of the same agent: no other one knows which members are wanted.
+STAGES: Final = "/run/quorate/mounts"
 
 #: The same on every architecture (openat2(2), Linux 5.6).
 _SYS_OPENAT2 = 437
@@ -48,14 +49,22 @@ class _MountAttributes(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "namespace"))
 
 
+def stage_of(state_folder: str) -> str:
+    """Where the agent with this state folder (resolved) prepares mounts, in all its lives."""
+    # Imported here: shims need none of it, and it brings a library of cryptography.
+    import hashlib
+
+    return f"{STAGES}/{hashlib.sha256(state_folder.encode()).hexdigest()[:16]}"
+
+
 @contextmanager
 def staged(
-    mounts: Sequence[Mapping[str, Any]], engine: str, member: str, api: str = ""
+    mounts: Sequence[Mapping[str, Any]], engine: str, stage: str, member: str, api: str = ""
 ) -> Iterator[list[dict[str, Any]]]:
     """The engine's own words for these mounts, which hold while this is entered. Raises MountError.
 
     Each has `root`, which the operator allows, `below`, a path in it without links, `target` and `read_only`. `engine`
-    is the path of the engine's socket, `api` the version of the interface that it speaks.
+    is the path of the engine's socket, `api` the version of the interface that it speaks, `stage` the agent's place.
     """
     if not mounts:
         yield []
@@ -63,24 +72,35 @@ def staged(
     if os.geteuid() != 0:
         yield [_bind_unstaged(mount, api) for mount in mounts]
         return
-    place = f"{STAGE}/{member}"
+    place = f"{stage}/{member}"
     keeper = _keeper(engine)
-    _there(keeper, lambda: _stage(mounts, place))
     try:
+        _there(keeper, lambda: _stage(mounts, stage, place))
         yield [bind(f"{place}/{number}", mount["target"], mount["read_only"]) for number, mount in enumerate(mounts)]
     finally:
         with suppress(MountError):
             _there(keeper, lambda: _unstage(place))
 
 
-def forget(engine: str, wanted: Callable[[str], bool]) -> None:
-    """Removes what is staged for members that are not wanted any more. Raises MountError."""
+def forget(engine: str, stage: str, wanted: Callable[[str], bool]) -> None:
+    """Removes what is staged there for members that are not wanted any more. Raises MountError."""
 
     def clear() -> None:
         with suppress(FileNotFoundError):
-            for member in os.listdir(STAGE):  # noqa: PTH208
+            for member in os.listdir(stage):  # noqa: PTH208
                 if not wanted(member):
-                    _unstage(f"{STAGE}/{member}")
+                    _unstage(f"{stage}/{member}")
+
+    _there(_keeper(engine), clear)
+
+
+def remove(engine: str, stage: str) -> None:
+    """Removes the stage of an agent that is gone for good. Raises MountError."""
+    forget(engine, stage, lambda _: False)
+
+    def clear() -> None:
+        with suppress(FileNotFoundError):
+            os.rmdir(stage)  # noqa: PTH106
 
     _there(_keeper(engine), clear)
 
@@ -199,11 +219,12 @@ def _enter(keeper: int) -> None:
         syscalls.setns(namespace, syscalls.CLONE_NEWNS, "the engine's mount namespace")
 
 
-def _stage(mounts: Sequence[Mapping[str, Any]], place: str) -> None:
+def _stage(mounts: Sequence[Mapping[str, Any]], stage: str, place: str) -> None:
     _unstage(place)
-    os.makedirs(STAGE, 0o700, exist_ok=True)  # noqa: PTH103
-    if os.stat(STAGE).st_uid != 0 or os.stat(STAGE).st_mode & 0o077:  # noqa: PTH116
-        raise MountError(f"{STAGE} is open to others than root")
+    for folder in (os.path.dirname(stage), stage):  # noqa: PTH120
+        os.makedirs(folder, 0o700, exist_ok=True)  # noqa: PTH103
+        if os.stat(folder).st_uid != 0 or os.stat(folder).st_mode & 0o077:  # noqa: PTH116
+            raise MountError(f"{folder} is open to others than root")
     os.mkdir(place, 0o700)  # noqa: PTH102
     for number, mount in enumerate(mounts):
         source = _open(mount["root"], mount["below"])
