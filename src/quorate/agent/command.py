@@ -25,7 +25,11 @@ _locked_libc = ctypes.PyDLL(None)
 
 
 class CommandError(Exception):
-    """The command could not be started; the text says what was tried."""
+    """The command could not be started; the text says what was tried, the code is that of the finding."""
+
+    def __init__(self, sentence: str, code: str = "START-FAILED") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ _BACKLOG = 1024
 #: Above every descriptor that the server is given, so that none of them is overwritten while they are moved.
 _HIGH = 100
 _PORT, _FOLDER = 3, 4
+#: How a server ends that would be outside of limits that the job has asked for (EX_NOPERM).
+UNLIMITED = 77
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Offer:
     over: dict[str, str] = field(default_factory=dict)
     #: For a member with an image: the engine's socket, its API's version, and the container's name.
     container: tuple[str, str, str] | None = None
+    #: Which of its container's limits the job has asked for: nobody comes in past them.
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,17 @@ class Service:
 class Door:
     """Of one member. Closed until `open`; to be told of every child of the shim that ends."""
 
-    def __init__(self, selector: selectors.BaseSelector, member: str, offer: Offer, user: User | None) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        member: str,
+        offer: Offer,
+        user: User | None,
+        say: Callable[[str], None],
+    ) -> None:
+        """`say` takes sentences for the member's log."""
         self._selector = selector
+        self._say = say
         self._service = Service(member, offer, user.uid if user else None, user.gid if user else None)
         self._listeners: dict[int, socket.socket] = {}
         #: The server's, 0 while none runs.
@@ -136,6 +150,12 @@ class Door:
         if status:
             # It could not serve them: they are better told so than kept, and it must not be started for ever.
             self._send_away()
+            if os.WIFEXITED(status) and os.WEXITSTATUS(status) == UNLIMITED:
+                limits = " and ".join(self._service.offer.limits)
+                self._say(
+                    f"SSH-UNAVAILABLE: nobody is let in by SSH, since what he does would not count towards this "
+                    f"member's {limits}: its agent cannot enter the container's control groups. Its own log says why"
+                )
         self._wait()
 
     def _wait(self) -> None:

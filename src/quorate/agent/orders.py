@@ -197,7 +197,10 @@ def _ssh(
     if within is not None:
         setting = within.setting
         name = body.name_of(configuration.member_id)
-        offer = replace(offer, container=(setting.engine, setting.api, name))
+        role = role_of(spec, configuration.member_id)
+        asked = {"memory": role.memory_bytes, "cpus": role.cpus, "pids": role.pids}
+        limits = tuple(limit for limit, value in asked.items() if value)
+        offer = replace(offer, container=(setting.engine, setting.api, name), limits=limits)
     if not spec.ssh or not places.netns:
         return offer
     # Imported here: it takes a sixteenth of a second, and most agents' members share their hosts' network.

@@ -15,6 +15,9 @@ from pathlib import Path
 #: Set in the environment of every process of a member, so that what a dead shim left behind is found.
 MARKER = "QUORATE_MEMBER"
 
+#: Of control groups, by what a job may limit; in cgroup v2 one group counts all of them.
+_CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
+
 #: execve(2) takes no more than 6 MiB of arguments and variables, so that of honest processes all is read.
 _ENVIRONMENT_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
@@ -229,6 +232,15 @@ def groups_of(pid: int) -> tuple[Path, ...]:
         if one in mounts and ".." not in path.split("/")
     }
     return tuple(path for path in found if path.is_dir())
+
+
+def group_names(pid: int | None = None) -> dict[str, str]:
+    """By what a job may limit: the name of the group of that process (else ours) in which it counts. Raises OSError."""
+    # By its pid this process would not be found once it is in another namespace of them.
+    said = _groups("self" if pid is None else str(pid))
+    names = {controller: path for controllers, path in said for controller in controllers}
+    unified = names.get("", "")
+    return {limit: names.get(controller, unified) for limit, controller in _CONTROLLERS.items()}
 
 
 def _mounted() -> dict[str, Path]:

@@ -204,7 +204,7 @@ class Shim:
         self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
         self._log = ShimLog(LOG, order.secrets.values())
         self._runner = self._make_runner()
-        self._door = Door(self._selector, order.member, order.ssh, self._visitor) if order.ssh else None
+        self._door = Door(self._selector, order.member, order.ssh, self._visitor, self._say) if order.ssh else None
         self._add_agent(agent)
 
     def _make_runner(self) -> Runner:
@@ -243,7 +243,7 @@ class Shim:
             if not self._order.companion:
                 self._start_command({})
         except (OSError, command.CommandError) as error:
-            self._fail("DISK-FULL" if getattr(error, "errno", None) in FULL else "START-FAILED", str(error))
+            self._fail(_code_of(error), str(error))
         while not self._over():
             self._wait()
         self._finish()
@@ -319,7 +319,7 @@ class Shim:
             try:
                 self._door.open(*self._runner.entry, environment)
             except OSError as error:
-                self._log.say(f"SSH-UNAVAILABLE: nobody can come in by SSH: {error}")
+                self._say(f"SSH-UNAVAILABLE: nobody can come in by SSH: {error}")
 
     # --- while it runs -----------------------------------------------------------------------------------------
 
@@ -459,6 +459,10 @@ class Shim:
         why = "the disk is full" if full else os.strerror(self._log.blocked or errno.EIO)
         self._tell({"blocked": why})
 
+    def _say(self, sentence: str) -> None:
+        self._log.say(sentence)
+        self._poke()
+
     def _poke(self) -> None:
         """Tells the agent that there is more, once until it has asked again."""
         if self._armed:
@@ -501,7 +505,7 @@ class Shim:
                 try:
                     self._start_command(message["go"].get("environment", {}))
                 except (OSError, command.CommandError) as error:
-                    self._fail("START-FAILED", str(error))
+                    self._fail(_code_of(error), str(error))
                     peer.send({"exited": {"code": 127, "signal": None, "stopped": False}})
             elif "failed" in message:
                 self._fail(message["failed"]["code"], message["failed"]["sentence"])
@@ -509,8 +513,7 @@ class Shim:
                 stop = message["stop"]
                 self._stop_member(stop["reason"], bool(stop.get("echo", True)), self._order.grace_s)
             elif "notice" in message:
-                self._log.say(f"{message['notice']['code']}: {message['notice']['sentence']}")
-                self._poke()
+                self._say(f"{message['notice']['code']}: {message['notice']['sentence']}")
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -582,6 +585,12 @@ class Shim:
             self._reap()
         if self._companion_pid:
             processes.signal_all([self._companion_pid], signal.SIGKILL)
+
+
+def _code_of(error: OSError | command.CommandError) -> str:
+    if isinstance(error, command.CommandError):
+        return error.code
+    return "DISK-FULL" if error.errno in FULL else "START-FAILED"
 
 
 def _remove(folder: str) -> None:

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 import asyncssh
 
 from quorate.agent import command, processes, sshkeys, syscalls
-from quorate.agent.door import Service
+from quorate.agent.door import UNLIMITED, Service
 from quorate.agent.runtime.engine import Engine
 from quorate.agent.sshbroker import Broker
 from quorate.agent.sshchild import Child, Client, ProcessChild, Start, Terminal
@@ -85,6 +85,9 @@ def _with_broker(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHA
             enter(service)
             asyncio.run(_serve(service, host, allowed, lambda: _Container(Executions(theirs)).start))
             code = 0
+        except Unlimited as error:
+            print(f"{service.member}: {error}", file=sys.stderr)
+            code = UNLIMITED
         except Exception:
             traceback.print_exc()
         finally:
@@ -99,12 +102,16 @@ def _with_broker(service: Service, host: asyncssh.SSHKey, allowed: asyncssh.SSHA
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
 
 
+class Unlimited(Exception):
+    """This process would not count towards limits of the member that its job has asked for; the text says which."""
+
+
 def enter(service: Service) -> None:
-    """Becomes part of the member, for good. Raises OSError where the member is gone."""
+    """Becomes part of the member, for good. Raises OSError where the member is gone, or Unlimited."""
     _hide()
     if service.offer.container is not None:
         _look_up_in_files_alone()
-        _enter_groups(service.pid)
+        enter_groups(service.pid, service.offer.limits)
     if service.group:
         Path(service.group, "cgroup.procs").write_text("0")
     # The mounts come last: behind them there may be no /proc.
@@ -150,11 +157,20 @@ def _look_up_in_files_alone() -> None:
             ctypes.CDLL(library)
 
 
-def _enter_groups(pid: int) -> None:
-    """The container's limits are this process's too, where the machine shows its control groups."""
+def enter_groups(pid: int, limits: Sequence[str]) -> None:
+    """The container's limits are this process's too: raises Unlimited where one that was asked for is not."""
+    failed = []
     for group in processes.groups_of(pid):
-        with suppress(OSError):
+        try:
             (group / "cgroup.procs").write_text("0")
+        except OSError as error:
+            failed.append(f"{group}: {error.strerror}")
+    # What counts is where this process is: groups may also be where this machine does not show them.
+    own, theirs = processes.group_names(), processes.group_names(pid)
+    outside = [limit for limit in limits if own.get(limit) != theirs.get(limit)]
+    if outside:
+        why = "; ".join(failed) or "this machine does not show them"
+        raise Unlimited(f"the control groups for {' and '.join(outside)} cannot be entered: {why}")
 
 
 def _enter_namespace(pid: int, kind: str, flag: int) -> None:

@@ -106,6 +106,8 @@ _CODES = (
     Code("ENGINE-FAILED", _E, "The container engine refused",
          "Docker or Podman said no; the evidence is its own words."),
     Code("CONTAINER-LOST", _E, "A container was removed", "Somebody else than Quorate removed a member's container."),
+    Code("LIMITS-UNENFORCED", _E, "A limit that the job asks for is not kept here",
+         "The engine said that it leaves memory, cpus, shm or pids out, because of what this machine's kernel lacks."),
     Code("POLICY-FORBIDS", _E, "The operator does not allow it",
          "`allow` in the agent's agent.yaml does not let a job have this here."),
     Code("MEMORY-EXCEEDED", _E, "Killed for memory", "The member used more memory than its limit."),

@@ -26,6 +26,8 @@ _AGAIN_S = 1.0
 _LAST_WORDS_S = 5.0
 #: A kill that changed nothing is not repeated before.
 _KILL_AGAIN_S = 1.0
+#: What an engine calls the limits that a job may ask for.
+_LIMITS = {"Memory": "memory", "NanoCpus": "cpus", "ShmSize": "shm", "PidsLimit": "pids"}
 #: A container that ended while its engine was away: for so long the engine may come back and say how.
 _ENGINE_PATIENCE_S = 120.0
 
@@ -79,7 +81,9 @@ class ContainerRunner:
                 body["HostConfig"] = {**body["HostConfig"], "Mounts": [*body["HostConfig"]["Mounts"], *bound]}
                 # One of this name can only be what an earlier, torn attempt to start this very member has left.
                 self._engine.remove(order["name"])
-                self._container = self._engine.create(order["name"], body)
+                self._container = self._engine.create(order["name"], body, self._notices.append)
+                if self._notices:
+                    self._check_limits(body["HostConfig"])
                 self._listen()
                 self._engine.start(self._container)
         except (EngineError, mounts.MountError) as error:
@@ -91,6 +95,21 @@ class ContainerRunner:
         except EngineError:
             # It runs; whatever has become of the engine, it is asked again.
             self.due = _now() + _AGAIN_S
+
+    def _check_limits(self, asked: Mapping[str, Any]) -> None:
+        """An engine that cannot keep a limit says so, leaves it out and goes on: a job that asked for one must not.
+
+        Raises CommandError. What else it has warned of is said in the member's log.
+        """
+        kept = self._engine.inspect(self._container)["HostConfig"]
+        lost = [word for key, word in _LIMITS.items() if asked.get(key) and kept.get(key) != asked[key]]
+        if lost:
+            self.remove()
+            raise CommandError(
+                f"{self._order['image']} could not be started: this machine does not keep its {' and '.join(lost)}. "
+                f"Its engine says: {' '.join(self._notices)} See `docker info` there for the controllers that it lacks",
+                "LIMITS-UNENFORCED",
+            )
 
     def _listen(self) -> None:
         self._output, self._early = self._engine.attach(self._container)

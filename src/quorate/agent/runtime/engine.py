@@ -167,10 +167,17 @@ class Engine:
 
     # --- containers --------------------------------------------------------------------------------------------
 
-    def create(self, name: str, body: Mapping[str, Any]) -> str:
-        """The id of a new container. Raises NoSuchThing where its image is not here."""
+    def create(self, name: str, body: Mapping[str, Any], warned: Callable[[str], None] | None = None) -> str:
+        """The id of a new container. Raises NoSuchThing where its image is not here.
+
+        `warned` hears what the engine has left out of the body, in its own words.
+        """
         query = f"?{urlencode({'name': name})}" if name else ""
-        return str(self._json("POST", f"/containers/create{query}", body, _SLOW_S)["Id"])
+        made = self._json("POST", f"/containers/create{query}", body, _SLOW_S)
+        for warning in made.get("Warnings") or ():
+            if warned is not None:
+                warned(str(warning))
+        return str(made["Id"])
 
     def start(self, container: str) -> None:
         """Returns when its command has been executed."""
