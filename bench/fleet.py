@@ -24,11 +24,12 @@ import uvloop
 from websockets.exceptions import ConnectionClosed
 
 from quorate import __version__
-from quorate.agent.core import Core, Identity
+from quorate.agent.core import Core
 from quorate.agent.events import Action, CloseLink, Event, LinkDown, LinkUp, Received, Recovered, Send, Ticked
+from quorate.agent.identity import Identity
 from quorate.agent.journal import MemoryJournal
 from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, keep
-from quorate.agent.shim import boottime
+from quorate.agent.processes import boottime
 from quorate.model.messages import SlotInfo, decode_from_master, encode
 
 JOINS_AT_ONCE = 16

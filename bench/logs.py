@@ -28,7 +28,7 @@ from onemaster import one_master
 
 from quorate.agent.events import Action, Ended, Running, Shipped, Start
 from quorate.agent.link import Link
-from quorate.agent.shim import boottime
+from quorate.agent.processes import boottime
 from quorate.agent.shimlog import ShimLog
 from quorate.agent.shipments import Shipments
 from quorate.client.api import Client

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from quorate.agent.core import REVOKED, Core, Identity, Settings
+from quorate.agent.core import REVOKED, Core, Settings
 from quorate.agent.events import (
     Action,
     CloseLink,
@@ -28,6 +28,7 @@ from quorate.agent.events import (
     Swept,
     Ticked,
 )
+from quorate.agent.identity import Identity
 from quorate.agent.journal import Journal, JournalFull, MemoryJournal
 from quorate.model.messages import (
     AllocationSpec,
@@ -293,7 +294,7 @@ def test_nothing_is_changed_for_a_store_that_has_gone_back(life: Life) -> None:
     assert messages(Regressed, actions)[0].seen == Seen("c", 1, "m1", 11)
     assert not life.hear(desired(generation=12))
     assert not life.hear(Lease(1, 3600))
-    assert life.core.live == (A0,)
+    assert life.core.members.live == (A0,)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +396,7 @@ def test_only_what_certainly_never_began_is_told_as_such(life: Life, unbegun: bo
     running(life, A0)
     life.tell(SupervisorLost(A0))
     life.tell(Swept(A0, 0, unbegun))
-    assert [status.code for status in life.core.statuses(life.now)] == [code]
+    assert [status.code for status in life.core.members.statuses(life.now)] == [code]
 
 
 def test_a_revoked_agent_ends_its_members_and_gives_up(life: Life) -> None:

@@ -8,7 +8,7 @@ from tests.agent.conftest import Agent, eventually
 from tests.agent.peer import JOB, Peer, master, spec
 
 from quorate.agent import processes
-from quorate.agent.shim import boottime
+from quorate.agent.processes import boottime
 
 pytestmark = pytest.mark.anyio
 

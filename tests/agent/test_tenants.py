@@ -10,11 +10,10 @@ import pytest
 from tests.agent.conftest import eventually
 from tests.agent.peer import JOB, spec
 
-from quorate.agent import leftovers, temporary
-from quorate.agent import members as agent_members
+from quorate.agent import leftovers, secretsfolder, temporary
 from quorate.agent.command import User
 from quorate.agent.events import Event
-from quorate.agent.members import Members, PrepareError
+from quorate.agent.members import Members
 from quorate.agent.orders import Machine
 from quorate.agent.users import UserPool
 
@@ -169,7 +168,7 @@ def test_the_folder_for_secrets_is_there_before_anybody_can_take_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "secrets"
-    monkeypatch.setattr(agent_members, "_secrets_folder", lambda: place)
+    monkeypatch.setattr(secretsfolder, "_place", lambda: place)
     Machines(tmp_path / "members")
     assert place.is_dir()
 
@@ -179,10 +178,9 @@ def test_who_holds_the_place_of_secrets_is_named(tmp_path: Path, monkeypatch: py
     place = tmp_path / "secrets"
     place.mkdir()
     os.chown(place, 4242, 4242)
-    monkeypatch.setattr(agent_members, "_secrets_folder", lambda: place)
-    machine = Machines(tmp_path / "members")
-    with pytest.raises(PrepareError, match=f"user 4242 has put something at {place}"):
-        machine.members._make_secrets_folder()
+    monkeypatch.setattr(secretsfolder, "_place", lambda: place)
+    with pytest.raises(secretsfolder.NoSecrets, match=f"user 4242 has put something at {place}"):
+        secretsfolder.SecretsFolder().make()
 
 
 @pytest.fixture

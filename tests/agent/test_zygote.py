@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from quorate.agent.memberfolder import EXIT
+from quorate.agent.order import Order
 from quorate.agent.outcome import read_outcome
 from quorate.agent.processes import Process, children, process
-from quorate.agent.shim import EXIT, Order
 from quorate.agent.zygote import Zygote
 
 PATIENCE_S = 20.0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quorate.agent.core import Core, Identity
+from quorate.agent.core import Core
 from quorate.agent.events import (
     Action,
     CloseLink,
@@ -26,6 +26,7 @@ from quorate.agent.events import (
     Swept,
     Ticked,
 )
+from quorate.agent.identity import Identity
 from quorate.agent.journal import Lease, Memory, MemoryJournal
 from quorate.model.messages import AllocationSpec, ExitStatus, Feature, MasterMessage, SlotInfo
 

@@ -8,6 +8,7 @@ import pytest
 
 from quorate.agent import core as agent_core
 from quorate.agent import journal
+from quorate.agent.knownmembers import KnownMembers
 from quorate.master import core, networks, state, store, transitions
 from quorate.master.events import JobCancelRequested
 from quorate.master.settings import Settings
@@ -191,7 +192,7 @@ BUGS: dict[str, tuple[str | None, Theme | None, Plant]] = {
     "a cut-off agent does not stop its members": (
         inv.TWO_GANGS,
         Theme.LOSS,
-        _replace(agent_core.Core, "_cut_off_at", lambda _: lambda agent, member: None),
+        _replace(KnownMembers, "cut_off_at", lambda _: lambda agent, member: None),
     ),
     "an agent trusts orders that it reads long after they were given": (
         inv.TWO_GANGS,

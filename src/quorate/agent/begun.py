@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from quorate.agent import shim
+from quorate.agent import memberfolder
 from quorate.agent.processes import boot_id
 
 #: In the member's folder: the boot in which it was prepared.
@@ -22,6 +22,6 @@ def never(folder: Path) -> bool:
     (zygote.py). After another boot that means nothing: what was written then may be lost.
     """
     try:
-        return (folder / _BOOT).read_text() == boot_id() and not (folder / shim.IDENTITY).exists()
+        return (folder / _BOOT).read_text() == boot_id() and not (folder / memberfolder.IDENTITY).exists()
     except OSError:
         return False

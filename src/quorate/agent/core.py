@@ -5,7 +5,6 @@ what has ended is told until the cluster no longer wants to know; nothing is cha
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from quorate.agent.events import (
     Action,
@@ -27,38 +26,32 @@ from quorate.agent.events import (
     Send,
     Shipped,
     Start,
-    Stop,
     SupervisorLost,
     Sweep,
     Swept,
     Ticked,
 )
+from quorate.agent.identity import Identity
 from quorate.agent.journal import Journal, JournalFull
+from quorate.agent.knownmembers import KnownMembers
 from quorate.agent.lease import LeaseKeeper
+from quorate.agent.linkstate import LinkState, Settings
 from quorate.agent.member import Member
 from quorate.agent.reconcile import Begin, Decline, Drop, End, Wanted, allocation_of, reconcile
 from quorate.agent.reporting import Reporting
 from quorate.agent.trust import regression
-from quorate.model.duration import format_duration
 from quorate.model.ids import MemberId, split_member
 from quorate.model.messages import (
-    PROTOCOL,
     AllocationSpec,
     Desired,
-    ExitStatus,
-    Feature,
     Finding,
-    Heartbeat,
     HeartbeatAck,
-    Hello,
     LeaseHeld,
     MasterMessage,
-    MemberStatus,
     Refuse,
     Regressed,
     ReportAck,
     Seen,
-    SlotInfo,
     Welcome,
 )
 from quorate.model.messages import Lease as LeaseOrder
@@ -72,61 +65,6 @@ UNBEGUN_REASON = "its agent ended while the member was prepared; nothing of it h
 LOST_REASON = "its supervisor died, so how it ended is not known; what was left of it was killed"
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What an agent says of itself in its Hello; constant for the life of its process."""
-
-    agent: str
-    version: str
-    boot: str
-    host: str
-    address: str
-    slots: tuple[SlotInfo, ...]
-    instance: str
-    labels: dict[str, str] = field(default_factory=dict)
-    lease_ports: tuple[int, int] | None = None
-    #: What it can do for members, as in Hello.
-    features: tuple[str, ...] = ()
-    #: MTU in bytes of the device with `address`; 0 where it is not known.
-    mtu: int = 0
-    #: All of its machine's, as in Hello.
-    addresses: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Timers, in seconds. The heartbeat interval is the master's to say."""
-
-    #: A member's beginning waits this long for company, since each report costs the master a commit; an end does not.
-    gather_s: float = 0.01
-    #: A report without an acknowledgement is sent again after this.
-    report_again_s: float = 5.0
-    #: A link on which this many heartbeats in a row stay unanswered is given up.
-    silent_heartbeats: int = 3
-    #: A journal without room is tried again after this.
-    full_again_s: float = 1.0
-    #: A Hello without a Welcome, or a desired member without its spec, for this long: the link is given up.
-    answer_s: float = 20.0
-
-
-@dataclass
-class _Link:
-    """The connection of the moment."""
-
-    hello_at: float
-    welcome: Welcome | None = None
-    regressed: bool = False
-    heartbeat_sequence: int = 0
-    next_heartbeat: float = 0.0
-    #: Sequence of the newest acknowledged heartbeat.
-    answered: int = 0
-    reported_at: float = 0.0
-    #: When what has gathered is to be reported; None while there is nothing.
-    report_at: float | None = None
-    #: Since when a desired member has had no spec.
-    specless_since: float | None = None
-
-
 class Core:
     """One agent. `handle` events in the order in which they happen, Recovered first; do the actions in order."""
 
@@ -137,31 +75,20 @@ class Core:
         memory = journal.load()
         self._seen: Seen | None = memory.seen
         self._lease = LeaseKeeper(journal, memory.lease, identity.boot)
-        self._members: dict[str, Member] = {m: Member(m, spec) for m, spec in memory.intents.items()}
-        for member, outcome in memory.outcomes.items():
-            self._members[member] = Member(
-                member,
-                memory.intents.get(member),
-                MemberState(outcome.state),
-                outcome.exit,
-                outcome.reason,
-                outcome.code,
-                outcome.echo,
-                log_bytes=outcome.log_bytes,
-                ran_s=outcome.running_s,
-            )
+        self._reporting = Reporting()
+        #: Read them freely; they change by events alone.
+        self.members = KnownMembers(memory, journal, self._reporting, self._lease)
         #: When the journal last had no room for an intent.
         self._full_at: float | None = None
         self._recovered = False
         self._ending = False
-        self._link: _Link | None = None
+        self._link: LinkState | None = None
         self._specs: dict[str, AllocationSpec] = {}
         #: Allocations that a member, present or desired, has belonged to on this link.
         self._used: set[str] = set()
         self._desired: Desired | None = None
         #: A desired member is held back until a heartbeat is answered.
         self._waits_for_word = False
-        self._reporting = Reporting()
         #: By origin, in the order in which they are told.
         self._findings: dict[str, tuple[Finding, ...]] = {"members": (), "journal": ()}
 
@@ -175,51 +102,18 @@ class Core:
     @property
     def connected(self) -> bool:
         """Whether the master has welcomed this agent and is its own master."""
-        return self._link is not None and self._link.welcome is not None and not self._link.regressed
+        return self._link is not None and self._link.connected
 
     @property
     def settled(self) -> bool:
         """Whether the master has acknowledged all that there is to report."""
         return not self._reporting.outstanding
 
-    @property
-    def ended(self) -> tuple[str, ...]:
-        """Members that have ended and are still wanted as records."""
-        return tuple(m.member for m in self._members.values() if m.state.final)
-
-    @property
-    def live(self) -> tuple[str, ...]:
-        """Members that have not ended."""
-        return tuple(m.member for m in self._members.values() if not m.state.final)
-
-    @property
-    def allocated(self) -> dict[str, AllocationSpec]:
-        """Members that have not ended, with their allocations."""
-        return {m.member: m.spec for m in self._members.values() if m.spec and not m.state.final}
-
-    @property
-    def networked(self) -> dict[str, AllocationSpec]:
-        """Members that have not ended and live in a private network, with their allocations."""
-        return {m.member: m.spec for m in self._members.values() if m.spec and m.spec.network and not m.state.final}
-
-    def statuses(self, now: float) -> tuple[MemberStatus, ...]:
-        """All members as the master is told of them."""
-        return tuple(m.status(now) for m in self._members.values())
-
     def next_tick(self, now: float) -> float | None:
         """When Ticked is due next, in seconds of CLOCK_BOOTTIME; None if nothing but an event can change anything."""
-        due = [deadline for m in self._members.values() if (deadline := self._cut_off_at(m)) is not None]
+        due = [deadline for m in self.members.by_id.values() if (deadline := self.members.cut_off_at(m)) is not None]
         if self._link is not None:
-            if self._link.welcome is None:
-                due.append(self._link.hello_at + self._settings.answer_s)
-            else:
-                due.append(self._link.next_heartbeat)
-                if self.connected and self._reporting.unanswered:
-                    due.append(self._link.reported_at + self._settings.report_again_s)
-                if self.connected and self._link.report_at is not None:
-                    due.append(self._link.report_at)
-                if self._link.specless_since is not None:
-                    due.append(self._link.specless_since + self._settings.answer_s)
+            due += self._link.due(self._settings, unanswered=self._reporting.unanswered)
             if self._full_at is not None and self.connected:
                 due.append(self._full_at + self._settings.full_again_s)
         return max(now, min(due)) if due else None
@@ -245,27 +139,27 @@ class Core:
             case Received(message):
                 yield from self._receive(message, now)
             case Progressed(member, sentence):
-                self._progressed(member, sentence)
+                self.members.progressed(member, sentence)
             case Running(member, since):
-                self._ran(member, since)
+                self.members.ran(member, since)
             case Ended(member, exit_status, reason, code, echo, log_bytes, ran_s):
-                self._end(member, now, MemberState.EXITED, exit_status, reason, code, echo, log_bytes, ran_s)
+                self.members.end(member, now, MemberState.EXITED, exit_status, reason, code, echo, log_bytes, ran_s)
                 yield from self._reconcile(now)
             case Failed(member, reason, code, echo, log_bytes):
-                self._end(member, now, MemberState.FAILED, None, reason, code, echo, log_bytes)
+                self.members.end(member, now, MemberState.FAILED, None, reason, code, echo, log_bytes)
                 yield from self._reconcile(now)
             case NetworkLost(member):
-                if (m := self._members.get(member)) and not m.state.final and m.state is not MemberState.STOPPING:
-                    yield from self._stop(m, NETWORK_LOST_REASON, echo=False)
+                if (m := self.members.by_id.get(member)) and not m.state.final and not m.held().stopping:
+                    yield from self.members.stop(m, NETWORK_LOST_REASON, echo=False)
             case SupervisorLost(member):
-                if (m := self._members.get(member)) and not m.state.final:
+                if (m := self.members.by_id.get(member)) and not m.state.final:
                     yield Sweep(member)
             case Swept(member, log_bytes, unbegun):
                 why, code = (UNBEGUN_REASON, "START-INTERRUPTED") if unbegun else (LOST_REASON, "MEMBER-LOST")
-                self._end(member, now, MemberState.FAILED, None, why, code, log_bytes=log_bytes)
+                self.members.end(member, now, MemberState.FAILED, None, why, code, log_bytes=log_bytes)
                 yield from self._reconcile(now)
             case Shipped(member, offset, whole):
-                if m := self._members.get(member):
+                if m := self.members.by_id.get(member):
                     m.shipped = max(m.shipped, offset)
                     m.log_refused = m.log_refused or whole
                     if m.state.final:
@@ -274,7 +168,7 @@ class Core:
                 self._find(origin, findings)
             case EndAll(reason):
                 self._ending = True
-                yield from self._stop_all(reason)
+                yield from self.members.stop_all(reason)
             case Ticked():
                 yield from self._tick(now)
 
@@ -285,83 +179,19 @@ class Core:
         for observed in event.observed:
             yield from self._apply(observed, now)
         alive = {observed.member for observed in event.observed} | set(event.starting)
-        for m in self._members.values():
+        for m in self.members.by_id.values():
             if not m.state.final and m.member not in alive:
                 yield Sweep(m.member)
-        yield from self._stop_where_cut_off(now)
-
-    def _progressed(self, member: str, sentence: str) -> None:
-        m = self._members.get(member)
-        if m is not None and m.state is MemberState.STARTING:
-            m.reason = sentence
-            self._reporting.changed(member)
-
-    def _ran(self, member: str, since: float) -> None:
-        m = self._members.get(member)
-        if m is None or m.state.final:
-            return
-        m.since = since
-        if m.state is MemberState.STARTING:
-            m.state, m.reason = MemberState.RUNNING, ""
-            self._reporting.changed(member)
-
-    def _end(
-        self,
-        member: str,
-        now: float,
-        state: MemberState,
-        status: ExitStatus | None,
-        reason: str,
-        code: str = "",
-        echo: bool = False,
-        log_bytes: int = 0,
-        ran_s: float = 0.0,
-    ) -> None:
-        m = self._members.get(member)
-        if m is None or m.state.final:
-            return
-        m.ended(state, status, reason, code, echo, log_bytes, ran_s)
-        self._reporting.changed(member, urgent=True)
-        self._journal.record_outcome(m.status(now))
-
-    def _stop(self, m: Member, reason: str, echo: bool) -> Iterator[Action]:
-        m.state = MemberState.STOPPING
-        m.reason, m.echo = reason, echo
-        self._reporting.changed(m.member)
-        yield Stop(m.member, reason, echo, m.spec.grace_s if m.spec else 0.0)
-
-    def _stop_all(self, reason: str) -> Iterator[Action]:
-        for m in self._members.values():
-            if not m.state.final and m.state is not MemberState.STOPPING:
-                yield from self._stop(m, reason, echo=False)
+        yield from self.members.stop_where_cut_off(now)
 
     # --- the link ----------------------------------------------------------------------------------------------
 
     def _greet(self, now: float) -> Iterator[Action]:
-        self._link = _Link(hello_at=now)
+        self._link = LinkState(hello_at=now)
         # A master knows on a new link only what it committed: specs come again, and so does what it did not confirm.
-        self._specs = {m.spec.allocation: m.spec for m in self._members.values() if m.spec}
+        self._specs = {m.spec.allocation: m.spec for m in self.members.by_id.values() if m.spec}
         self._used = set(self._specs)
-        identity = self._identity
-        yield Send(
-            Hello(
-                protocol=PROTOCOL,
-                version=identity.version,
-                agent=identity.agent,
-                boot=identity.boot,
-                host=identity.host,
-                address=identity.address,
-                slots=identity.slots,
-                instance=identity.instance,
-                labels=identity.labels,
-                seen=self._seen,
-                members=self.statuses(now),
-                lease_ports=identity.lease_ports,
-                features=(Feature.ROLES, *identity.features),
-                mtu=identity.mtu,
-                addresses=identity.addresses,
-            )
-        )
+        yield Send(self._identity.hello(self._seen, self.members.statuses(now)))
 
     def _receive(self, message: MasterMessage, now: float) -> Iterator[Action]:
         link = self._link
@@ -389,7 +219,7 @@ class Core:
             case _:
                 pass
 
-    def _welcome(self, link: _Link, welcome: Welcome, now: float) -> Iterator[Action]:
+    def _welcome(self, link: LinkState, welcome: Welcome, now: float) -> Iterator[Action]:
         if link.welcome is not None and not (link.regressed and welcome.adopt):
             return  # Said before on this link; since then it has moved on.
         link.welcome = welcome
@@ -412,7 +242,7 @@ class Core:
 
     def _refused(self, refusal: Refuse) -> Iterator[Action]:
         if refusal.code == REVOKED:
-            yield from self._stop_all("this agent's key was revoked")
+            yield from self.members.stop_all("this agent's key was revoked")
         if refusal.final:
             yield GiveUp(refusal.code, refusal.sentence)
         yield from self._close(f"{refusal.code}: {refusal.sentence}")
@@ -429,7 +259,7 @@ class Core:
 
     # --- desired state -----------------------------------------------------------------------------------------
 
-    def _desire(self, link: _Link, desired: Desired, now: float) -> Iterator[Action]:
+    def _desire(self, link: LinkState, desired: Desired, now: float) -> Iterator[Action]:
         welcome = link.welcome
         assert welcome is not None
         try:
@@ -449,7 +279,7 @@ class Core:
             self._see(welcome, max(desired.generation, self._generation_in(welcome)))
             for member in desired.stop:
                 # A master that wants an ended member to end has missed that it has.
-                if (m := self._members.get(member)) and m.state.final:
+                if (m := self.members.by_id.get(member)) and m.state.final:
                     self._reporting.changed(member, urgent=True)
         yield from self._reconcile(now)
         self._forget_specs()
@@ -458,7 +288,7 @@ class Core:
         if self._desired is None or not self.connected:
             return
         wanted = Wanted(self._desired.members, self._desired.stop)
-        steps = list(reconcile(wanted, {m: have.held() for m, have in self._members.items()}, self._specs))
+        steps = list(reconcile(wanted, {m: have.held() for m, have in self.members.by_id.items()}, self._specs))
         if self._ending:
             steps = [step for step in steps if not isinstance(step, Begin)]
         late = {step for step in steps if isinstance(step, Begin) and self._is_late(step.member, now)}
@@ -474,15 +304,13 @@ class Core:
                 case Begin(member):
                     yield from self._begin(member, now)
                 case Decline(member, reason):
-                    self._members[member] = Member(member, None)
+                    self.members.by_id[member] = Member(member, None)
                     reason = reason or "it was stopped before it began"
-                    self._end(member, now, MemberState.FAILED, None, reason, echo=True)
+                    self.members.end(member, now, MemberState.FAILED, None, reason, echo=True)
                 case End(member, reason):
-                    yield from self._stop(self._members[member], reason, echo=True)
+                    yield from self.members.stop(self.members.by_id[member], reason, echo=True)
                 case Drop(member):
-                    del self._members[member]
-                    self._reporting.forgotten(member)
-                    self._journal.forget((member,))
+                    self.members.forget(member)
                     yield Forget(member)
         self._note_specless(now)
 
@@ -507,18 +335,18 @@ class Core:
     def _begin(self, member: str, now: float) -> Iterator[Action]:
         allocation, rank, _ = split_member(MemberId(member))
         spec = self._specs[allocation]
-        self._members[member] = Member(member, spec)
+        self.members.by_id[member] = Member(member, spec)
         self._reporting.changed(member)
         planned = next((p for p in spec.members if p.rank == rank), None)
         if planned is None or planned.agent != self._identity.agent:
             reason = f"the master planned rank {rank} of {allocation} for {planned.agent if planned else 'no agent'}"
-            self._end(member, now, MemberState.FAILED, None, reason, "MEMBER-MISPLACED")
+            self.members.end(member, now, MemberState.FAILED, None, reason, "MEMBER-MISPLACED")
             return
         yield Start(member, spec)
 
     def _forget_specs(self) -> None:
         assert self._desired is not None
-        used = {allocation_of(m) for m in (*self._members, *self._desired.members)}
+        used = {allocation_of(m) for m in (*self.members.by_id, *self._desired.members)}
         # A spec comes once on a link, possibly before the set that names its members: only used ones that fell out go.
         for allocation in [a for a in self._specs if a not in used and a in self._used]:
             del self._specs[allocation]
@@ -528,7 +356,7 @@ class Core:
         link, desired = self._link, self._desired
         assert link is not None
         assert desired is not None
-        lacking = any(m not in self._members and allocation_of(m) not in self._specs for m in desired.members)
+        lacking = any(m not in self.members.by_id and allocation_of(m) not in self._specs for m in desired.members)
         if not lacking:
             link.specless_since = None
         elif link.specless_since is None:
@@ -536,47 +364,26 @@ class Core:
 
     # --- time --------------------------------------------------------------------------------------------------
 
-    def _cut_off_at(self, m: Member) -> float | None:
-        """When a member that may be started elsewhere has to end for want of a word from the master."""
-        if m.spec is None or m.spec.stop_after_s is None or m.state.final or m.state is MemberState.STOPPING:
-            return None
-        return self._lease.ends(m.spec.stop_after_s)
-
     def _is_late(self, member: str, now: float) -> bool:
         """Whether the master may have given the member up, or even started it elsewhere, by now."""
         spec = self._specs[allocation_of(member)]
         patience = spec.start_timeout_s if spec.stop_after_s is None else spec.stop_after_s
         return now >= self._lease.ends(patience)
 
-    def _stop_where_cut_off(self, now: float) -> Iterator[Action]:
-        for m in self._members.values():
-            deadline = self._cut_off_at(m)
-            if deadline is not None and now >= deadline:
-                assert m.spec is not None
-                silent = format_duration(round(self._lease.silence(now)))
-                yield from self._stop(m, f"its agent heard nothing from the master for {silent}", echo=False)
-
     def _tick(self, now: float) -> Iterator[Action]:
-        yield from self._stop_where_cut_off(now)
+        yield from self.members.stop_where_cut_off(now)
         if self._full_at is not None and now >= self._full_at + self._settings.full_again_s:
             yield from self._reconcile(now)
         link = self._link
         if link is None:
             return
+        if why := link.given_up(self._settings, now):
+            yield from self._close(why)
+            return
         if link.welcome is None:
-            if now >= link.hello_at + self._settings.answer_s:
-                yield from self._close("the master did not answer the hello")
             return
-        if link.heartbeat_sequence - link.answered >= self._settings.silent_heartbeats:
-            yield from self._close(f"{link.heartbeat_sequence - link.answered} heartbeats were not answered")
-            return
-        if link.specless_since is not None and now >= link.specless_since + self._settings.answer_s:
-            yield from self._close("a desired member's allocation was never described")
-            return
-        if now >= link.next_heartbeat:
-            link.heartbeat_sequence += 1
-            link.next_heartbeat = now + link.welcome.heartbeat_s
-            yield Send(Heartbeat(link.heartbeat_sequence, now))
+        if heartbeat := link.heartbeat(now):
+            yield Send(heartbeat)
         if self._reporting.unanswered and now >= link.reported_at + self._settings.report_again_s:
             self._reporting.again()
 
@@ -591,7 +398,7 @@ class Core:
             self._link.report_at = now + self._settings.gather_s
         if not self._reporting.urgent and now < self._link.report_at:
             return
-        report = self._reporting.next(lambda member: self._members[member].status(now))
+        report = self._reporting.next(lambda member: self.members.by_id[member].status(now))
         if report is not None:
             self._link.reported_at, self._link.report_at = now, None
             yield Send(report)

@@ -157,8 +157,8 @@ def _run(
 ) -> int:
     import asyncio
 
-    from quorate.agent.core import Identity
     from quorate.agent.devices import find_slots, mtu_of, own_addresses
+    from quorate.agent.identity import Identity
     from quorate.agent.link import Endpoint
     from quorate.agent.privilege import SANDBOX
     from quorate.agent.runtime.containers import IMAGES, seek

@@ -9,9 +9,9 @@ import msgspec
 from quorate.agent import devices, flightrecorder, planning, proxy
 from quorate.agent.command import User
 from quorate.agent.door import Offer
+from quorate.agent.order import Order
 from quorate.agent.proxy import Proxy
 from quorate.agent.runtime import body
-from quorate.agent.shim import Order
 from quorate.launch import bootstrap, launchers
 from quorate.launch import environment as variables
 from quorate.launch.config import Configuration, ConfigurationError, Network, Preflight, Purpose, Timeouts, check

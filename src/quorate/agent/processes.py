@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ _PIECE_BYTES = 256 * 1024
 def boot_id() -> str:
     """The random id of this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def boottime() -> float:
+    """Seconds of CLOCK_BOOTTIME, which goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from quorate.agent.answers import Answers
 from quorate.agent.inspecting import pid_in
-from quorate.agent.processes import MARKER, environment
-from quorate.agent.shim import boottime
+from quorate.agent.processes import MARKER, boottime, environment
 from quorate.model import asks
 
 #: What is no progress: a process that waits still wakes now and then, and companions and keep-alives send a little.

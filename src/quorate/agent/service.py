@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from quorate.agent.answers import Answers
 from quorate.agent.config import AgentConfig, MembersAs
-from quorate.agent.core import Core, Identity
+from quorate.agent.core import Core
 from quorate.agent.devices import GPU
 from quorate.agent.events import (
     Action,
@@ -35,20 +35,22 @@ from quorate.agent.events import (
     Sweep,
     Ticked,
 )
+from quorate.agent.identity import Identity
 from quorate.agent.inspecting import Inspecting
 from quorate.agent.journal import FileJournal
 from quorate.agent.link import CONTROL_PATH, LOGS_PATH, Endpoint, Link, Refused, keep
-from quorate.agent.members import Members, Supplies
+from quorate.agent.members import Members
 from quorate.agent.membership import MEMBERSHIP
 from quorate.agent.networks import NO_RULES, Networks, no_counters
 from quorate.agent.orders import Machine
 from quorate.agent.platform import at_hand
+from quorate.agent.preparing import Supplies
 from quorate.agent.privilege import Privilege
 from quorate.agent.probing import Probing
+from quorate.agent.processes import boottime
 from quorate.agent.progress import Progress
 from quorate.agent.proxy import Proxy
 from quorate.agent.runtime.containers import Containers
-from quorate.agent.shim import boottime
 from quorate.agent.shipments import OutOfStep, Shipments
 from quorate.agent.streams import Streams
 from quorate.agent.users import UserPool
@@ -127,11 +129,11 @@ class Service:
             config.leasable,
             endpoint.url,
             self.answers,
-            lambda: bool(self._core.networked),
+            lambda: bool(self._core.members.networked),
         )
-        Inspecting(lambda: self._core.allocated, self._members.folder, self.answers, platform)
+        Inspecting(lambda: self._core.members.allocated, self._members.folder, self.answers, platform)
         spins = any(slot.kind == GPU for slot in identity.slots)
-        Progress(lambda: self._core.live, self._members.folder, self.answers, spins=spins)
+        Progress(lambda: self._core.members.live, self._members.folder, self.answers, spins=spins)
         self.answers.register(NETWORK, self._networks.answer if self._networks is not None else no_counters)
         self._streams = Streams(endpoint, self._members.folder)
         self.answers.register(STREAM, self._streams.answer)
@@ -155,19 +157,19 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, 0)
         loop.add_signal_handler(END_ALL_SIGNAL, self._end_all)
-        known = (*self._core.live, *self._core.ended)
+        known = (*self._core.members.live, *self._core.members.ended)
         acknowledged = {member: self._shipments.follow(member, self._members.folder(member)) for member in known}
         if self._networks is not None:
-            live = self._core.live
-            await self._networks.recover(self._core.allocated, self._members.pauses(live), self._members.on_host(live))
-        self.tell(await self._members.recover(self._core.live, self._core.ended))
+            live, allocated = self._core.members.live, self._core.members.allocated
+            await self._networks.recover(allocated, self._members.pauses(live), self._members.on_host(live))
+        self.tell(await self._members.recover(self._core.members.live, self._core.members.ended))
         if self._tells_no_rules:
             self.tell(FindingsChanged((NO_RULES,), "network"))
         if self._containers is not None and self._containers.findings:
             self.tell(FindingsChanged(self._containers.findings, "state"))
         for member, offset in acknowledged.items():
             self.tell(Shipped(member, offset))
-        await self._members.settle(self._core.live)
+        await self._members.settle(self._core.members.live)
         self._members.keep_spare()
         links = [
             asyncio.create_task(self._keep(CONTROL_PATH, self._use_control)),
@@ -187,7 +189,7 @@ class Service:
                 task.cancel()
             await asyncio.gather(*links, return_exceptions=True)
             if self._networks is not None:
-                await self._networks.close(self._core.live)
+                await self._networks.close(self._core.members.live)
 
     # --- events and actions ------------------------------------------------------------------------------------
 
@@ -255,7 +257,7 @@ class Service:
         self.tell(EndAll("the agent was told to end its members"))
 
     def _end_if_nothing_is_left(self) -> None:
-        if self._core.live or self._over.done():
+        if self._core.members.live or self._over.done():
             return
         if self._gave_up is not None:
             log.error("%s", self._gave_up)
@@ -278,7 +280,7 @@ class Service:
             try:
                 await keep(self._endpoint, path, use, ready)
             except Refused as refused:
-                if not self._core.live:
+                if not self._core.members.live:
                     self._gave_up = f"{refused}; to join anew, remove {self._membership} and give a token"
                     self._end_if_nothing_is_left()
                     await asyncio.get_running_loop().create_future()

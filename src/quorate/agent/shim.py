@@ -3,42 +3,32 @@
 It is forked by the zygote, single-threaded, and waits for: output, the end of a child, its agent, its companion.
 """
 
-import errno
 import json
 import os
 import selectors
 import signal
 import socket
-import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, replace
 from typing import Any
 
-from quorate.agent import command, leasefile, processes
-from quorate.agent.door import Door, Offer
+from quorate.agent import command, leasefile, memberfolder, processes, shimcompanion, shimsecrets
+from quorate.agent.door import Door
+from quorate.agent.order import Order
 from quorate.agent.outcome import OUTCOME_BYTES, Outcome, write_outcome
+from quorate.agent.processes import boottime
 from quorate.agent.runtime.process import ProcessRunner
 from quorate.agent.runtime.runner import End, Runner
 from quorate.agent.runtime.surroundings import Surroundings
 from quorate.agent.shimlog import FULL, ShimLog
-from quorate.launch import companion
-from quorate.model.logframes import Stream
-
-SOCKET = "shim.sock"
-IDENTITY = "shim.json"
-LOG = "log"
-EXIT = "exit.json"
+from quorate.agent.shimoutput import Output
+from quorate.agent.shimpeer import Peer
 
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
-_READ_BYTES = 64 * 1024
 #: How long what a command left running has to end by itself once the command has ended.
 _LEFTOVER_GRACE_S = 5.0
 #: Kills are repeated at this pace until nothing is left: a process may fork while it is being killed.
 _KILL_AGAIN_S = 0.05
-#: How often a full disk is tried again.
-_FULL_RETRY_S = 0.5
 #: The companion ends by itself once it has told the others; twice the time that it takes for that at most.
 _COMPANION_GRACE_S = 10.0
 #: The agent ends members when its lease is over. So much later the shim does it for an agent that is stopped or dead,
@@ -46,64 +36,6 @@ _COMPANION_GRACE_S = 10.0
 _AGENT_FIRST_S = 5.0
 #: When a lease cannot be read, it is looked at again after this.
 _LEASE_AGAIN_S = 1.0
-#: Output that comes in a rush is gathered this long, so that a line at a time costs no wake-up each.
-_GATHER_S = 0.002
-
-
-@dataclass(frozen=True)
-class Order:
-    """All that a shim needs; it comes over the zygote's socket, never over argv, and never touches the disk."""
-
-    member: str
-    #: The member's own folder; the shim writes its log, outcome and socket there.
-    folder: str
-    argv: tuple[str, ...]
-    #: The user's variables, which nothing overrides.
-    user_environment: dict[str, str]
-    #: Variables of the machine and of the launcher, which the user's and the companion's stand above.
-    environment: dict[str, str]
-    work: str
-    grace_s: float
-    uid: int | None = None
-    gid: int | None = None
-    #: Name to value; written to `secrets_folder`, which is in memory.
-    secrets: dict[str, str] = field(default_factory=dict, repr=False)
-    secrets_folder: str = ""
-    #: The file with the agent's lease, and how long after its end the member may run; None: for ever.
-    lease: str = ""
-    stop_after_s: float | None = None
-    #: The companion's configuration; none for a member that is alone.
-    companion: str = field(default="", repr=False)
-    #: The network namespace that command and companion are in; empty: the machine's own.
-    netns: str = ""
-    #: What the command, and the companion, see as /etc/hosts and /etc/resolv.conf; empty: the machine's own.
-    hosts_file: str = ""
-    resolv_file: str = ""
-    #: What the command, and the companion, take the machine's name for; empty: the machine's own.
-    hostname: str = ""
-    #: Folders of the member that its command, and the companion, see in the place of the machine's.
-    temporary: dict[str, str] = field(default_factory=dict)
-    #: How the member is reached by SSH; None: not at all.
-    ssh: Offer | None = None
-    #: Who reads the secrets, where that is another user than the companion's.
-    reader: tuple[int, int] | None = None
-    #: For a member with an image: what its engine is told; then `argv` and `work` mean nothing.
-    container: dict[str, Any] | None = None
-
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> "Order":
-        fields = json.loads(data)
-        ssh = Offer(**fields["ssh"]) if fields["ssh"] else None
-        reader = tuple(fields["reader"]) if fields.get("reader") else None
-        return cls(**{**fields, "argv": tuple(fields["argv"]), "ssh": ssh, "reader": reader})
-
-
-def boottime() -> float:
-    """Seconds of CLOCK_BOOTTIME, which goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def become_supervisor() -> None:
@@ -114,41 +46,14 @@ def become_supervisor() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Peer:
-    """One line of JSON a message, in both directions, without ever blocking."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        self.connection = connection
-        self._received = b""
-
-    def send(self, message: dict[str, Any]) -> None:
-        # An agent that does not read is gone or stopped; the file says all that a lost line would have said.
-        with suppress(OSError):
-            self.connection.send(json.dumps(message).encode() + b"\n", socket.MSG_NOSIGNAL)
-
-    def receive(self) -> list[dict[str, Any]] | None:
-        """The messages that have come; None at the end of the connection."""
-        try:
-            data = self.connection.recv(_READ_BYTES)
-        except BlockingIOError:
-            return []
-        except OSError:
-            return None
-        if not data:
-            return None
-        *lines, self._received = (self._received + data).split(b"\n")
-        return [json.loads(line) for line in lines if line]
-
-
 class Shim:
     """Holds one member from before its start until after its end."""
 
     def __init__(self, order: Order, agent: socket.socket) -> None:
         self._order = order
         self._selector = selectors.DefaultSelector()
-        self._agents: list[_Peer] = []
-        self._companion: _Peer | None = None
+        self._agents: list[Peer] = []
+        self._companion: Peer | None = None
         self._companion_pid = 0
         self._since: float | None = None
         self._ran_s = 0.0
@@ -157,13 +62,8 @@ class Shim:
         self._failure: tuple[str, str, bool] | None = None
         self._stop: tuple[str, bool] | None = None
         self._kill_at: float | None = None
-        self._retry_at: float | None = None
         #: When the agent's lease is looked at next.
         self._lease_at = None if order.stop_after_s is None else boottime() + order.stop_after_s + _AGENT_FIRST_S
-        #: Descriptors of the runner that the selector waits for.
-        self._listened: set[int] = set()
-        self._last_output = 0.0
-        self._armed = True
         self._wake_on_children()
         if order.companion:
             # Before everything else: the others wait for it, and what is done here meanwhile is done beside it.
@@ -186,25 +86,27 @@ class Shim:
         os.chdir(order.folder)
         own = processes.process(os.getpid())
         assert own is not None
-        with open(f"{IDENTITY}.new", "w") as file:  # noqa: PTH123 (pathlib costs a shim a megabyte)
+        with open(f"{memberfolder.IDENTITY}.new", "w") as file:  # noqa: PTH123 (pathlib costs a shim a megabyte)
             file.write(json.dumps(asdict(own)))
-        os.rename(f"{IDENTITY}.new", IDENTITY)  # noqa: PTH104
+        os.rename(f"{memberfolder.IDENTITY}.new", memberfolder.IDENTITY)  # noqa: PTH104
         # Room for the outcome, taken now: a full disk must not hide how a member ended.
         with suppress(OSError):
-            fd = os.open(f"{EXIT}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(f"{memberfolder.EXIT}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.posix_fallocate(fd, 0, OUTCOME_BYTES)
             os.close(fd)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with suppress(FileNotFoundError):
-            os.unlink(SOCKET)  # noqa: PTH108
-        listener.bind(SOCKET)
-        os.chmod(SOCKET, 0o600)  # noqa: PTH101
+            os.unlink(memberfolder.SOCKET)  # noqa: PTH108
+        listener.bind(memberfolder.SOCKET)
+        os.chmod(memberfolder.SOCKET, 0o600)  # noqa: PTH101
         listener.listen(8)
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
-        self._log = ShimLog(LOG, order.secrets.values())
+        self._log = ShimLog(memberfolder.LOG, order.secrets.values())
         self._runner = self._make_runner()
-        self._door = Door(self._selector, order.member, order.ssh, self._visitor, self._say) if order.ssh else None
+        self._output = Output(self._selector, self._log, self._runner, self._tell)
+        say = self._output.say
+        self._door = Door(self._selector, order.member, order.ssh, self._visitor, say) if order.ssh else None
         self._add_agent(agent)
 
     def _make_runner(self) -> Runner:
@@ -227,17 +129,17 @@ class Shim:
             self._add_agent(listener.accept()[0])
 
     def _add_agent(self, connection: socket.socket) -> None:
-        peer = _Peer(connection)
+        peer = Peer(connection)
         self._agents.append(peer)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear_agent(peer))
         peer.send({"shim": self._order.member, "since": self._since, "log": self._log.size})
-        self._armed = True
+        self._output.arm()
         if self._log.blocked:
-            self._tell_blocked()
+            self._output.tell_blocked()
 
     def run(self) -> None:
         try:
-            self._write_secrets()
+            shimsecrets.write(self._order)
             if self._door is not None:
                 self._door.furnish()
             if not self._order.companion:
@@ -247,22 +149,6 @@ class Shim:
         while not self._over():
             self._wait()
         self._finish()
-
-    def _write_secrets(self) -> None:
-        order = self._order
-        if not order.secrets:
-            return
-        _remove(order.secrets_folder)
-        own = (-1, -1) if order.uid is None else (order.uid, order.gid if order.gid is not None else -1)
-        reader = order.reader or own
-        os.makedirs(order.secrets_folder, 0o700)  # noqa: PTH103
-        for name, value in order.secrets.items():
-            path = f"{order.secrets_folder}/{name}"
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "w") as file:  # noqa: PTH123 (a descriptor)
-                file.write(value)
-            os.chown(path, *reader)
-        os.chown(order.secrets_folder, *reader)
 
     @property
     def _user(self) -> command.User | None:
@@ -281,31 +167,10 @@ class Shim:
         return Surroundings(order.netns, order.hosts_file, order.resolv_file, order.hostname, folders=folders)
 
     def _start_companion(self) -> None:
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                ours.close()
-                os.setsid()
-                signal.set_wakeup_fd(-1)
-                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-                    signal.signal(number, signal.SIG_DFL)
-                keep = theirs.fileno()
-                os.closerange(3, keep)
-                os.closerange(keep + 1, 4096)
-                self._surroundings.enter()
-                if self._user is not None:
-                    command.become(self._user)
-                companion.serve(theirs)
-                code = 0
-            finally:
-                os._exit(code)
-        theirs.close()
-        self._companion_pid = pid
+        self._companion_pid, ours = shimcompanion.start(self._surroundings, self._user)
         # The configuration may be larger than a socket's buffer, and there is nothing to do before it is read.
         ours.sendall(self._order.companion.encode() + b"\n")
-        self._companion = peer = _Peer(ours)
+        self._companion = peer = Peer(ours)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear_companion(peer))
 
     def _start_command(self, more: dict[str, str]) -> None:
@@ -313,18 +178,18 @@ class Shim:
         environment = {**order.environment, **more, **order.user_environment, processes.MARKER: order.member}
         self._runner.start(environment)
         self._since = boottime()
-        self._listen()
+        self._output.listen()
         self._tell({"running": self._since})
         if self._door is not None:
             try:
                 self._door.open(*self._runner.entry, environment)
             except OSError as error:
-                self._say(f"SSH-UNAVAILABLE: nobody can come in by SSH: {error}")
+                self._output.say(f"SSH-UNAVAILABLE: nobody can come in by SSH: {error}")
 
     # --- while it runs -----------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        due = [at for at in (self._kill_at, self._retry_at, self._lease_at, self._runner.due) if at is not None]
+        due = [at for at in (self._kill_at, self._output.retry_at, self._lease_at, self._runner.due) if at is not None]
         timeout = max(0.0, min(due) - boottime()) if due else None
         for key, _ in self._selector.select(timeout):
             key.data()
@@ -332,11 +197,11 @@ class Shim:
         now = boottime()
         if self._runner.due is not None and now >= self._runner.due:
             self._runner.tick()
-            self._listen()
+            self._output.listen()
         if self._end is None and self._runner.end is not None:
             self._ended(self._runner.end)
-        if self._retry_at is not None and now >= self._retry_at:
-            self._retry_log(now)
+        if self._output.retry_at is not None and now >= self._output.retry_at:
+            self._output.retry(now)
         if self._lease_at is not None and now >= self._lease_at:
             self._look_at_lease(now)
         if self._kill_at is not None and now >= self._kill_at:
@@ -370,6 +235,7 @@ class Shim:
 
     def _ended(self, end: End) -> None:
         self._end = end
+        self._output.ended = True
         if self._since is not None:
             self._ran_s = boottime() - self._since
         if self._door is not None:
@@ -396,86 +262,13 @@ class Shim:
         if self._failure is None and self._since is None:
             self._failure = (code, sentence, echo)
 
-    # --- output ------------------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        """Has the selector wait for what the runner has now; output stays where it is while the disk is full.
-
-        To be called as soon as that may have changed: the number of a closed descriptor is soon another's.
-        """
-        runner = self._runner
-        wanted: dict[int, Callable[[], None]] = {sign: partial(self._heed, sign) for sign in runner.signs}
-        if not self._log.blocked:
-            wanted |= {output: partial(self._read, output) for output in runner.outputs}
-        for descriptor in self._listened - wanted.keys():
-            self._selector.unregister(descriptor)
-        for descriptor in wanted.keys() - self._listened:
-            self._selector.register(descriptor, selectors.EVENT_READ, wanted[descriptor])
-        self._listened = set(wanted)
-
-    def _heed(self, sign: int) -> None:
-        self._runner.signs[sign]()
-        self._listen()
-
-    def _read(self, output: int) -> None:
-        if time.monotonic() - self._last_output < 2 * _GATHER_S and self._end is None:
-            time.sleep(_GATHER_S)
-        if not self._take(output):
-            return
-        self._last_output = time.monotonic()
-        if self._log.blocked:
-            self._hold()
-        self._poke()
-
-    def _take(self, output: int) -> bool:
-        """Moves what one read gives; False if there was nothing."""
-        frames = self._runner.read(output)
-        for stream, data in frames:
-            if stream is Stream.PLATFORM:
-                self._log.say(data.decode())
-            else:
-                self._log.take(stream, data)
-        if output not in self._runner.outputs:
-            self._listen()
-        return bool(frames)
-
-    def _hold(self) -> None:
-        """The disk is full: what the member writes now waits where it comes from, and then the member waits."""
-        self._retry_at = boottime() + _FULL_RETRY_S
-        self._listen()
-        self._tell_blocked()
-
-    def _retry_log(self, now: float) -> None:
-        if not self._log.flush():
-            self._retry_at = now + _FULL_RETRY_S
-            return
-        self._retry_at = None
-        self._listen()
-        self._tell({"blocked": None})
-        self._poke()
-
-    def _tell_blocked(self) -> None:
-        full = self._log.blocked in FULL
-        why = "the disk is full" if full else os.strerror(self._log.blocked or errno.EIO)
-        self._tell({"blocked": why})
-
-    def _say(self, sentence: str) -> None:
-        self._log.say(sentence)
-        self._poke()
-
-    def _poke(self) -> None:
-        """Tells the agent that there is more, once until it has asked again."""
-        if self._armed:
-            self._armed = False
-            self._tell({"log": self._log.size})
-
     # --- those who talk to it ----------------------------------------------------------------------------------
 
     def _tell(self, message: dict[str, Any]) -> None:
         for peer in self._agents:
             peer.send(message)
 
-    def _hear_agent(self, peer: _Peer) -> None:
+    def _hear_agent(self, peer: Peer) -> None:
         messages = peer.receive()
         if messages is None:
             self._selector.unregister(peer.connection)
@@ -487,11 +280,9 @@ class Shim:
                 stop = message["stop"]
                 self._stop_member(stop["reason"], stop["echo"], stop["grace_s"])
             elif "read" in message:
-                self._armed = True
-                if self._log.size > message["read"]:
-                    self._poke()
+                self._output.asked(message["read"])
 
-    def _hear_companion(self, peer: _Peer) -> None:
+    def _hear_companion(self, peer: Peer) -> None:
         messages = peer.receive()
         if messages is None:
             self._selector.unregister(peer.connection)
@@ -513,7 +304,7 @@ class Shim:
                 stop = message["stop"]
                 self._stop_member(stop["reason"], bool(stop.get("echo", True)), self._order.grace_s)
             elif "notice" in message:
-                self._say(f"{message['notice']['code']}: {message['notice']['sentence']}")
+                self._output.say(f"{message['notice']['code']}: {message['notice']['sentence']}")
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -522,22 +313,16 @@ class Shim:
             return True
         if self._end is None or self._runner.left():
             return False
-        while not self._log.blocked:
-            if not any(map(self._take, self._runner.outputs)):
-                break
-        if not self._log.blocked:
-            self._log.end()
-        if self._log.blocked and self._stop is None:
-            if self._retry_at is None:
-                self._hold()
+        if not self._output.drain() and self._stop is None:
+            if self._output.retry_at is None:
+                self._output.hold()
             return False
         return True
 
     def _finish(self) -> None:
         """No process of the member is left: makes the outcome durable, then tells it."""
         lost = self._log.give_up()
-        if self._order.secrets:
-            _remove(self._order.secrets_folder)
+        shimsecrets.remove(self._order)
         if self._door is not None:
             self._door.clear()
         end = self._end or End()
@@ -562,7 +347,7 @@ class Shim:
             log_bytes=self._log.size,
             ran_s=round(self._ran_s, 3),
         )
-        write_outcome(EXIT, outcome, told=lambda: self._tell({"over": asdict(outcome)}))
+        write_outcome(memberfolder.EXIT, outcome, told=lambda: self._tell({"over": asdict(outcome)}))
         self._runner.remove()
         self._let_companion_end()
 
@@ -591,10 +376,3 @@ def _code_of(error: OSError | command.CommandError) -> str:
     if isinstance(error, command.CommandError):
         return error.code
     return "DISK-FULL" if error.errno in FULL else "START-FAILED"
-
-
-def _remove(folder: str) -> None:
-    # Imported here: it brings libraries of compression into every fork, and few members have secrets.
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

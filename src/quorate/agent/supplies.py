@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from quorate.agent.command import User
 from quorate.agent.contexts import ContextError, unpack
 from quorate.agent.link import Endpoint
-from quorate.agent.members import PrepareError
+from quorate.agent.preparing import PrepareError
 from quorate.model.contextlimits import MAX_PACKED_BYTES
 
 if TYPE_CHECKING:

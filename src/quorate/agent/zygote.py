@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 from quorate.agent import processes, shim
+from quorate.agent.order import Order
 
 #: Larger than any allocation; an order holds environment, secrets and the members of the gang.
 _MAX_ORDER = 64 * 1024 * 1024
@@ -127,7 +128,7 @@ def _be_shim(agent: socket.socket, lock: int) -> None:
         if not data or len(received) > _MAX_ORDER:
             return
         received += agent.recv(data.find(b"\n") + 1 or len(data))
-    life = shim.Shim(shim.Order.from_json(bytes(received)), agent)
+    life = shim.Shim(Order.from_json(bytes(received)), agent)
     # From here on a new agent finds this shim, so it may begin.
     os.close(lock)
     life.run()
