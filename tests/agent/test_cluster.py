@@ -1,7 +1,7 @@
 """Agents with a real master, over TLS: joining, gangs, contexts, secrets, users, and what may not happen."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,23 @@ def test_a_context_is_the_members_working_folder(cluster: Cluster, tmp_path: Pat
         job = cluster.run("sh", "pkg/main.sh", context=context.sha256)
     assert job.state is JobState.COMPLETED, job.reason
     assert cluster.lines(job.id) == ["from the context", "data", "mine", "pkg"]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda _: b"", lambda data: data[:40] + b"\xff" * 400])
+def test_a_context_that_an_agents_disk_has_not_kept_is_fetched_again(
+    cluster: Cluster, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "data").write_bytes(os.urandom(5000))
+    with packed(tmp_path) as context:
+        cluster.client.upload(context)
+        script = "sha256sum data; ls"
+        first = cluster.run("sh", "-c", script, context=context.sha256, resources={"nodes": 2, "slots": 4})
+        for agent in cluster.agents:
+            kept = agent.state / "contexts" / f"{context.sha256}.tar.gz"
+            kept.write_bytes(damage(kept.read_bytes()))
+        job = cluster.run("sh", "-c", script, context=context.sha256, resources={"nodes": 2, "slots": 4})
+    assert job.state is JobState.COMPLETED, job.reason
+    assert sorted(cluster.lines(job.id)) == sorted(cluster.lines(first.id))
 
 
 @pytest.mark.lab

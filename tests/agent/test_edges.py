@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -74,9 +74,10 @@ def test_a_context_cannot_write_outside_its_place(into: Path, bad: list) -> None
     assert not Path("/etc/quorate-test").exists()
 
 
-def test_a_damaged_context_is_refused(into: Path) -> None:
-    path = archive(into.parent, (entry("a"), b"x" * 100_000))
-    path.write_bytes(path.read_bytes()[:-20])
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:40] + b"\xff" * len(data[40:])])
+def test_a_damaged_context_is_refused(into: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = archive(into.parent, (entry("a"), os.urandom(100_000)))
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ContextError, match="cannot be unpacked"):
         unpack(path, into)
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import tarfile
+import zlib
 from pathlib import Path
 
 from quorate.agent.command import User
@@ -37,7 +38,7 @@ def unpack(archive: Path, into: Path, user: User | None = None) -> None:
                 _extract(tar, entry, into)
                 if user is not None:
                     _give(into, entry.name, user)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise ContextError(f"the context cannot be unpacked: {error}") from error
 
 

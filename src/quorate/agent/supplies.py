@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 from contextlib import suppress
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from quorate.agent.command import User
 from quorate.agent.contexts import ContextError, unpack
+from quorate.agent.leftovers import remove_tree
 from quorate.agent.link import Endpoint
 from quorate.agent.preparing import PrepareError
 from quorate.model.contextlimits import MAX_PACKED_BYTES
 
 if TYPE_CHECKING:
     import httpx
+
+log = logging.getLogger(__name__)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Seconds to connect, and between two pieces of an answer.
@@ -40,17 +44,26 @@ class HttpSupplies:
         if not _SHA256.fullmatch(sha256):
             raise PrepareError("CONTEXT-UNKNOWN", f"{sha256!r} is no digest of a context")
         archive = self._cache / f"{sha256}.tar.gz"
+        await self._have(sha256, archive)
+        try:
+            await asyncio.to_thread(unpack, archive, into, user)
+        except ContextError as error:
+            if await asyncio.to_thread(_digest, archive) == sha256:
+                raise PrepareError("CONTEXT-BAD", str(error)) from error
+            # Not the job's fault: the disk did not keep what had come.
+            log.warning("%s is damaged (%s), and is fetched again", archive, error)
+            await self._have(sha256, archive, anew=True)
+            await asyncio.to_thread(_unpack_anew, archive, into, user)
+
+    async def _have(self, sha256: str, archive: Path, *, anew: bool = False) -> None:
+        """`anew`: also where there is one that is damaged. Raises PrepareError."""
         # Members of one allocation come together and need one download.
         async with self._fetching.setdefault(sha256, asyncio.Lock()):
-            if not archive.exists():
+            if not await asyncio.to_thread(_is_there, archive, sha256 if anew else ""):
                 await self._download(sha256, archive)
                 await asyncio.to_thread(self._trim, archive)
         with suppress(OSError):
             os.utime(archive)
-        try:
-            await asyncio.to_thread(unpack, archive, into, user)
-        except ContextError as error:
-            raise PrepareError("CONTEXT-BAD", str(error)) from error
 
     async def secrets(self, allocation: str) -> dict[str, str]:
         """Name to value. Raises PrepareError."""
@@ -109,6 +122,27 @@ class HttpSupplies:
             total += archive.stat().st_size
             if total > _CACHE_BYTES and archive != keep:
                 archive.unlink(missing_ok=True)
+
+
+def _digest(archive: Path) -> str:
+    with archive.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_there(archive: Path, sha256: str) -> bool:
+    """With this digest, where one is given."""
+    return archive.exists() and (not sha256 or _digest(archive) == sha256)
+
+
+def _unpack_anew(archive: Path, into: Path, user: User | None) -> None:
+    """Into the same folder, without what was extracted before. Raises PrepareError."""
+    mode = into.stat().st_mode & 0o777
+    remove_tree(into)
+    into.mkdir(mode=mode)
+    try:
+        unpack(archive, into, user)
+    except ContextError as error:
+        raise PrepareError("CONTEXT-BAD", str(error)) from error
 
 
 async def _save(response: "httpx.Response", into: Path) -> str:
