@@ -33,7 +33,7 @@ def test_members_on_two_agents_would_be_joined_by_an_overlay(cluster: LabCluster
     joined, made = network(cluster, "--placement", "spread")
     assert joined == "network: overlay, for members are on several agents"
     assert re.fullmatch(
-        r"10\.128\.0\.0/28, gateway 10\.128\.0\.1, VNI \d+, MTU 1450; among members open, enforce; egress all", made
+        r"10\.64\.0\.0/28, gateway 10\.64\.0\.1, VNI \d+, MTU 1450; among members open, enforce; egress all", made
     )
 
 
@@ -41,7 +41,7 @@ def test_members_on_one_agent_would_be_joined_by_a_bridge(cluster: LabCluster) -
     joined, made = network(cluster, "--placement", "single")
     assert joined == "network: bridge, for all members are on one agent"
     assert re.fullmatch(
-        r"10\.128\.0\.0/28, gateway 10\.128\.0\.1, VNI \d+, MTU 1500; among members open, enforce; egress all", made
+        r"10\.64\.0\.0/28, gateway 10\.64\.0\.1, VNI \d+, MTU 1500; among members open, enforce; egress all", made
     )
 
 

@@ -193,6 +193,7 @@ class Master:
             self.kill("dies in a commit")
             return
         self._invariants.committed_batch(batch)
+        self._invariants.consistent(self.core.state)
         if dies_after:
             self.disk.dies_at = None
             self.kill("dies after a commit")
