@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import queue
+import select
+import signal
+import socket
 import sys
 import threading
 import time
@@ -190,11 +193,25 @@ def _cancels(following: Following) -> bool:
     if following.asked or not sys.stdin.isatty():
         return False
     following.asked = True
+    print("\nCancel the job, or leave it running and stop watching? [c/L] ", end="", flush=True)
     try:
-        answer = input("\nCancel the job, or leave it running and stop watching? [c/L] ")
-    except (KeyboardInterrupt, EOFError):
+        answer = _line()
+    except KeyboardInterrupt:
         return False
     return answer.strip().lower() in ("c", "cancel", "y", "yes")
+
+
+def _line() -> str:
+    """A line that the user types. `input` may not notice a Ctrl-C that comes just before it begins to read."""
+    woken, wakes = socket.socketpair()
+    with woken, wakes:
+        wakes.setblocking(False)
+        before = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+        try:
+            select.select([sys.stdin, woken], [], [])
+        finally:
+            signal.set_wakeup_fd(before)
+    return sys.stdin.readline()
 
 
 def tell_missing(job: str, missing: list[LogLine], names: dict[int, str]) -> None:
