@@ -56,7 +56,9 @@ class Beside:
 
     def fails(self) -> tuple[str, str]:
         """The companion forbids the start: code and sentence."""
-        failed = self.says()["failed"]
+        message = self.says()
+        assert "failed" in message, message
+        failed = message["failed"]
         return failed["code"], failed["sentence"]
 
     def stops(self) -> str:

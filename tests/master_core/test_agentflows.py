@@ -22,7 +22,7 @@ ALL = frozenset(NetworkMode)
         (("sandbox",), ALL, DEFAULT, {"vxlan": {"auto", "overlay"}}),
         (("sandbox",), ALL, ALL, {"vxlan": {"auto", "overlay"}, "leased": {"host"}}),
         (("sandbox",), DEFAULT, DEFAULT, {"vxlan": {"auto", "overlay"}}),
-        (("sandbox",), frozenset({HOST}), frozenset({HOST}), {"leased": {"host"}}),
+        (("sandbox",), frozenset({HOST}), frozenset({HOST}), {"leased": {"auto", "host"}}),
         ((), DEFAULT, DEFAULT, {}),
     ],
 )

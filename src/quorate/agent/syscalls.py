@@ -69,11 +69,12 @@ def drop_capabilities(kept: Collection[int] = ()) -> None:
 
 
 def keep_capabilities(kept: Collection[int] = ()) -> None:
-    """This process has these from now on, each below 32, and no others."""
-    bits = sum(1 << capability for capability in kept)
+    """This process has these from now on, each below 32, as far as it had them, and no others."""
     # Effective, permitted, inheritable; the second triple is for capabilities from 32 on.
-    data = struct.pack("6I", bits, bits, 0, 0, 0, 0)
-    check(libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), data), "capset")
+    had, header = ctypes.create_string_buffer(24), struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    check(libc.capget(header, had), "capget")
+    bits = sum(1 << capability for capability in kept) & struct.unpack("6I", had.raw)[1]
+    check(libc.capset(header, struct.pack("6I", bits, bits, 0, 0, 0, 0)), "capset")
 
 
 def check(result: int, what: str) -> None:

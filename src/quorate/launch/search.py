@@ -145,6 +145,8 @@ class SearchForFirst:
         self._began_s = reactor.now()
         #: The first member had not begun, or just then, when this attempt to reach its other door began.
         self._sought_s = self._began_s
+        #: It answered there.
+        self._answered_s = self._began_s
         #: When it had, as it says itself.
         self._first_began_s = self._began_s
         self._links: List[Lines] = []
@@ -180,6 +182,7 @@ class SearchForFirst:
 
     def _sought(self, found: Probe, began_s: float) -> None:
         if found.outcome is Outcome.OPEN:
+            self._answered_s = self._reactor.now()
             # Only what is sent now counts: what was sent before may have come to a place that was not there yet.
             self._probe(Purpose.RENDEZVOUS, _KNOCK_S, self._knocked)
         else:
@@ -195,7 +198,9 @@ class SearchForFirst:
         evidence = f"{found.evidence}, though {first.name} listens: it answers at port {first.port(Purpose.WATCH)}"
         port, code = first.port(Purpose.RENDEZVOUS), preflightjudge.CODES[found.outcome.value]
         finding = preflightjudge.one_flow(_flow(self._configuration), own, first, port, code, evidence)
-        self._say(finding, self._sought_s)
+        # A refusal comes at once. If the first member can come here, it does so by then, and is to be told.
+        left_s = 0.0 if self._links else max(0.0, self._answered_s + CONCLUDE_S - self._reactor.now())
+        self._timers.append(self._reactor.after(left_s, lambda: self._say(finding, self._sought_s)))
 
     def _probe(self, purpose: str, timeout_s: float, done: Callable[[Probe], None]) -> None:
         own, first = self._configuration.own, self._configuration.first

@@ -359,7 +359,7 @@ class _Pull:
 
 
 def _not_to_be_asked_for(reference: Reference, closed: bool) -> ContainerError:
-    why = "came to this machine with another job's secret, or may have," if closed else "is not on this machine"
+    why = "may have come to this machine with another job's secret" if closed else "is not on this machine"
     return ContainerError("IMAGE-NOT-FOUND", f"{reference} {why}, and pull: never forbids to ask for it")
 
 
