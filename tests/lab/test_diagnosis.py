@@ -137,7 +137,7 @@ def test_a_port_that_is_not_planned_is_refused_by_the_jobs_own_rules_counted_and
         assert packets > 0
         assert refused == {
             "member": "sub1", "direction": "egress", "peer": "10.64.0.2", "peer_name": "main1", "transport": "tcp",
-            "port": 8080,
+            "port": 8080, "by": "plan",
         }  # fmt: skip
         shown = cluster.lab["desk"].quorate("job", "network", work.id).stdout
         (line,) = [line for line in shown.partition("refused")[2].splitlines() if "8080" in line]

@@ -92,7 +92,7 @@ def one_pool(plan: Plan) -> Plan:
 def test_rules_are_what_the_platform_takes(form: str, data: st.DataObject) -> None:
     plan = data.draw(plans())
     made = render(one_pool(plan) if form in HOST else plan, form, role_of(form))
-    assert all(finding.code == "PLAN-WIDE" for finding in made.findings)
+    assert all(finding.code == "PLAN-WIDE" or finding.subject == "group" for finding in made.findings)
     VALIDATORS[form](made.text)
 
 
@@ -144,7 +144,7 @@ def test_a_flow_from_nobody_knows_where_gets_a_finding_and_no_rule(form: str) ->
     flow = PlannedFlow("api", unknown, master, Transport.TCP, (PortRange.of(8443),), "the API")
     link = PlannedFlow("link", agents, master, Transport.TCP, (PortRange.of(8444),), "the link")
     made = render(Plan("unknown", (flow, link)), form, Role.MASTER if form in HOST else None)
-    assert [finding.code for finding in made.findings] == ["PLAN-UNRESOLVED"]
+    assert [finding.code for finding in made.findings if finding.subject != "group"] == ["PLAN-UNRESOLVED"]
     assert "8443" not in made.text and "8444" in made.text
 
 
@@ -215,3 +215,19 @@ def test_whoever_loads_rules_that_lock_operators_out_reads_it_first(form: str) -
     agents = party(Role.AGENT, "gpu", 2)
     login = PlannedFlow("admin-ssh-agent", office, agents, Transport.TCP, (PortRange.of(22),), "logging in")
     assert "WARNING" not in render(Plan("with", (login,)), form, Role.AGENT).text
+
+
+@pytest.mark.parametrize(("form", "instead"), [("aws", "cloudformation"), ("oci-nsg", "terraform-oci")])
+def test_rules_that_name_groups_without_ids_say_that_they_cannot_be_applied_so(form: str, instead: str) -> None:
+    (found,) = render(example(), form).findings
+    assert (found.code, found.subject) == ("PLAN-UNRESOLVED", "group")
+    assert "the groups of agent/gpu, master/master by names" in found.evidence and f"--for {instead}" in found.remedy
+
+    def with_group(party: Party) -> Party:
+        return party if party.role is Role.USER else replace(party, security_groups=(f"sg-{party.name}",))
+
+    flows = tuple(
+        replace(flow, source=with_group(flow.source), destination=with_group(flow.destination))
+        for flow in example().flows
+    )
+    assert render(replace(example(), flows=flows), form).findings == ()

@@ -146,7 +146,7 @@ def test_a_clouds_rules_are_complete_and_each_is_needed_by_exactly_its_flows(
     rendered: str, form: str, without: Callable[[str], Iterator[tuple[set[str], str]]]
 ) -> None:
     made = render(PLAN, rendered)
-    assert made.findings == ()
+    assert [finding for finding in made.findings if finding.subject != "group"] == []
     report = audit(PLAN, form, made.text)
     assert {verdict.outcome for verdict in report.flows} == {Outcome.ALLOW}
     assert report.forbidden == ()

@@ -48,7 +48,8 @@ def behind(label: str) -> Plan:
 def test_a_rule_names_the_service_as_its_cloud_does(form: str, name: str) -> None:
     made = render(behind(name), form)
     VALIDATORS[form](made.text)
-    assert made.findings == () and name in made.text and "0.0.0.0/0" not in made.text
+    assert all(finding.subject == "group" for finding in made.findings)
+    assert name in made.text and "0.0.0.0/0" not in made.text
     assert form not in OCI or "SERVICE_CIDR_BLOCK" in made.text
 
 

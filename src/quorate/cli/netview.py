@@ -145,6 +145,7 @@ def show_audit(report: AuditReport, *, as_json: bool) -> None:
         f"{verdicts.count('blocked')} blocked, {verdicts.count('undetermined')} undetermined; "
         f"{_count(forbidden.count('open'), 'forbidden flow')} possible" + (f", {unsure} undetermined" if unsure else "")
     )
+    print(dim("what members must not reach is held by the agents' own rules, not by these: quorate job network JOB"))
 
 
 def _decided_by(verdict: FlowVerdict) -> str:

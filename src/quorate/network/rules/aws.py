@@ -18,7 +18,16 @@ from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role
 from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, unsupported
+from quorate.network.rules.openings import (
+    Opening,
+    by_family,
+    left_out,
+    nameless_groups,
+    openings,
+    shorten,
+    slug,
+    unsupported,
+)
 from quorate.network.rules.outline import outline
 
 #: What the API takes in a description: 255 of a-z, A-Z, 0-9, blanks and these.
@@ -115,6 +124,9 @@ def render_json(plan: Plan, role: Role | None) -> Rendered:
         for direction, key in ((Direction.INGRESS, "IpPermissions"), (Direction.EGRESS, "IpPermissionsEgress")):
             group[key] = [_api(permission, found) for permission in permissions if permission.direction is direction]
         shown.append(group)
+    named = {permission.party for _, permissions in found.values() for permission in permissions if permission.party}
+    instead = "--for cloudformation, or --for terraform-aws"
+    findings += nameless_groups((found[key][0] for key in named), "AWS", "ids but in a default VPC", instead)
     return Rendered(outline({"SecurityGroups": shown}, 4), tuple(findings))
 
 

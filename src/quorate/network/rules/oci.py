@@ -14,7 +14,16 @@ from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, Plan, addresses
 from quorate.network.rules import Rendered
-from quorate.network.rules.openings import Opening, by_family, left_out, openings, shorten, slug, unsupported
+from quorate.network.rules.openings import (
+    Opening,
+    by_family,
+    left_out,
+    nameless_groups,
+    openings,
+    shorten,
+    slug,
+    unsupported,
+)
 from quorate.network.rules.outline import outline
 
 DESCRIPTION = 255
@@ -48,6 +57,8 @@ def render_groups(plan: Plan, role: Role | None) -> Rendered:
         if party.security_groups:
             group["networkSecurityGroupId"] = party.security_groups[0]
         shown.append({**group, "calls": calls})
+    named = (opening.peer for opening in needed if opening.peer.key in own)
+    findings += nameless_groups({peer.key: peer for peer in named}.values(), "Oracle", "OCIDs", "--for terraform-oci")
     return Rendered(outline({"networkSecurityGroups": shown}, 6), tuple(findings))
 
 

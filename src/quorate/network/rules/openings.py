@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -119,6 +119,20 @@ def _overlapping(flows: Iterable[PlannedFlow]) -> list[tuple[PlannedFlow, ...]]:
 
 def _share(one: PlannedFlow, other: PlannedFlow) -> bool:
     return any(mine.overlaps(theirs) for mine in one.ports for theirs in other.ports)
+
+
+def nameless_groups(parties: Iterable[Party], platform: str, takes: str, instead: str) -> Iterator[Finding]:
+    """Yield the finding for rules that name groups which the plan knows no ids of; such a text is not to be applied."""
+    without = sorted(party.key for party in parties if not party.security_groups)
+    if without:
+        yield Finding(
+            "PLAN-UNRESOLVED",
+            "group",
+            f"rules name the groups of {', '.join(without)} by names, where {platform} takes {takes}",
+            without[0],
+            without[0],
+            f"make the groups and state their ids as security_groups in master.yaml, or let them be made: {instead}",
+        )
 
 
 def warning(plan: Plan, role: Role | None) -> tuple[str, ...]:
