@@ -29,7 +29,7 @@ from onemaster import one_master
 from quorate.agent.events import Action, Ended, Running, Shipped, Start
 from quorate.agent.link import Link
 from quorate.agent.processes import boottime
-from quorate.agent.shimlog import ShimLog
+from quorate.agent.shim.log import ShimLog
 from quorate.agent.shipments import Shipments
 from quorate.client.api import Client
 from quorate.model.job import JobSpec, Resources

@@ -11,8 +11,8 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from quorate.agent.helperclient import HelperError
-from quorate.agent.resolver import Forwarder, Pace, Zone
+from quorate.agent.helper.client import HelperError
+from quorate.agent.resolver.forwarder import Forwarder, Pace, Zone
 
 pytestmark = [pytest.mark.lab, pytest.mark.anyio]
 

@@ -49,7 +49,7 @@ def server_of(agent: Agent) -> list[int]:
         with contextlib.suppress(OSError):
             words = (folder / "cmdline").read_bytes().split(b"\0")
             marked = f"QUORATE_MEMBER={MEMBER}".encode() in (folder / "environ").read_bytes().split(b"\0")
-            if b"quorate.agent.sshserver" in words and marked:
+            if b"quorate.agent.ssh.server" in words and marked:
                 found.append(int(folder.name))
     return found
 

@@ -15,7 +15,7 @@ from quorate.agent.processes import groups_of
 #: Asks for a user whom nobody knows, in a root whose nsswitch.conf names a module that it brings along.
 LOOKS_UP = """
 import ctypes, os, pwd, socket, sys
-from quorate.agent import sshserver
+from quorate.agent.ssh import server as sshserver
 if sys.argv[2] == "protected":
     sshserver._look_up_in_files_alone()
 libc = ctypes.CDLL(None, use_errno=True)
@@ -67,8 +67,8 @@ def test_the_groups_of_a_process_are_those_that_list_it() -> None:
 #: Is of the member's user, could be traced by it, and enters a member that is gone.
 ENTERS = """
 import ctypes, os, sys
-from quorate.agent import sshserver
-from quorate.agent.door import Service
+from quorate.agent.ssh import server as sshserver
+from quorate.agent.ssh.door import Service
 os.setgid(65534)
 os.setuid(65534)
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)

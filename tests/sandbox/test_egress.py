@@ -162,7 +162,7 @@ async def test_who_reads_members_questions_has_no_rights_and_is_replaced_when_it
     machine = pair[0]
     said = await outcomes(machine, "good.example", egress="named", hosts=("good.example",))
     assert said == {"good.example": "outside"}
-    child = machine.child("quorate.agent.resolverchild")
+    child = machine.child("quorate.agent.resolver.child")
     status = _status(child)
     assert status["Uid"].split() == status["Gid"].split() == ["65534"] * 4
     assert (status["Groups"].split(), status["CapPrm"], status["NoNewPrivs"]) == ([], "0" * 16, "1")

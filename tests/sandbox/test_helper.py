@@ -18,9 +18,9 @@ import msgspec
 import pytest
 from tests.sandbox.hosts import Lab, everything, hub, sandbox
 
-from quorate.agent.helper import serve
-from quorate.agent.helperclient import Helper, HelperAway, HelperError
-from quorate.agent.helperprotocol import MAX_BYTES
+from quorate.agent.helper.client import Helper, HelperAway, HelperError
+from quorate.agent.helper.protocol import MAX_BYTES
+from quorate.agent.helper.server import serve
 from quorate.agent.sandbox import namespaces
 from quorate.agent.sandbox.network import Network
 from quorate.agent.sandbox.place import SOCKET, Place

@@ -15,7 +15,7 @@ from tests.sandbox.agents import Machine, across, machines, run, standing_helper
 from tests.sandbox.hosts import Inside, Lab
 
 from quorate.agent import daemon, standing
-from quorate.agent.helperprocess import Taken
+from quorate.agent.helper.process import Taken
 from quorate.model.asks import NETWORK
 
 pytestmark = [pytest.mark.lab, pytest.mark.anyio]

@@ -16,7 +16,7 @@ from tests.sandbox.agents import standing_helper
 from tests.sandbox.hosts import Lab, wait_until
 
 from quorate.agent import planning
-from quorate.agent.helperclient import Helper
+from quorate.agent.helper.client import Helper
 from quorate.agent.networks import NetworkError, Networks
 from quorate.agent.sandbox.place import Place
 from quorate.model.messages import AllocationSpec, NetworkSpec, PlannedMember

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quorate.agent.helperprotocol import size_of
+from quorate.agent.helper.protocol import size_of
 from quorate.agent.sandbox import names, rules
 from quorate.agent.sandbox.planned import Rules
 from quorate.agent.sandbox.reconcile import (

@@ -118,7 +118,7 @@ def _sweep_networks(state_dir: Path) -> None:
     if os.geteuid() != 0:
         return
     from quorate.agent import standing
-    from quorate.agent.helperprocess import Taken, claim
+    from quorate.agent.helper.process import Taken, claim
     from quorate.agent.sandbox.network import Network
     from quorate.agent.sandbox.place import Place
 

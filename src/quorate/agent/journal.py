@@ -17,7 +17,7 @@ import msgspec
 
 from quorate.agent import leasefile
 from quorate.agent.damaged import StateDamaged
-from quorate.agent.shimlog import FULL
+from quorate.agent.shim.log import FULL
 from quorate.model.messages import AllocationSpec, MemberStatus, Seen
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from quorate.agent.runtime import containers as found_containers
 from quorate.agent.runtime.containers import ContainerError, Containers
 from quorate.agent.runtime.watch import PauseWatch
 from quorate.agent.secretsfolder import SecretsFolder
-from quorate.agent.shimlink import Object, ShimLink
-from quorate.agent.shimlog import FULL
+from quorate.agent.shim.link import Object, ShimLink
+from quorate.agent.shim.log import FULL
 from quorate.agent.users import NoUserLeft, UserPool
 from quorate.agent.zygote import Zygote
 from quorate.model.ids import MemberId, split_member

@@ -17,10 +17,10 @@ import msgspec
 
 from quorate.agent import planning
 from quorate.agent.answers import CannotAnswer, asked
-from quorate.agent.helperclient import Helper, HelperAway, HelperError
-from quorate.agent.helperprotocol import MAX_NETWORKS_BYTES, size_of
+from quorate.agent.helper.client import Helper, HelperAway, HelperError
+from quorate.agent.helper.protocol import MAX_NETWORKS_BYTES, size_of
 from quorate.agent.onhost import OnHost, host_members
-from quorate.agent.resolvers import Resolvers
+from quorate.agent.resolver.client import Resolvers
 from quorate.agent.sandbox import wanted
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.planned import Rules

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from quorate.agent.helperprotocol import size_of
+from quorate.agent.helper.protocol import size_of
 from quorate.agent.planning import plan_of
 from quorate.agent.sandbox.spec import HostMembers, Mode, SpecError
 from quorate.model.messages import AllocationSpec, Finding, HostsSpec

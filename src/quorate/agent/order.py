@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from quorate.agent.door import Offer
+from quorate.agent.ssh.door import Offer
 
 
 @dataclass(frozen=True)

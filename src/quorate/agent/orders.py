@@ -8,10 +8,10 @@ import msgspec
 
 from quorate.agent import devices, flightrecorder, planning, proxy
 from quorate.agent.command import User
-from quorate.agent.door import Offer
 from quorate.agent.order import Order
 from quorate.agent.proxy import Proxy
 from quorate.agent.runtime import body
+from quorate.agent.ssh.door import Offer
 from quorate.launch import bootstrap, launchers
 from quorate.launch import environment as variables
 from quorate.launch.config import Configuration, ConfigurationError, Network, Preflight, Purpose, Timeouts, check
@@ -204,7 +204,7 @@ def _ssh(
     if not spec.ssh or not places.netns:
         return offer
     # Imported here: it takes a sixteenth of a second, and most agents' members share their hosts' network.
-    from quorate.agent import sshkeys
+    from quorate.agent.ssh import keys as sshkeys
 
     port = catalogue.port("ssh")
     members = [sshkeys.Named(member.name, member.address) for member in configuration.members]

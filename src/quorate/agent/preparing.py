@@ -15,13 +15,13 @@ from quorate.agent.networks import NetworkError, Networks, sandbox_files
 from quorate.agent.order import Order
 from quorate.agent.orders import SYSTEM_FILES, InImage, Machine, Places, compose, needs_image, role_of
 from quorate.agent.processes import boottime
-from quorate.agent.resolver import RESOLV_CONF
+from quorate.agent.resolver.forwarder import RESOLV_CONF
 from quorate.agent.runtime.body import Granted, Image
 from quorate.agent.runtime.containers import Containers
 from quorate.agent.runtime.credentials import SECRET
 from quorate.agent.runtime.watch import PauseWatch
 from quorate.agent.secretsfolder import NoSecrets, SecretsFolder
-from quorate.agent.shimlog import ShimLog
+from quorate.agent.shim.log import ShimLog
 from quorate.agent.users import UserPool
 from quorate.model.ids import MemberId, split_member
 from quorate.model.messages import AllocationSpec, RoleSpec

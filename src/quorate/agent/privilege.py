@@ -9,8 +9,8 @@ from typing import Final
 
 from quorate.agent import standing
 from quorate.agent.config import AgentConfig
-from quorate.agent.helperclient import Helper, HelperAway, HelperError
-from quorate.agent.helperprocess import HelperProcess, Taken
+from quorate.agent.helper.client import Helper, HelperAway, HelperError
+from quorate.agent.helper.process import HelperProcess, Taken
 from quorate.agent.sandbox.place import Place
 
 log = logging.getLogger(__name__)

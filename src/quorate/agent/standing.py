@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from quorate.agent.helperclient import Helper, HelperError
-from quorate.agent.helperprocess import Taken
+from quorate.agent.helper.client import Helper, HelperError
+from quorate.agent.helper.process import Taken
 from quorate.agent.sandbox.spec import Desired
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,10 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from quorate.agent import door, unixsocket
+from quorate.agent import unixsocket
 from quorate.agent.answers import CannotAnswer, asked
 from quorate.agent.link import Endpoint
+from quorate.agent.ssh import door
 from quorate.model.asks import STREAM_PATH, TICKET_HEADER, Stream
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from quorate.agent import processes, shim
+from quorate.agent import processes
 from quorate.agent.order import Order
+from quorate.agent.shim.supervisor import Shim, become_supervisor
 
 #: Larger than any allocation; an order holds environment, secrets and the members of the gang.
 _MAX_ORDER = 64 * 1024 * 1024
@@ -120,7 +121,7 @@ def main(control: int, lock: int) -> None:
 
 def _be_shim(agent: socket.socket, lock: int) -> None:
     os.setsid()
-    shim.become_supervisor()
+    become_supervisor()
     received = bytearray()
     while not received.endswith(b"\n"):
         # Not a byte more than the order: the agent may have told the member to stop by now, and that is for the shim.
@@ -128,7 +129,7 @@ def _be_shim(agent: socket.socket, lock: int) -> None:
         if not data or len(received) > _MAX_ORDER:
             return
         received += agent.recv(data.find(b"\n") + 1 or len(data))
-    life = shim.Shim(Order.from_json(bytes(received)), agent)
+    life = Shim(Order.from_json(bytes(received)), agent)
     # From here on a new agent finds this shim, so it may begin.
     os.close(lock)
     life.run()

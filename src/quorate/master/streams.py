@@ -1,7 +1,7 @@
 """Proxied streams: a user's connection joined to one that an agent dials back for it, byte for byte.
 
 The agent has no inbound port, so it is asked on its control link, with a ticket that is good once, within seconds, and
-for that agent. What flows is none of the master's business; for members it is SSH (agent/sshserver.py).
+for that agent. What flows is none of the master's business; for members it is SSH (agent/ssh/server.py).
 """
 
 import asyncio

@@ -14,8 +14,8 @@ import pytest
 
 from quorate.agent import processes
 from quorate.agent.command import CommandError
-from quorate.agent.door import UNLIMITED, Door, Offer
 from quorate.agent.runtime.container import ContainerRunner
+from quorate.agent.ssh.door import UNLIMITED, Door, Offer
 from quorate.model.logframes import Stream
 
 #: As Docker Engine says it on a kernel without the controller.
@@ -120,7 +120,8 @@ def test_what_an_engine_warns_of_besides_is_said_in_the_members_log(lacking: lis
 ENTERING = """
 import os
 import sys
-from quorate.agent import processes, sshserver
+from quorate.agent import processes
+from quorate.agent.ssh import server as sshserver
 pid, limits = int(sys.argv[1]), sys.argv[2].split()
 if "--nobody" in sys.argv:
     os.setuid(65534)

@@ -159,7 +159,7 @@ def marked_servers() -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if b"quorate.agent.sshserver" in (folder / "cmdline").read_bytes():
+            if b"quorate.agent.ssh.server" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
         except OSError:
             continue

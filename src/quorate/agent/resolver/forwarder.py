@@ -1,7 +1,7 @@
 """The DNS of an allocation: asked at its hub's address, answered by the machine's own servers, within its egress.
 
 For egress to named hosts it is the only way to learn an address, and each address that it tells is let in for at least
-as long as the answer lives. It reads what members send, so it runs where there is nothing to win: see `resolverchild`.
+as long as the answer lives. It reads what members send, so it runs where there is nothing to win: see `resolver.child`.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from quorate.agent.helperclient import HelperError
-from quorate.agent.helperprotocol import LONGEST_ADMISSION_S, MAX_ADMITTED
+from quorate.agent.helper.client import HelperError
+from quorate.agent.helper.protocol import LONGEST_ADMISSION_S, MAX_ADMITTED
 from quorate.agent.sandbox.spec import Egress, HubSpec
 from quorate.agent.sandbox.wanted import named_hosts, network_of
 from quorate.model.messages import AllocationSpec

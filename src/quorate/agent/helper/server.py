@@ -19,8 +19,8 @@ from types import FrameType
 from typing import Final
 
 from quorate.agent import syscalls
-from quorate.agent.helperprocess import PASSABLE, Taken, claim
-from quorate.agent.helperprotocol import (
+from quorate.agent.helper.process import PASSABLE, Taken, claim
+from quorate.agent.helper.protocol import (
     Admit,
     Admitted,
     Answer,
@@ -231,7 +231,3 @@ def _leave(_: int, __: FrameType | None) -> None:
 
 def _log(text: str) -> None:
     print(f"quorate-helper: {text}", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

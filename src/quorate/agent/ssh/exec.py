@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from quorate.agent.runtime.stream import Demultiplexer, StreamError
-from quorate.agent.sshbroker import MAX_BYTES
-from quorate.agent.sshchild import Child, Client, Feed, Terminal
+from quorate.agent.ssh.broker import MAX_BYTES
+from quorate.agent.ssh.child import Child, Client, Feed, Terminal
 from quorate.model.logframes import Stream
 
 _READ_BYTES = 64 * 1024
@@ -59,7 +59,7 @@ class Executions:
 
 
 class ExecChild:
-    """A Child (sshchild.py) that has not begun yet when it is made."""
+    """A Child (child.py) that has not begun yet when it is made."""
 
     def __init__(
         self,

@@ -12,17 +12,18 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from quorate.agent import command, leasefile, memberfolder, processes, shimcompanion, shimsecrets
-from quorate.agent.door import Door
+from quorate.agent import command, leasefile, memberfolder, processes
 from quorate.agent.order import Order
 from quorate.agent.outcome import OUTCOME_BYTES, Outcome, write_outcome
 from quorate.agent.processes import boottime
 from quorate.agent.runtime.process import ProcessRunner
 from quorate.agent.runtime.runner import End, Runner
 from quorate.agent.runtime.surroundings import Surroundings
-from quorate.agent.shimlog import FULL, ShimLog
-from quorate.agent.shimoutput import Output
-from quorate.agent.shimpeer import Peer
+from quorate.agent.shim import companion, secrets
+from quorate.agent.shim.log import FULL, ShimLog
+from quorate.agent.shim.output import Output
+from quorate.agent.shim.peer import Peer
+from quorate.agent.ssh.door import Door
 
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 #: How long what a command left running has to end by itself once the command has ended.
@@ -139,7 +140,7 @@ class Shim:
 
     def run(self) -> None:
         try:
-            shimsecrets.write(self._order)
+            secrets.write(self._order)
             if self._door is not None:
                 self._door.furnish()
             if not self._order.companion:
@@ -167,7 +168,7 @@ class Shim:
         return Surroundings(order.netns, order.hosts_file, order.resolv_file, order.hostname, folders=folders)
 
     def _start_companion(self) -> None:
-        self._companion_pid, ours = shimcompanion.start(self._surroundings, self._user)
+        self._companion_pid, ours = companion.start(self._surroundings, self._user)
         # The configuration may be larger than a socket's buffer, and there is nothing to do before it is read.
         ours.sendall(self._order.companion.encode() + b"\n")
         self._companion = peer = Peer(ours)
@@ -322,7 +323,7 @@ class Shim:
     def _finish(self) -> None:
         """No process of the member is left: makes the outcome durable, then tells it."""
         lost = self._log.give_up()
-        shimsecrets.remove(self._order)
+        secrets.remove(self._order)
         if self._door is not None:
             self._door.clear()
         end = self._end or End()

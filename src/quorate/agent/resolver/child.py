@@ -22,10 +22,10 @@ import dns.rdata
 import dns.rrset
 
 from quorate.agent import syscalls
-from quorate.agent.helperclient import HelperError
-from quorate.agent.helperprotocol import ProtocolError, receive, send
-from quorate.agent.resolver import RESOLV_CONF, Forwarder, Pace, Serving, Zone, nameservers
-from quorate.agent.resolverprotocol import ADMITTING, Admit, Admitted, Drop, Serve, Told, told
+from quorate.agent.helper.client import HelperError
+from quorate.agent.helper.protocol import ProtocolError, receive, send
+from quorate.agent.resolver.forwarder import RESOLV_CONF, Forwarder, Pace, Serving, Zone, nameservers
+from quorate.agent.resolver.protocol import ADMITTING, Admit, Admitted, Drop, Serve, Told, told
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Child:
 
 
 def main() -> int:
-    """`python -m quorate.agent.resolverchild`, with the channel to its agent as its standard input."""
+    """`python -m quorate.agent.resolver.child`, with the channel to its agent as its standard input."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with socket.socket(fileno=os.dup(0)) as channel:
         child = Child(channel)

@@ -10,7 +10,7 @@ from typing import Any
 
 from quorate.agent.processes import boottime
 from quorate.agent.runtime.runner import Runner
-from quorate.agent.shimlog import FULL, ShimLog
+from quorate.agent.shim.log import FULL, ShimLog
 from quorate.model.logframes import Stream
 
 #: How often a full disk is tried again.

@@ -22,13 +22,14 @@ from typing import Any
 
 import asyncssh
 
-from quorate.agent import command, processes, sshkeys, syscalls
-from quorate.agent.door import UNLIMITED, Service
+from quorate.agent import command, processes, syscalls
 from quorate.agent.runtime.engine import Engine
-from quorate.agent.sshbroker import Broker
-from quorate.agent.sshchild import Child, Client, ProcessChild, Start, Terminal
-from quorate.agent.sshexec import Executions
-from quorate.agent.sshsession import Server
+from quorate.agent.ssh import keys as sshkeys
+from quorate.agent.ssh.broker import Broker
+from quorate.agent.ssh.child import Child, Client, ProcessChild, Start, Terminal
+from quorate.agent.ssh.door import UNLIMITED, Service
+from quorate.agent.ssh.exec import Executions
+from quorate.agent.ssh.session import Server
 
 #: With nobody there for so long, it ends; the next one who knocks has it started again.
 _IDLE_S = 60.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from quorate.agent import unixsocket
-from quorate.agent.helperclient import Helper
+from quorate.agent.helper.client import Helper
 from quorate.agent.processes import Process, process
 
 log = logging.getLogger(__name__)

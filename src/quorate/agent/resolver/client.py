@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from quorate.agent.helperclient import Helper, HelperError
-from quorate.agent.helperprotocol import ProtocolError, receive, send
-from quorate.agent.resolver import Zone
-from quorate.agent.resolverprotocol import ADMITTING, Admit, Admitted, Drop, Serve, Told, asked
+from quorate.agent.helper.client import Helper, HelperError
+from quorate.agent.helper.protocol import ProtocolError, receive, send
+from quorate.agent.resolver.forwarder import Zone
+from quorate.agent.resolver.protocol import ADMITTING, Admit, Admitted, Drop, Serve, Told, asked
 from quorate.agent.sandbox.spec import Egress, HubSpec
 from quorate.model.messages import AllocationSpec
 
@@ -106,7 +106,7 @@ class Resolvers:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _PATIENCE_S, 0))
         with childs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "quorate.agent.resolverchild"],
+                [sys.executable, "-P", "-m", "quorate.agent.resolver.child"],
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ.get("PATH", os.defpath)},
                 stdin=childs.fileno(),
                 # Ctrl-C is for the agent.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from quorate.agent import unixsocket
-from quorate.agent.helperprotocol import (
+from quorate.agent.helper.protocol import (
     Admit,
     Admitted,
     Answer,

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import asyncssh
 
-from quorate.agent.sshchild import Child, Start, Terminal
+from quorate.agent.ssh.child import Child, Start, Terminal
 
 #: What a client may set besides TERM.
 _ACCEPTED = ("LANG", "LC_", "COLORTERM")

@@ -192,7 +192,7 @@ class Door:
             moves += [(os.POSIX_SPAWN_DUP2, listener.fileno(), to) for to, listener in self._listeners.items()]
             return os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-P", "-m", "quorate.agent.sshserver"],
+                [sys.executable, "-P", "-m", "quorate.agent.ssh.server"],
                 {
                     "PYTHONPATH": str(Path(__file__).parents[2]),
                     "PATH": os.environ.get("PATH", os.defpath),
