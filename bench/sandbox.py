@@ -3,7 +3,8 @@
     python bench/sandbox.py            as root; prints, and writes bench/results/sandbox.json
 
 Two hosts are namespaces joined by a bridge. Milliseconds are for each of 16 members: their hubs and sandboxes with a
-plan's rules, on one host (bridge) or on two, one host after the other (overlay). Throughput is one TCP stream of 192
+plan's rules, on one host (bridge) or on two, one host after the other (overlay); beside them as many namespaces with a
+veth, an address and the same rules made with ip(8) and nft(8) on a bridge, and removed again. Throughput is one TCP stream of 192
 MiB between two processes, round trips are of 64 bytes over one TCP connection; both are taken in turn between sandboxes
 over the overlay with a plan's rules, the same without rules, over a VXLAN made by hand with ip(8), and over the bare
 link of the hosts, and a ratio is the median of such pairs. The rules of one member in a gang of 10,000, whose addresses
@@ -71,6 +72,8 @@ def members(lab: Lab) -> dict[str, object]:
             take(f"{kind}_member_made_ms", MEMBERS, converge, whole)
             take(f"{kind}_member_unchanged_ms", MEMBERS, converge, whole)
             take(f"{kind}_member_removed_ms", MEMBERS, converge, [(host, []) for host in hosts])
+        take("by_hand_member_made_ms", MEMBERS, typed_in, near, boxes := [f"hand-{rank}" for rank in range(MEMBERS)])
+        take("by_hand_member_removed_ms", MEMBERS, typed_away, near, boxes)
     return {name: harness.summary(taken, 1) for name, taken in samples.items()}
 
 
@@ -78,6 +81,33 @@ def converge(parts: Parts) -> None:
     """One host after the other."""
     for host, wanted in parts:
         host.converge(*wanted)
+
+
+def typed_in(host: Host, boxes: list[str]) -> None:
+    """A bridge with these namespaces at it, each with an address and a plan's rules, as one would type them."""
+    rank = {box: number for number, box in enumerate(boxes)}
+    spec = hub(host, *[host] * len(boxes))
+    with namespaces.entered(host.namespace):
+        run("ip", "link", "add", "hand-bridge", "type", "bridge")
+        run("ip", "link", "set", "hand-bridge", "up")
+        for box, number in rank.items():
+            run("ip", "netns", "add", box)
+            run("ip", "link", "add", box, "type", "veth", "peer", "name", "eth0", "netns", box)
+            run("ip", "link", "set", box, "master", "hand-bridge", "up")
+            run("ip", "-n", box, "address", "add", f"10.128.0.{10 + number}/24", "dev", "eth0")
+            run("ip", "-n", box, "link", "set", "lo", "up")
+            run("ip", "-n", box, "link", "set", "eth0", "up")
+            text = rules.sandbox_rules(spec, sandbox(f"jjjj-1.{number}.1", PLAN))
+            subprocess.run(["ip", "netns", "exec", box, "nft", "-f", "-"], input=text, text=True, check=True)
+
+
+def typed_away(host: Host, boxes: list[str]) -> None:
+    """All of it removed; the kernel is done when the bridge's ports are gone."""
+    with namespaces.entered(host.namespace):
+        for box in boxes:
+            run("ip", "link", "delete", box)
+            run("ip", "netns", "delete", box)
+        run("ip", "link", "delete", "hand-bridge")
 
 
 def ways(lab: Lab) -> dict[str, object]:
