@@ -4,11 +4,11 @@
 
 Two hosts are namespaces joined by a bridge. Milliseconds are for each of 16 members: their hubs and sandboxes with a
 plan's rules, on one host (bridge) or on two, one host after the other (overlay); beside them as many namespaces with a
-veth, an address and the same rules made with ip(8) and nft(8) on a bridge, and removed again. Throughput is one TCP stream of 192
-MiB between two processes, round trips are of 64 bytes over one TCP connection; both are taken in turn between sandboxes
-over the overlay with a plan's rules, the same without rules, over a VXLAN made by hand with ip(8), and over the bare
-link of the hosts, and a ratio is the median of such pairs. The rules of one member in a gang of 10,000, whose addresses
-do not lie together, are timed against nft loading the same text from a file.
+veth, an address and the same rules made with ip(8) and nft(8) on a bridge, and removed again. Throughput is one TCP
+stream of 192 MiB between two processes, round trips are of 64 bytes over one TCP connection; both are taken in turn
+between sandboxes over the overlay with a plan's rules, the same without rules, over a VXLAN made by hand with ip(8),
+and over the bare link of the hosts, and a ratio is the median of such pairs. The rules of one member in a gang of
+10,000, whose addresses do not lie together, are timed against nft loading the same text from a file.
 """
 
 from __future__ import annotations
