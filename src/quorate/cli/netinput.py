@@ -12,10 +12,11 @@ from quorate.cli.errors import CommandError
 from quorate.cli.exits import Exit
 from quorate.model.clusterfile import ClusterFile, Launcher, PoolSection
 from quorate.model.ports import InvalidPorts, PortRange
-from quorate.model.yamlfile import FileProblems, did_you_mean, load_yaml
+from quorate.model.yamlfile import FileProblems, did_you_mean, parse_yaml, validate
 from quorate.network.budget import Shape
 from quorate.network.clusterplan import plan_cluster
 from quorate.network.noproxy import no_proxy
+from quorate.network.overlaps import At, nowhere
 from quorate.network.plan import Plan
 from quorate.network.remedies import Platform
 from quorate.network.settings import UNSERVED
@@ -68,12 +69,12 @@ def cluster(
 ) -> Source:  # fmt: skip
     """Return the cluster that a command speaks of; with no file at all it is one master and one default pool."""
     chosen = path or _found()
-    file = _load(chosen) if chosen else ClusterFile()
+    file, at = _load(chosen) if chosen else (ClusterFile(), nowhere)
     if live:
         from quorate.cli.netlive import live_cluster
 
         file = live_cluster(file, master, token)
-    made = plan_cluster(file, unserved=UNSERVED if live else frozenset())
+    made = plan_cluster(file, unserved=UNSERVED if live else frozenset(), at=at)
     if chosen is None and not live:
         # A description of the ports: that no address is known then is no finding.
         known = tuple(finding for finding in made.findings if finding.code != "PLAN-UNRESOLVED")
@@ -144,9 +145,10 @@ def _found() -> Path | None:
     return SYSTEM_FILE if SYSTEM_FILE.exists() else None
 
 
-def _load(path: Path) -> ClusterFile:
+def _load(path: Path) -> tuple[ClusterFile, At]:
     try:
-        return load_yaml(read(path), str(path), ClusterFile)
+        document = parse_yaml(read(path), str(path))
+        return validate(document, ClusterFile), document.shown
     except FileProblems as error:
         _refuse_file(path, error)
 

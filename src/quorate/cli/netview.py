@@ -90,9 +90,13 @@ def show_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         print()
         print(_headline(finding))
-        print(f"  {finding.evidence}")
+        print(f"  {_evidence(finding)}")
         for number, line in enumerate(finding.remedy.splitlines()):
             print(f"  {'     ' if number else dim('mend:')} {line}")
+
+
+def _evidence(finding: Finding) -> str:
+    return f"{finding.place}: {finding.evidence}" if finding.place else finding.evidence
 
 
 def _headline(finding: Finding) -> str:
@@ -121,7 +125,7 @@ def show_rules(text: str, findings: Sequence[Finding], output: Path | None, *, a
         sys.stdout.write(text)
     for finding in findings:
         remedy = f"; {finding.remedy}" if finding.remedy else ""
-        note(f"{finding.severity.value} {finding.code} {finding.subject}: {finding.evidence}{remedy}")
+        note(f"{finding.severity.value} {finding.code} {finding.subject}: {_evidence(finding)}{remedy}")
 
 
 def show_audit(report: AuditReport, *, as_json: bool) -> None:

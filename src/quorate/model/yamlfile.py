@@ -76,6 +76,11 @@ class Document:
                 return self.values[path[:length]]
         return Place(1, 1)
 
+    def shown(self, path: Path) -> str:
+        """Return where the value at `path` stands, as `FILE:LINE:COLUMN`; nothing where the file does not hold it."""
+        place = self.values.get(path)
+        return f"{self.file}:{place.line}:{place.column}" if place else ""
+
     def problem(self, path: Path, cause: str, hint: str | None = None, *, of_key: bool = False) -> FileProblem:
         """Return a mistake at `path` of this document."""
         return FileProblem(self.file, self.place(path, of_key=of_key), dotted(path), cause, hint)

@@ -8,23 +8,15 @@ from quorate.model.clusterfile import ClusterFile, Internet, PoolSection
 from quorate.network import catalogue
 from quorate.network.findings import Finding
 from quorate.network.flows import NetworkMode, PortKind, Role
-from quorate.network.plan import Party, PlannedFlow, addresses
-from quorate.network.settings import DEFAULT_OVERLAYS, SERVICES, modes_of, window_of
+from quorate.network.overlaps import At, find_overlaps, nowhere
+from quorate.network.plan import Party, PlannedFlow
+from quorate.network.settings import SERVICES, modes_of, window_of
 
 
-def check_cluster(cluster: ClusterFile, flows: tuple[PlannedFlow, ...]) -> Iterator[Finding]:
-    """Yield what is wrong with the cluster as a whole; `flows` are those of its plan."""
+def check_cluster(cluster: ClusterFile, flows: tuple[PlannedFlow, ...], at: At = nowhere) -> Iterator[Finding]:
+    """Yield what is wrong with the cluster as a whole, by its file's places `at` and the flows of its plan."""
     yield from _unresolved(flows)
-    overlays = {pool.name: cluster.settings(pool).overlays or addresses(DEFAULT_OVERLAYS) for pool in cluster.pools}
-    places = [("master", cluster.master.where), *((f"pool {pool.name}", pool.where) for pool in cluster.pools)]
-    for pool_name, networks in overlays.items():
-        for place, where in places:
-            for theirs in where.addresses:
-                for ours in networks:
-                    if ours.version == theirs.version and ours.overlaps(theirs):
-                        evidence = f"the overlay {ours} and the addresses {theirs} of {place} overlap"
-                        remedy = f"set network.overlays to networks that nothing else uses, not {ours}"
-                        yield Finding("NET-OVERLAP", f"agent/{pool_name}", evidence, remedy=remedy)
+    yield from find_overlaps(cluster, at)
     for pool in cluster.pools:
         of_master, of_pool = cluster.master.where.vpc, pool.where.vpc
         if of_master and of_pool and of_master != of_pool:
@@ -34,14 +26,6 @@ def check_cluster(cluster: ClusterFile, flows: tuple[PlannedFlow, ...]) -> Itera
             )
         yield from _way_out(cluster, pool)
         yield from _ports(cluster, pool)
-    users = cluster.users.where.addresses
-    for pool in cluster.pools:
-        shared = [str(a) for a in users for b in pool.where.addresses if a.version == b.version and a.overlaps(b)]
-        if shared:
-            evidence = (
-                f"users.where {', '.join(shared)} holds agents of pool {pool.name}: agents may use the API as users"
-            )
-            yield Finding("PLAN-WIDE", "user/users", evidence, remedy="name the users' own machines in users.where")
 
 
 def _unresolved(flows: tuple[PlannedFlow, ...]) -> Iterator[Finding]:

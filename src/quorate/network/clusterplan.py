@@ -12,7 +12,8 @@ from quorate.network import catalogue
 from quorate.network.clustercheck import check_cluster
 from quorate.network.findings import Finding, settle
 from quorate.network.flows import Context, Flow, NetworkMode, PortKind, Role
-from quorate.network.plan import EVERYWHERE, Network, Party, Plan, PlannedFlow, addresses, collapse, without
+from quorate.network.overlaps import At, nowhere
+from quorate.network.plan import EVERYWHERE, Network, Party, Plan, PlannedFlow, addresses, collapse, literals, without
 from quorate.network.settings import (
     CLOUD_APIS,
     CLOUD_DNS,
@@ -26,17 +27,17 @@ from quorate.network.settings import (
 )
 
 
-def plan_cluster(cluster: ClusterFile, *, unserved: Set[str] = frozenset()) -> Plan:
+def plan_cluster(cluster: ClusterFile, *, unserved: Set[str] = frozenset(), at: At = nowhere) -> Plan:
     """Return the plan of a cluster: flows between machines, as their firewalls see them.
 
     Members in networks of their own are not in it: their flows travel inside VXLAN or never leave a machine. In `host`
     mode they use the agents' addresses, so they stand in it as flows between agents. For
-    features in `unserved` nothing listens, so no port is planned.
+    features in `unserved` nothing listens, so no port is planned. `at` tells findings where in the file a key stands.
     """
     builder = _Builder(cluster, unserved)
     flows = tuple(dict.fromkeys(builder.flows()))
     forbidden = tuple(dict.fromkeys(builder.forbidden()))
-    return Plan(cluster.name, flows, forbidden, settle([*builder.findings, *check_cluster(cluster, flows)]))
+    return Plan(cluster.name, flows, forbidden, settle([*builder.findings, *check_cluster(cluster, flows, at)]))
 
 
 class _Builder:
@@ -224,12 +225,4 @@ def _service(role: Role, service: Service) -> tuple[Party, PortRange | None]:
 
 def _or_literal(known: tuple[Network, ...], *hosts: str) -> tuple[Network, ...]:
     """Return the known addresses; where there are none, those that are written as host names."""
-    if known:
-        return collapse(known)
-    literals: list[Network] = []
-    for host in hosts:
-        try:
-            literals += addresses([host])
-        except ValueError:
-            return ()
-    return tuple(literals)
+    return collapse(known) if known else literals(hosts)

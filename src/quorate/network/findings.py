@@ -82,7 +82,12 @@ _CODES = (
     Code("PLAN-WIDE", _W, "A flow is wider than it need be", "A setting or framework makes a flow wider than needed."),
     Code("NET-SPLIT", _W, "Master and agents are in different networks",
          "For performance they belong in one network or VPC."),
-    Code("NET-OVERLAP", _E, "Address ranges overlap", "The overlay's addresses are also used by the underlay."),
+    Code("NET-OVERLAP", _E, "Address ranges overlap",
+         "Something has addresses in the range out of which members get theirs, where no member reaches it."),
+    Code("PLAN-OVERLAP", _I, "Ranges of the plan overlap",
+         "Two ranges share addresses, which may be right; rules that go by addresses cannot tell them apart."),
+    Code("PLAN-REPEATED", _W, "An address is named twice",
+         "A list names an address twice, or one machine is in two pools: one of the two is likely a slip."),
     Code("NO-INTERNET", _W, "No way out",
          "Machines have neither a public address nor NAT, and images come from outside."),
     Code("CLOUD-NEEDS", _I, "The cloud needs something besides rules",
@@ -153,6 +158,8 @@ class Finding:
     destination: str | None = None
     #: A command or an edit that mends it, exactly as it is to be typed; empty where there is none.
     remedy: str = ""
+    #: Where in a file it stands, as `master.yaml:12:5`; empty where it is of no file.
+    place: str = ""
 
     def __post_init__(self) -> None:
         if self.code not in CODES:
@@ -184,6 +191,7 @@ class Finding:
             "destination": self.destination,
             "evidence": self.evidence,
             "remedy": self.remedy,
+            "place": self.place or None,
         }
 
 

@@ -209,6 +209,14 @@ def addresses(texts: Iterable[str]) -> tuple[Network, ...]:
     return collapse(ip_network(text.strip()) for text in texts)
 
 
+def literals(hosts: Iterable[str]) -> tuple[Network, ...]:
+    """Return the addresses that are written as host names; nothing where one of them is a name."""
+    try:
+        return addresses(hosts)
+    except ValueError:
+        return ()
+
+
 def collapse(networks: Iterable[Network]) -> tuple[Network, ...]:
     """Return the fewest disjoint networks that hold exactly the same addresses, IPv4 first."""
     given = list(networks)

@@ -62,7 +62,7 @@ def read_plan(text: str, filename: str) -> Plan:
     """
     document = parse_yaml(text, filename)
     if not (isinstance(document.data, dict) and "plan" in document.data):
-        return plan_cluster(validate(document, ClusterFile))
+        return plan_cluster(validate(document, ClusterFile), at=document.shown)
     part = validate(document, _PlanPart)
     parties = {party.key: _party(party) for party in part.parties}
     unknown: list[FileProblem] = []
