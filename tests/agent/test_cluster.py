@@ -189,6 +189,24 @@ def test_a_key_that_was_revoked_does_not_come_back(cluster: Cluster) -> None:
         extra.remove()
 
 
+def test_an_agent_that_was_away_when_its_key_was_revoked_ends_its_members_when_it_is_back(cluster: Cluster) -> None:
+    extra = new_agent("away")
+    try:
+        token = cluster.client.create_token(kind="join", pool="apart").token
+        extra.join(cluster.master.url, token)
+        until(lambda: any(a.id == "away" and a.state == "ready" for a in cluster.client.agents()))
+        job = cluster.run("sh", "-c", "echo $$; sleep 1000", resources={"pool": "apart"}, wait=False)
+        process = int(until(lambda: cluster.lines(job.id))[0])
+        extra.kill()
+        cluster.client.tell_agent("away", "revoke")
+        extra.come_back(cluster.master.url)
+        assert extra.process is not None
+        assert extra.process.wait(20) == 1
+        assert not Path(f"/proc/{process}").exists()
+    finally:
+        extra.remove()
+
+
 def test_a_master_with_another_authority_than_the_tokens_is_not_trusted(cluster: Cluster) -> None:
     extra = new_agent("mallory")
     try:

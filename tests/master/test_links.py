@@ -24,7 +24,7 @@ from quorate.model.state import MemberState
 
 from .serving import MasterProcess, hear, hello, say, until
 
-CONTROL = "/agent/v1/control"
+CONTROL, LOGS, STREAMS = "/agent/v1/control", "/agent/v1/logs", "/agent/v1/streams"
 
 
 def told(story: Callable[[], Awaitable[None]]) -> None:
@@ -178,9 +178,35 @@ def test_a_revoked_agent_loses_its_link_at_once(own_master: MasterProcess) -> No
             with pytest.raises(ConnectionClosed):
                 while True:
                     await hear(link)
-        with pytest.raises(InvalidStatus):
-            async with own_master.link(CONTROL, key):
+        for path in (LOGS, STREAMS):
+            with pytest.raises(InvalidStatus):
+                async with own_master.link(path, key):
+                    pass
+
+    told(story)
+
+
+def test_an_agent_that_was_away_when_it_was_revoked_is_told_so(own_master: MasterProcess) -> None:
+    """Its members are to end, which it does for no answer but this one; also after a restart of the master."""
+    key = own_master.join("a")
+    with own_master.client() as client:
+        assert client.post("/api/v1/agents/a/revoke").json()["state"] == "revoked"
+    own_master.stop()
+    own_master.start()
+
+    async def story() -> None:
+        async with own_master.link(CONTROL, key) as link:
+            await say(link, hello("a"))
+            refuse = await hear(link)
+            assert isinstance(refuse, Refuse)
+            assert (refuse.code, refuse.final) == ("AGENT-REVOKED", True)
+            assert "quorate token create" in refuse.sentence
+            with pytest.raises(ConnectionClosed):
+                await hear(link)
+        with pytest.raises(InvalidStatus) as stranger:
+            async with own_master.link(CONTROL, key + "x"):
                 pass
+        assert b"AGENT-KEY" in (stranger.value.response.body or b"")
 
     told(story)
 

@@ -215,6 +215,91 @@ def test_an_adoption_holds_over_a_restart_until_all_agents_have_been_heard(clust
     assert agent_state(cluster.state, b.record) is AgentState.READY
 
 
+# --- what an adopted store does not know ---------------------------------------------------------------------------
+
+
+def _adopted_without(cluster: Cluster, *back: Agent) -> str:
+    """Restores the store of before everything and adopts it, when only these agents are back; a job that waits."""
+    copy = cluster.copy_of_store()
+    cluster.submit(owner="lost")
+    cluster.restart(copy)
+    for agent in back:
+        agent.connect()
+    _adopt(cluster)
+    return cluster.submit()
+
+
+def _waits(cluster: Cluster, job: str) -> str:
+    assert cluster.job(job).state is JobState.PENDING
+    return waits_for(cluster.state, cluster.job(job), cluster.now)
+
+
+def test_after_an_adoption_a_silent_agent_is_waited_for_however_long(cluster: Cluster) -> None:
+    """It may run a job that is not stopped by its silence, with a network that would be given away again."""
+    a, b = cluster.agent("a"), cluster.agent("b")
+    job = _adopted_without(cluster, a)
+    cluster.wait(3 * 86_400.0, a)
+    assert "b has not" in _waits(cluster, job)
+    assert "quorate agent revoke b --gone" in _waits(cluster, job)
+    b.connect()
+    assert cluster.job(job).state is JobState.STARTING
+
+
+def test_a_silent_agent_is_waited_for_over_a_restart_of_the_master(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    job = _adopted_without(cluster, a)
+    cluster.restart()
+    a.connect()
+    assert "b has not" in _waits(cluster, job)
+    b.connect()
+    assert cluster.job(job).state is JobState.STARTING
+
+
+def test_an_agent_that_breaks_off_while_it_ends_what_nobody_knows_is_waited_for(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    job = _adopted_without(cluster, a)
+    b.connect(running("stranger-1.0.1"))
+    assert "stranger-1.0.1" in b.desired.stop
+    assert "agent b still ends" in _waits(cluster, job)
+    b.drop()
+    assert "b has not" in _waits(cluster, job)
+    cluster.restart()
+    a.connect()
+    assert "b has not" in _waits(cluster, job)
+    b.connect(running("stranger-1.0.1"))
+    b.says(killed("stranger-1.0.1"))
+    assert cluster.job(job).state is JobState.STARTING
+
+
+def test_an_agent_that_was_given_up_before_the_backup_is_waited_for_too(cluster: Cluster) -> None:
+    """It may have come back, and got work, in the time that was lost."""
+    a = cluster.agent("a")
+    cluster.agent("b")
+    cluster.wait(5000, a)
+    assert cluster.state.agents["b"].lost
+    job = _adopted_without(cluster, a)
+    assert "b has not" in _waits(cluster, job)
+
+
+def test_who_says_that_the_machine_is_off_ends_the_wait_and_a_revoked_key_alone_does_not(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    job = _adopted_without(cluster, a)
+    cluster.apply(ev.AgentRevoked, agent=b.name, by="operator", gone=False)
+    cluster.turn()
+    assert "b has not" in _waits(cluster, job)
+    cluster.apply(ev.AgentRevoked, agent=b.name, by="operator", gone=True)
+    cluster.turn()
+    assert cluster.job(job).state is JobState.STARTING
+
+
+def test_an_agent_that_was_revoked_before_the_backup_is_not_waited_for(cluster: Cluster) -> None:
+    """It can have had nothing since, and what it had the store knows."""
+    a, b = cluster.agent("a"), cluster.agent("b")
+    cluster.apply(ev.AgentRevoked, agent=b.name, by="operator", gone=False)
+    cluster.turn()
+    assert cluster.job(_adopted_without(cluster, a)).state is JobState.STARTING
+
+
 def test_a_healthy_store_has_nothing_to_adopt(cluster: Cluster) -> None:
     cluster.agent("a")
     before = cluster.state.generation

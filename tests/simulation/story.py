@@ -214,6 +214,17 @@ class Story:
         if (state.identity.restored or state.regressed) and not state.adopted and not self._adopting:
             self._adopting = True
             self.world.after(self.world.random.random() * 30, self._adopt)
+        for machine in self.invariants.machines:
+            if machine.name in state.unaccounted and machine.gave_up:
+                self._say_it_is_off(machine)
+
+    def _say_it_is_off(self, machine: Machine) -> None:
+        """A restored store waits for an agent that was revoked in the time that was lost: it will never be back."""
+        self.world.tell("operator", f"turns {machine.name} off")
+        machine.reboot()
+        name = AgentId(machine.name)
+        self._feed(lambda now, wall: ev.AgentRevoked(now=now, wall=wall, agent=name, by="operator", gone=True))
+        self.revoked.add(machine.name)
 
     def _adopt(self) -> None:
         self._adopting = False

@@ -5,11 +5,13 @@ import json
 import logging
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from quorate.model.messages import (
     MAX_MESSAGE_BYTES,
@@ -27,6 +29,8 @@ LOGS_PATH = "/agent/v1/logs"
 _OPEN_S = 10.0
 #: The first pause after a failure, and the longest; each is drawn between half of it and all of it.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 15.0
+#: Nobody may send an agent away for longer: its members' leases are a few minutes.
+_LONGEST_ASKED_S = 60.0
 #: A connection that lived this long was a good one: the pauses begin anew.
 _GOOD_S = 5.0
 
@@ -125,33 +129,39 @@ async def keep(
                 await use(Link(connection))
         except InvalidStatus as error:
             status = error.response.status_code
-            at_least = _seconds(error.response.headers.get("Retry-After"))
-            if status in (401, 403):
-                raise Refused(f"{endpoint.url} does not let this agent in: {_said(error)}") from error
+            at_least = pause_asked(error.response.headers.get("Retry-After"), time.time())
+            sentence = _masters_sentence(error)
+            if status in (401, 403) and sentence:
+                raise Refused(f"{endpoint.url} does not let this agent in: {sentence}") from error
             if not quiet:
                 log.warning("%s answered %d; trying again", endpoint.url, status)
-        except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
+        except (OSError, TimeoutError, WebSocketException) as error:
+            # Also where a proxy sends the agent to a page of its own: the master may be there the next time.
             if not quiet:
                 log.warning("no connection to %s: %s; trying again", endpoint.url, error or type(error).__name__)
             quiet = True
-        except InvalidURI as error:
-            raise Refused(str(error)) from error
         if loop.time() - began > _GOOD_S:
             pauses.good()
         await asyncio.sleep(pauses.draw(at_least))
 
 
-def _seconds(retry_after: str | None) -> float:
-    """What the master asks to wait; a proxy in between may name a date (RFC 9110), for which our own pauses do."""
+def pause_asked(retry_after: str | None, wall: float) -> float:
+    """Seconds that a Retry-After asks for: the master names a number, a proxy perhaps a date (RFC 9110, 10.2.3).
+
+    0 for what is neither. `wall`: UTC seconds now.
+    """
+    text = (retry_after or "").strip()
     try:
-        return float(retry_after or 0)
-    except ValueError:
+        asked = float(int(text)) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - wall
+    except (ValueError, OverflowError):
         return 0.0
+    return min(max(0.0, asked), _LONGEST_ASKED_S)
 
 
-def _said(refusal: InvalidStatus) -> str:
-    """The master's own sentence; the status where what answered gives none."""
+def _masters_sentence(refusal: InvalidStatus) -> str:
+    """What the master says of its refusal; empty where somebody in between has answered, who knows no agents."""
     try:
-        return str(json.loads(refusal.response.body or b"")["detail"])
+        problem = json.loads(refusal.response.body or b"")
+        return str(problem["detail"]) if problem["code"] else ""
     except (ValueError, TypeError, KeyError):
-        return f"it answered {refusal.response.status_code}"
+        return ""

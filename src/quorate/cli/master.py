@@ -166,6 +166,10 @@ def adopt(
     with connect(master, token) as client:
         client.adopt()
     print("the store is adopted; agents follow it")
+    note(
+        "nothing is placed until each of them has said what it runs; one whose machine is off for good: "
+        "quorate agent revoke NAME --gone"
+    )
 
 
 def _text(path: Path | None) -> str | None:

@@ -11,6 +11,7 @@ import hmac
 import os
 import secrets
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -134,13 +135,20 @@ def caller_of(state: State, credential: str | None, wall: float) -> Caller | Non
 
 def agent_of(state: State, credential: str | None) -> str | None:
     """The agent whose key this is; None for one that is unknown or revoked."""
+    return _holder(state, state.agents_by_key, credential)
+
+
+def revoked_agent_of(state: State, credential: str | None) -> str | None:
+    """The agent whose key this was until it was revoked; nobody learns it who does not have the key."""
+    return _holder(state, state.revoked_by_key, credential)
+
+
+def _holder(state: State, by_key: Mapping[str, str], credential: str | None) -> str | None:
     if credential is None:
         return None
     digest = hash_of(credential)
-    agent = state.agents.get(state.agents_by_key.get(digest, ""))
-    if agent is None or agent.revoked or not hmac.compare_digest(agent.key_hash, digest):
-        return None
-    return agent.id
+    agent = state.agents.get(by_key.get(digest, ""))
+    return agent.id if agent is not None and hmac.compare_digest(agent.key_hash, digest) else None
 
 
 def local_admin_token(state: State, file: Path, wall: float) -> NewToken | None:

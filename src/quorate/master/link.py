@@ -17,7 +17,7 @@ import msgspec
 from quorate.master.acks import Acks, Unsynced
 from quorate.master.admission import Admission
 from quorate.master.asks import Asks
-from quorate.master.auth import Failures, agent_of, bearer
+from quorate.master.auth import Failures, agent_of, bearer, revoked_agent_of
 from quorate.master.events import (
     AgentConnected,
     AgentDisconnected,
@@ -195,20 +195,23 @@ class Links:
         if self._stopping:
             await deny(send, _problem(503, "STOPPING", "the master stops"), retry_after=1)
             return None
-        headers = dict(scope["headers"])
-        agent = agent_of(self._writer.core.state, bearer(headers.get(b"authorization", b"").decode("latin-1")))
+        key = bearer(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
+        agent = agent_of(self._writer.core.state, key)
         if agent is None:
             client = scope.get("client")
             wait = self._failures.failed(client[0] if client else "", now())
-            problem = _problem(
-                401,
-                "AGENT-KEY",
-                "this key is not known, or was revoked",
-                "join again with a token: quorate token create, then quorate agent --token TOKEN",
-            )
-            await deny(send, problem, retry_after=round(wait + 0.5) or None)
-            return None
-        if admit:
+            # An agent that was away when its key was revoked has members to end: it may say hello, and is told.
+            agent = revoked_agent_of(self._writer.core.state, key) if admit and not wait else None
+            if agent is None:
+                problem = _problem(
+                    401,
+                    "AGENT-KEY",
+                    "this key is not known, or was revoked",
+                    "join again with a token: quorate token create, then quorate agent --token TOKEN",
+                )
+                await deny(send, problem, retry_after=round(wait + 0.5) or None)
+                return None
+        elif admit:
             wait_s = self._admission.wait(now())
             if wait_s is None:
                 after = self._admission.retry_after(random.random())  # noqa: S311, spreads load, guards nothing

@@ -207,6 +207,9 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     revoked: bool = False
     #: Given up for silence; forgotten when it comes back. It no longer counts among the silent ones.
     lost: bool = False
+    #: A restored store was adopted, and nobody knows what runs there: it has not said so since, or still ends what
+    #: this store does not know. Nothing is placed anywhere meanwhile (docs/decisions/0008).
+    unaccounted: bool = False
     #: Seconds of silence that it was told to bear beyond the usual lease (planned maintenance).
     extra_lease_s: float = 0.0
 

@@ -34,9 +34,9 @@ def waits_for(state: State, job: JobRecord, now: float) -> str:
     """
     match job.state:
         case JobState.PENDING:
-            hold = hold_on_placing(state, now)
+            hold = hold_on_placing(state)
             if hold is not None:
-                return hold[0]
+                return hold
             return state.port_refusals.get(job.id) or explain(scheduler_view(state, now), job.id)
         case JobState.STARTING:
             waiting = [m for m in _members(state, job) if m.state in (MemberState.ASSIGNED, MemberState.STARTING)]

@@ -117,6 +117,8 @@ class State:
         #: What `never_fits` said of requests by their shape, for the fleet as it is: slots, labels and pools of agents.
         self.never_fits: dict[tuple[object, ...], str | None] = {}
         self.agents_by_key: dict[str, str] = {}
+        #: Those that open nothing any more: who still has one is told so.
+        self.revoked_by_key: dict[str, str] = {}
         self.agents_by_pool: dict[str, dict[str, None]] = {}
         self.tokens_by_hash: dict[str, str] = {}
         #: Agents with a link that is too long silent (or that have none), not counting the lost and revoked.
@@ -125,6 +127,8 @@ class State:
         self.regressed: set[str] = set()
         #: Agents that are neither lost nor revoked.
         self.counted: set[str] = set()
+        #: Agents of which an adopted store does not know what they run.
+        self.unaccounted: set[str] = set()
 
         #: Of the scheduler's last pass, and whether another one could answer differently.
         self.reservations: tuple[Reservation, ...] = ()
@@ -392,11 +396,11 @@ class State:
             self.networks.agents_changed()
         if before is not None:
             self.agents_by_key.pop(before.key_hash, None)
+            self.revoked_by_key.pop(before.key_hash, None)
             self.agents_by_pool[before.pool].pop(before.id, None)
         if after is not None:
             self.agents_by_pool.setdefault(after.pool, {})[after.id] = None
-            if not after.revoked:
-                self.agents_by_key[after.key_hash] = after.id
+            (self.revoked_by_key if after.revoked else self.agents_by_key)[after.key_hash] = after.id
             if after.id not in self.live:
                 self.live[after.id] = LiveRecord(
                     agent=after.id,
@@ -413,6 +417,8 @@ class State:
             record is not None and live is not None and bool(live.regressed) and not (record.revoked or record.lost)
         )
         (self.regressed.add if regressed else self.regressed.discard)(agent)
+        unaccounted = record is not None and record.unaccounted
+        (self.unaccounted.add if unaccounted else self.unaccounted.discard)(agent)
         if record is None or live is None or record.lost or record.revoked:
             self.counted.discard(agent)
             self.silent.discard(agent)

@@ -40,18 +40,18 @@ async def listed(state: State, views: Sequence[JobView], now: float) -> tuple[Jo
     if len(state.queue) <= SENTENCES and len(state.agents) <= SMALL:
         waits: dict[str, str] = {job.id: waits_for(state, job, now) for job in pending}
     else:
-        hold = hold_on_placing(state, now)
+        hold = hold_on_placing(state)
         refusals = dict(state.port_refusals)
         queue = tuple(state.queue.values())
         async with _one:
             places = await asyncio.to_thread(places_in_line, queue, {job.id for job in pending})
-        waits = {job: hold[0] if hold else refusals.get(JobId(job), place) for job, place in places.items()}
+        waits = {job: hold or refusals.get(JobId(job), place) for job, place in places.items()}
     return tuple(render.waiting(view, waits[view.id]) if view.id in waits else view for view in views)
 
 
 async def _waits_for(state: State, job: JobRecord, now: float) -> str:
     large = len(state.queue) + len(state.agents) > SMALL
-    if not large or job.state is not JobState.PENDING or job.id in state.port_refusals or hold_on_placing(state, now):
+    if not large or job.state is not JobState.PENDING or job.id in state.port_refusals or hold_on_placing(state):
         return waits_for(state, job, now)
     # Made here, for the state must not be read in a thread; the view is a value.
     view = scheduler_view(state, now)

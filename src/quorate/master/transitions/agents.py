@@ -40,7 +40,8 @@ def revoke(draft: Draft, event: AgentRevoked) -> Answer:
     record = draft.state.agents.get(event.agent)
     if record is None:
         return Refused(404, "AGENT-UNKNOWN", f"there is no agent {event.agent}", "quorate agent list")
-    record = draft.change(record, revoked=True)
+    # A machine that runs no more has nothing left to tell; one that is only refused may run on.
+    record = draft.change(record, revoked=True, unaccounted=record.unaccounted and not event.gone)
     live = draft.live(record.id)
     if live.link is not None:
         sentence = f"the key of agent {record.id} was revoked by {event.by}; its members end"

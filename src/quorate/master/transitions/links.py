@@ -127,7 +127,11 @@ def _refusal(draft: Draft, event: AgentConnected) -> Refuse | None:
         return Refuse("AGENT-UNKNOWN", f"no agent {hello.agent} has joined this cluster with this key", final=True)
     if record.revoked:
         return Refuse(
-            "AGENT-REVOKED", f"the key of agent {agent} was revoked; join again under another name", final=True
+            "AGENT-REVOKED",
+            f"the key of agent {agent} was revoked, so its members end; to use the machine again, remove its "
+            "membership.json and join under another name: quorate token create, then quorate agent --name NAME "
+            "--token TOKEN",
+            final=True,
         )
     if (refuse := wrong_protocol(hello.protocol, hello.version)) is not None:
         return refuse

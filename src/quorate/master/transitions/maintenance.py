@@ -108,8 +108,23 @@ def adopt(draft: Draft, event: Adopted) -> Answer:
         if live.link is not None:
             draft.close(agent, live.link, Refuse("STORE-ADOPTED", "the operator accepted the store; connect again"))
         draft.change(live, link=None, regressed="")
+    for record in list(state.agents.values()):
+        if not record.revoked and not _is_accounted(draft, record):
+            draft.change(record, unaccounted=True)
     draft.put(SettingRecord(name=ADOPTED, value=state.identity.epoch))
     return Done()
+
+
+def account(draft: Draft, record: AgentRecord) -> None:
+    """The agent has spoken: from now on the store may know all that runs there."""
+    if record.unaccounted and _is_accounted(draft, record):
+        draft.change(record, unaccounted=False)
+
+
+def _is_accounted(draft: Draft, record: AgentRecord) -> bool:
+    # Without a link it counts as unheard: what it was told to end then may run on.
+    live = draft.live(record.id)
+    return live.link is not None and live.seen and not live.strays
 
 
 def take_backup(draft: Draft, event: BackupTaken) -> Answer:

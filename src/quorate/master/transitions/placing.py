@@ -44,23 +44,24 @@ def scheduler_view(state: State, now: float) -> View:
     )
 
 
-def hold_on_placing(state: State, now: float) -> tuple[str, float | None] | None:
-    """Why nothing may be placed at all, and when to look again; None in a healthy cluster."""
+def hold_on_placing(state: State) -> str | None:
+    """Why nothing may be placed at all; None in a healthy cluster."""
     if state.regressed and not state.adopted:
         names = ", ".join(sorted(state.regressed)[:3])
-        return f"the store has gone back: {names} has seen a later state (STORE-REGRESSED); quorate master adopt", None
-    if not state.identity.restored and not state.adopted:
-        return None
-    if not state.adopted:
-        return "the store was restored from a backup and waits to be accepted; quorate master adopt", None
-    # What ran when the old store was lost is only known once its agent has said so, and must end first.
-    ending = [agent for agent in state.counted if state.live[agent].strays]
-    if ending:
-        return f"agent {min(ending)} still ends members that the adopted store does not know", None
-    missing = [agent for agent in state.counted if not state.live[agent].seen]
-    until = state.opened.now + state.settings.replace_after_s
-    if missing and now < until:
-        return f"after a restore all agents are waited for; {min(missing)} is not back", until
+        return f"the store has gone back: {names} has seen a later state (STORE-REGRESSED); quorate master adopt"
+    if state.identity.restored and not state.adopted:
+        return "the store was restored from a backup and waits to be accepted; quorate master adopt"
+    # No time makes this safe: a job that may not be restarted is not stopped by a silent agent, and has slots, ports
+    # and a network that this store would give away.
+    silent = sorted(agent for agent in state.unaccounted if state.live[agent].link is None)
+    if silent:
+        who = silent[0] if len(silent) == 1 else f"{silent[0]} and {len(silent) - 1} more"
+        return (
+            f"after a restore nothing is placed until every agent has said what it runs; {who} has not: start it, or, "
+            f"where its machine is off for good, quorate agent revoke {silent[0]} --gone"
+        )
+    if state.unaccounted:
+        return f"agent {min(state.unaccounted)} still ends members that the adopted store does not know"
     return None
 
 
@@ -77,10 +78,8 @@ def schedule(draft: Draft, event: ScheduleDue) -> None:
     earlier = None if timed else state.schedule_at
     state.schedule_due = False
     state.schedule_at = None
-    hold = hold_on_placing(state, draft.now)
-    if hold is not None:
-        state.schedule_at = hold[1]
-        return
+    if hold_on_placing(state) is not None:
+        return  # What ends a hold is a change of an agent, after which it is looked again.
     if ADOPTED in state.settings_kept:
         draft.drop(SettingRecord, ADOPTED)
     state.pools_touched.clear()
@@ -220,9 +219,9 @@ def preview(state: State, spec: JobSpec, owner: str, now: float, wall: float) ->
     job = JobRecord(id=JobId("preview"), owner=owner, seq=2**53, submitted=stamp, queued=stamp)
     view = scheduler_view(state, now)
     view = msgspec.structs.replace(view, queue=(*view.queue, state.request(job, spec)))
-    hold = hold_on_placing(state, now)
+    hold = hold_on_placing(state)
     if hold is not None:
-        return hold[0]
+        return hold
     decisions = decide(view, state.settings.pools, pools={spec.resources.pool})
     for placed in decisions.placements:
         if placed.job == job.id:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from quorate.master.records import MemberRecord
-from quorate.master.transitions import endings
+from quorate.master.transitions import endings, maintenance
 from quorate.master.transitions.draft import Draft
 from quorate.master.transitions.leases import rest
 from quorate.model.messages import MemberStatus
@@ -57,6 +57,7 @@ def observe(draft: Draft, agent: str, statuses: Iterable[MemberStatus], *, all_o
     if tuple(strays) != draft.live(agent).strays:
         draft.change(draft.live(agent), strays=tuple(strays))
         draft.resend(agent)
+    maintenance.account(draft, draft.agent(agent))
     for job in moved:
         conclude(draft, job, ended.get(job, []))
 
