@@ -1,5 +1,6 @@
 """The HTTP API as its users see it, against a real master."""
 
+import hashlib
 import json
 import re
 import socket
@@ -9,8 +10,10 @@ import httpx
 import pytest
 
 from quorate.master.api.waiting import SENTENCES
+from quorate.model.views import JobDetail
 
 from .serving import MasterProcess
+from .test_contexts import archive
 
 SPEC = {"name": "one", "entrypoint": ["true"]}
 
@@ -142,6 +145,42 @@ def test_a_job_can_be_cancelled_by_its_owner_and_by_operators_alone(own_master: 
     assert cancelled["state"] == "cancelled"
     assert cancelled["reason"] == "cancelled by admin"
     assert cancelled["exit_code"] == 130
+
+
+def test_others_see_what_a_job_asks_for_and_not_what_it_runs(own_master: MasterProcess) -> None:
+    spec = {
+        "name": "digits",
+        "entrypoint": ["python", "--password=hunter2"],
+        "environment": {"KEY": "hunter2"},
+        "secrets": {"hunter2-key": "value"},
+        "priority": 60,
+        "restarts": 3,
+        "network": {"egress": {"hosts": ["hunter2.example"]}},
+        "roles": {"scheduler": {"entrypoint": ["hunter2"], "environment": {"A": "hunter2"}}, "worker": {"replicas": 2}},
+    }
+    with own_master.client() as admin, own_master.user("ada") as ada, own_master.user("ben") as ben:
+        job = submit(ada, **spec)["id"]
+        for way in (f"/jobs/{job}", "/jobs", f"/jobs/{job}/wait?timeout=0"):
+            for whole in (ada, admin):
+                assert "hunter2" in whole.get(f"/api/v1{way}").text
+            assert "hunter2" not in ben.get(f"/api/v1{way}").text, way
+        with ben.stream("GET", f"/api/v1/jobs/{job}/events") as events:
+            assert "hunter2" not in next(events.iter_lines())
+        seen = JobDetail.model_validate_json(ben.get(f"/api/v1/jobs/{job}").text)
+    assert (seen.owner, seen.whole, seen.state, seen.reason != "") == ("ada", False, "pending", True)
+    kept = seen.spec
+    assert (kept.name, kept.priority, kept.restarts, kept.resources.nodes) == ("digits", 60, 3, 3)
+    assert {name: role.replicas for name, role in kept.roles.items()} == {"scheduler": 1, "worker": 2}
+
+
+def test_a_context_can_be_named_only_by_who_knows_its_digest(own_master: MasterProcess) -> None:
+    packed = archive(("train.py", b"print()"))
+    digest = hashlib.sha256(packed).hexdigest()
+    with own_master.user("ada") as ada, own_master.user("ben") as ben:
+        assert ada.put(f"/api/v1/contexts/{digest}", content=packed).status_code == 201
+        job = submit(ada, context=digest)["id"]
+        assert digest in ada.get(f"/api/v1/jobs/{job}").text
+        assert digest not in ben.get(f"/api/v1/jobs/{job}").text + ben.get("/api/v1/jobs").text
 
 
 def test_what_operators_do_is_closed_to_others(master: MasterProcess) -> None:

@@ -251,7 +251,7 @@ def _show(job: JobDetail) -> None:
     resources = spec.resources
     facts = {
         "owner": job.owner,
-        "command": " ".join(spec.entrypoint),
+        "command": " ".join(spec.entrypoint) if job.whole else dim(f"shown to {job.owner} and operators alone"),
         "image": ", ".join(spec.images),
         "asks for": f"{resources.nodes} x {resources.slots} slots in pool {resources.pool}, {spec.placement}",
         "network": _network(job),

@@ -61,6 +61,8 @@ class JobView(_View):
     id: str
     owner: str
     spec: JobSpec
+    #: False for those who are neither its owner nor operators: of the spec they see what it asks for, not what it runs.
+    whole: bool = True
     secrets: tuple[str, ...] = ()
     state: JobState
     #: One sentence: what it waits for, or how it ended. The first failure, never its echo.

@@ -141,14 +141,17 @@ async def plan(master: Master, caller: User, submission: Wanted) -> Response:
 @router.get("/jobs", **shows(JobPage))
 async def listing(
     master: Master,
-    _caller: User,
+    caller: User,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     owner: Annotated[str, Query(max_length=128, description="Only this user's jobs.")] = "",
     kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> Response:
-    """Jobs, newest first, without their members; in a long queue a pending one says only its place in the line."""
+    """Jobs, newest first, without their members; in a long queue a pending one says only its place in the line.
+
+    Of others' jobs you see what they ask for, not what they run.
+    """
     before = None
     if cursor:
         try:
@@ -167,7 +170,8 @@ async def listing(
             following = encode_cursor(str(last))
             break
         last = record.seq
-        items.append(render.job_view(master.state, record, moment_now, members=False))
+        view = render.job_view(master.state, record, moment_now, members=False)
+        items.append(view if _is_theirs(caller, record) else render.for_others(view))
     return answer(JobPage(items=await waiting.listed(master.state, items, moment_now), next=following))
 
 
@@ -190,11 +194,11 @@ async def _newest_first(master: Services, before: int | None) -> AsyncIterator[J
 
 @router.get("/jobs/{id}", **shows(JobDetail))
 async def show(master: Master, caller: User, job: Id) -> Response:
-    """A job with all that happened to it; the last lines of its members for those who may read its logs."""
+    """A job with all that happened to it; what it runs and its last lines for its owner and operators alone."""
     record = known_job(master, job)
     view = await waiting.job_detail(master.state, record, now())
     if not _is_theirs(caller, record):
-        return answer(render.without_output(view))
+        return answer(render.for_others(view))
     diagnosis = master.diagnoses.newest(record.id)
     return answer(view.model_copy(update={"diagnosis": diagnosis.cause}) if diagnosis else view)
 
@@ -228,7 +232,7 @@ async def wait(
                 break
             await master.writer.settled()
     view = await waiting.job_view(master.state, record, now())
-    return answer(view if _is_theirs(caller, record) else render.without_output(view))
+    return answer(view if _is_theirs(caller, record) else render.for_others(view))
 
 
 @router.get(
@@ -255,7 +259,7 @@ async def _views(master: Services, job: JobId, *, theirs: bool) -> AsyncGenerato
                 return
             view = await waiting.job_view(master.state, record, now())
             if not theirs:
-                view = render.without_output(view)
+                view = render.for_others(view)
             line = view.model_dump_json().encode() + b"\n"
             if line != last:
                 yield line

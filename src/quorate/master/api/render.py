@@ -8,7 +8,9 @@ from quorate.master.records import AgentRecord, AllocationRecord, JobRecord, Mem
 from quorate.master.standing import agent_state
 from quorate.master.state import State
 from quorate.model.ids import member_id
+from quorate.model.job import JobSpec
 from quorate.model.messages import Finding, NetworkSpec, PlannedMember
+from quorate.model.roles import Role
 from quorate.model.state import AgentState, JobState, MemberState
 from quorate.model.views import (
     AgentView,
@@ -36,9 +38,30 @@ def waiting(view: JobView, waits: str) -> JobView:
     return view.model_copy(update={"reason": _joined(view.reason, waits)})
 
 
-def without_output(view: View) -> View:
-    """The view for those who may not read the job's logs: without the last lines of its members."""
-    hidden: dict[str, object] = {"members": _hushed(view.members)}
+#: What everybody with a token sees of a spec: who waits for what, and why. All else is its owner's, keys that are yet
+#: to come included: arguments and variables hold passwords, names of images and hosts tell what a team works on, and
+#: whoever knows the digest of a context could run it.
+_FOR_ALL = frozenset(
+    {
+        "name", "kind", "launcher", "resources", "placement", "colocate", "preflight", "priority", "restarts",
+        "max_runtime", "idle_timeout", "start_timeout", "stop_after", "grace",
+    }
+)  # fmt: skip
+#: In the place of the command, for a spec has one.
+_WITHHELD = ("(withheld)",)
+
+
+def for_others(view: View) -> View:
+    """The view for those who may not read the job's logs: not what it runs, nor the last lines of its members."""
+    spec = view.spec
+    roles = {name: Role.model_construct(replicas=role.replicas, slots=role.slots) for name, role in spec.roles.items()}
+    shown = {key: getattr(spec, key) for key in _FOR_ALL}
+    hidden: dict[str, object] = {
+        "spec": JobSpec.model_construct(entrypoint=_WITHHELD, roles=roles, **shown),
+        "whole": False,
+        "secrets": (),
+        "members": _hushed(view.members),
+    }
     if isinstance(view, JobDetail):
         hidden["attempts"] = tuple(
             attempt.model_copy(update={"members": _hushed(attempt.members)}) for attempt in view.attempts
