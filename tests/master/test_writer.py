@@ -129,3 +129,37 @@ def test_a_mistake_in_a_deadline_or_in_the_scheduler_ends_no_writer(
         assert len(core.state.jobs) == 2
 
     with_writer(tmp_path, story)
+
+
+def test_who_feeds_a_lot_can_wait_until_it_is_taken_in(tmp_path: Path) -> None:
+    async def story(writer: Writer, core: SlowCore, effects: list[Effect]) -> None:
+        first = asyncio.create_task(writer.ask(submission()))
+        await asyncio.to_thread(until, lambda: core.state.jobs, "the first job")
+        writer.feed(submission())
+        feeder = asyncio.create_task(writer.taken_in())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not feeder.done()
+        core.gate.release(2)
+        await feeder
+        assert len(core.state.jobs) == 2
+        await writer.taken_in()
+        await first
+
+    with_writer(tmp_path, story)
+
+
+def test_nobody_waits_for_ever_for_a_writer_that_ends(tmp_path: Path) -> None:
+    async def story(writer: Writer, core: SlowCore, effects: list[Effect]) -> None:
+        core.failing = True
+        first = asyncio.create_task(writer.ask(submission()))
+        await asyncio.to_thread(until, lambda: core.state.jobs, "the first job")
+        writer.feed(submission())
+        feeder = asyncio.create_task(writer.taken_in())
+        core.gate.release(2)
+        await feeder
+        with pytest.raises(StoreLost):
+            await first
+        await writer.taken_in()
+
+    with_writer(tmp_path, story)

@@ -16,6 +16,7 @@ import msgspec
 
 from quorate.master.acks import Acks, Unsynced
 from quorate.master.admission import Admission
+from quorate.master.ahead import Ahead
 from quorate.master.asks import Asks
 from quorate.master.auth import Failures, agent_of, bearer, revoked_agent_of
 from quorate.master.events import (
@@ -222,7 +223,9 @@ class Links:
         return AgentId(agent)
 
     async def _read_control(self, link: Control, receive: Receive) -> None:
-        while (message := await _next_message(receive, link.out, link.agent)) is not None:
+        ahead = Ahead(self._writer)
+        while (come := await _next_message(receive, link.out, link.agent)) is not None:
+            message, size = come
             link.heard = now()
             at, wall, number, agent = link.heard, time.time(), link.number, link.agent
             match message:
@@ -242,10 +245,12 @@ class Links:
                     link.out.put(Refuse("UNEXPECTED", f"{kind} does not belong on a control link that has said hello"))
                     link.out.close(POLICY)
                     return
+            await ahead.took(size)
 
     async def _read_logs(self, agent: AgentId, out: Outgoing, receive: Receive) -> None:
         acks = Acks(out, self._unsynced)
-        while (message := await _next_message(receive, out, agent)) is not None:
+        while (come := await _next_message(receive, out, agent)) is not None:
+            message, _ = come
             if not isinstance(message, LogChunk):
                 out.put(Refuse("UNEXPECTED", f"{type(message).__name__} does not belong on a log link"))
                 out.close(POLICY)
@@ -299,15 +304,15 @@ async def _first_message(receive: Receive, send: Send, agent: AgentId) -> Hello 
     return hello
 
 
-async def _next_message(receive: Receive, out: Outgoing, agent: AgentId) -> AgentMessage | None:
-    """The next message; None when the link ends, or must because of what came."""
+async def _next_message(receive: Receive, out: Outgoing, agent: AgentId) -> tuple[AgentMessage, int] | None:
+    """The next message and its bytes; None when the link ends, or must because of what came."""
     event = await receive()
     if event["type"] != "websocket.receive":
         return None
     data = event.get("bytes")
     if data is not None and len(data) <= MAX_MESSAGE_BYTES:
         try:
-            return decode_from_agent(data)
+            return decode_from_agent(data), len(data)
         except MessageError as error:
             log.warning("agent %s: %s", agent, error)
             out.put(Refuse("NO-MESSAGE", str(error)))

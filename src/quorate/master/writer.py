@@ -49,6 +49,10 @@ class Writer:
         self._store = store
         self._release = release
         self._queue: deque[tuple[Event, asyncio.Future[Answer | None] | None]] = deque()
+        #: How many events were ever fed, and how many of them the core has taken in.
+        self._fed = self._taken_in = 0
+        #: Those who wait until the core has taken in so many; fewest first, for the number only grows.
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # One thread for the life of the store, so that SQLite sees one user.
@@ -64,12 +68,12 @@ class Writer:
 
     def feed(self, event: Event) -> None:
         """Takes an event in that nobody waits for."""
-        self._queue.append((event, None))
+        self._put(event)
         self._wake.set()
 
     def feed_soon(self, event: Event) -> None:
         """Takes an event in that may wait for others, LINGER_S at most; the order of all events stays as it is."""
-        self._queue.append((event, None))
+        self._put(event)
         if self._lingering is None:
             self._lingering = self._loop.call_later(LINGER_S, self._lingered)
 
@@ -82,11 +86,31 @@ class Writer:
         if self._stopping:
             raise Stopped("the master stops")
         answered: asyncio.Future[Answer | None] = self._loop.create_future()
-        self._queue.append((event, answered))
+        self._put(event, answered)
         self._wake.set()
         answer = await answered
         assert answer is not None, f"{type(event).__name__} has no answer"
         return answer
+
+    def _put(self, event: Event, answered: "asyncio.Future[Answer | None] | None" = None) -> None:
+        self._queue.append((event, answered))
+        self._fed += 1
+
+    async def taken_in(self) -> None:
+        """Returns once the core has taken in all that was fed so far, or will take in nothing more."""
+        if self._taken_in >= self._fed or self._stopping:
+            return
+        reached: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((self._fed, reached))
+        self._wake.set()
+        await reached
+
+    def _took_in(self, events: int) -> None:
+        self._taken_in += events
+        while self._waiting and self._waiting[0][0] <= self._taken_in:
+            _, reached = self._waiting.popleft()
+            if not reached.done():
+                reached.set_result(None)
 
     async def settled(self) -> None:
         """Returns at a moment at which the state holds nothing that is not durable; read it before the next await."""
@@ -157,7 +181,8 @@ class Writer:
             except Exception:
                 # The core tries it again later, and has handled the other deadlines.
                 log.exception("a deadline could not be handled")
-        for _ in range(min(len(self._queue), MAX_BATCH)):
+        some = min(len(self._queue), MAX_BATCH)
+        for _ in range(some):
             event, answered = self._queue.popleft()
             try:
                 answer = self.core.apply(event)
@@ -169,6 +194,7 @@ class Writer:
                 continue
             if answered is not None:
                 answers.append((answered, answer))
+        self._took_in(some)
         return answers
 
     async def _commit(self, batch: Batch) -> None:
@@ -192,6 +218,7 @@ class Writer:
             timer.cancel()
 
     def _refuse_the_rest(self) -> None:
+        self._took_in(len(self._queue))
         while self._queue:
             _event, answered = self._queue.popleft()
             if answered is not None and not answered.done():
