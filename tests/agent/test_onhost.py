@@ -51,6 +51,16 @@ def test_words_that_no_agent_knows_are_refused_with_the_reason() -> None:
         host_members(on_host(members="some"), "agent-0", KERNEL)
 
 
+def test_a_uid_that_is_nobodys_is_refused_before_it_spoils_the_rules_of_all() -> None:
+    here = OnHost(USERS)
+    members = host_members(on_host(), "agent-0", KERNEL)
+    here.hold("abcd1234-1.0.1", 2**32 - 2, members, told=True)
+    for uid in (2**32 - 1, 2**32 + 5):
+        with pytest.raises(ValueError, match=f"{uid} is the UID of nobody"):
+            here.hold("abcd1234-1.1.1", uid, members, told=True)
+    assert Desired(chosen=here.chosen).chosen == (2**32 - 2,)
+
+
 def test_what_two_allocations_claim_is_nobodys_or_the_later_ones() -> None:
     here = OnHost(USERS)
     for name, uid in (("abcd1234-1", 1_000_001), ("efgh1234-1", 1_000_001), ("ijkl1234-1", 1234), ("mnop1234-1", 0)):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import select
 import signal
 import time
@@ -60,6 +61,21 @@ def test_a_spare_that_was_killed_is_not_given_out(zygote: Zygote) -> None:
     with zygote.fork() as connection:
         until(lambda: children(zygote.pid))
         assert not select.select([connection], [], [], 0)[0]
+
+
+def test_a_spare_is_given_out_by_an_agent_with_thousands_of_descriptors(zygote: Zygote) -> None:
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    held = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(1100)]
+    try:
+        spare = spare_of(zygote)
+        with zygote.fork() as connection:
+            assert connection.fileno() > 1023
+            assert spare.alive
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
 
 
 def test_a_spare_ends_with_its_agent(zygote: Zygote) -> None:

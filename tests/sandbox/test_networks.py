@@ -17,8 +17,10 @@ from tests.sandbox.hosts import Lab, wait_until
 
 from quorate.agent import planning
 from quorate.agent.helper.client import Helper
+from quorate.agent.helper.protocol import Converged
 from quorate.agent.networks import NetworkError, Networks
 from quorate.agent.sandbox.place import Place
+from quorate.agent.sandbox.spec import Desired
 from quorate.model.messages import AllocationSpec, NetworkSpec, PlannedMember
 from quorate.network.plan import Plan
 
@@ -97,6 +99,30 @@ async def test_an_allocation_is_planned_once_for_all_its_members_and_not_where_o
         made.release(member)
     await made.hold(members[0], gang)
     assert len(planned) == 2
+
+
+async def test_a_mistake_fails_those_who_wait_for_it_and_nobody_after_them(lab: Lab, tmp_path: Path) -> None:
+    class Mistaken(Helper):
+        def converge(self, desired: Desired, distrust: tuple[str, ...] = ()) -> Converged:
+            if "abcd1234-1" in {hub.allocation for hub in desired.hubs}:
+                raise KeyError("nothing of that name")
+            return super().converge(desired, distrust)
+
+        def drift(self) -> tuple[str, ...]:
+            looks.append(1)
+            if len(looks) == 1:
+                raise LookupError("a mistake")
+            return super().drift()
+
+    looks: list[int] = []
+    host, path, folder = lab.hosts[0], tmp_path / "helper.sock", host_folder(lab)
+    with standing_helper(host, path, folder):
+        wait_until(path.exists)
+        async with networks(Mistaken(path), Place(folder), look_s=0.05) as made, asyncio.timeout(20):
+            with pytest.raises(NetworkError, match=r"a mistake in the agent itself.*nothing of that name"):
+                await made.make("abcd1234-1.0.1", allocation(1, here=1))
+            await made.make("abcd1234-2.0.1", allocation(2, here=1))
+            await eventually(lambda: len(looks) > 1)
 
 
 def host_folder(lab: Lab) -> Path:

@@ -252,6 +252,10 @@ class Networks:
                 failures = await self._converge()
             except HelperError as error:
                 failures = {_HOST: str(error)}
+            except Exception as error:
+                # A mistake of ours. Who ended on it would leave all that come later waiting for ever.
+                log.exception("private networks could not be looked at")
+                failures = {_HOST: f"a mistake in the agent itself, which its log shows: {error!r}"}
             for member, done in waiting.items():
                 if done.done():
                     continue
@@ -304,8 +308,13 @@ class Networks:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.look_s)
-            with suppress(HelperError):
+            try:
                 await self.look()
+            except HelperError:
+                # The next attempt to make anything says so.
+                continue
+            except Exception:
+                log.exception("what others have changed could not be looked at")
 
     async def look(self) -> None:
         """Says which rules somebody has changed and whose stand in the way; has made anew whatever is changed or gone.

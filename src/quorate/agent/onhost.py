@@ -7,7 +7,7 @@ from msgspec import structs
 
 from quorate.agent.helper.protocol import size_of
 from quorate.agent.planning import plan_of
-from quorate.agent.sandbox.spec import HostMembers, Mode, SpecError
+from quorate.agent.sandbox.spec import LAST_UID, HostMembers, Mode, SpecError
 from quorate.model.messages import AllocationSpec, Finding, HostsSpec
 from quorate.model.ports import LAST_PORT
 from quorate.network.flows import Role, Transport
@@ -38,7 +38,9 @@ class OnHost:
     _held: dict[str, _Held] = field(default_factory=dict)
 
     def hold(self, member: str, uid: int, members: HostMembers, *, told: bool) -> None:
-        """The member runs as this user, from now on."""
+        """The member runs as this user, from now on. Raises SpecError for a UID that no rule can name."""
+        if not 0 <= uid <= LAST_UID:
+            raise SpecError(f"{member}: {uid} is the UID of nobody; the last one is {LAST_UID}")
         self._held[member] = _Held(uid, members, size_of(members), told)
 
     def release(self, member: str) -> bool:

@@ -60,8 +60,11 @@ class Zygote:
         """A new shim's socket; write the order to it, as one line."""
         spare, self._spare = self._spare, None
         if spare is not None:
-            # It says nothing before its order, so what can be read is its end.
-            if not select.select([spare], [], [], 0)[0]:
+            # It says nothing before its order, so what can be read is its end. Not by select(2), which knows no
+            # descriptor from 1024 on: an agent of hundreds of members has more.
+            poll = select.poll()
+            poll.register(spare, select.POLLIN)
+            if not poll.poll(0):
                 return spare
             spare.close()
         return self._fork()
