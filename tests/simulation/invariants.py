@@ -1,5 +1,6 @@
 """What must hold after every step, checked where it can break: at each start of a process and at each commit."""
 
+from collections import Counter
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from quorate.master.records import AllocationRecord, JobRecord, MemberRecord, Pu
 from quorate.master.state import State
 from quorate.model.ids import allocation_id, member_id, split_member
 from quorate.model.messages import AllocationSpec
-from quorate.model.state import JobState
+from quorate.model.state import JobState, MemberState
 
 if TYPE_CHECKING:
     from .machines import Machine, Process
@@ -174,15 +175,14 @@ class Invariants:
         holders = {member.allocation for member in state.members.values() if not member.released}
         networks = {key: found for key in holders if (found := state.allocations[key].network) is not None}
         vnis = {network.vni: key for key, network in networks.items()}
-        addresses = sum(IPv4Network(network.subnet).num_addresses for network in networks.values())
+        addresses = sum(2 ** (32 - int(network.subnet.partition("/")[2])) for network in networks.values())
         if vnis != state.networks.vnis or len(vnis) != len(networks) or addresses != len(state.networks.subnets):
             raise Broken(NETWORK_KEPT, f"{state.networks.vnis} and {len(state.networks.subnets)}, records say {vnis}")
         pending = {job.id for job in state.jobs.values() if job.state is JobState.PENDING}
         if pending != state.queue.keys():
             raise Broken(DESIRED_WRONG, f"queue {state.queue.keys()}, records say {pending}")
-        for allocation in state.allocations.values():
-            members = list(state.members_of(allocation))
-            tally = state.tallies.get(allocation.id, {})
-            for kind in {m.state for m in members}:
-                if tally[kind] != sum(m.state is kind for m in members):
-                    raise Broken(DESIRED_WRONG, f"tally of {allocation.id}: {tally}")
+        tallies: dict[str, Counter[MemberState]] = {}
+        for member in state.members.values():
+            tallies.setdefault(member.allocation, Counter())[member.state] += 1
+        if tallies != state.tallies:
+            raise Broken(DESIRED_WRONG, f"tallies {state.tallies}, records say {tallies}")
