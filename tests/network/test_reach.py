@@ -49,6 +49,18 @@ def test_one_flow_to_one_host_from_several_is_one_finding() -> None:
     assert codes(check(a_c_gloo=Outcome.REFUSED, b_c_gloo=Outcome.REFUSED)) == [("NET-REFUSED", "a, b", "c")]
 
 
+def test_ends_are_named_in_the_order_in_which_people_count_whoever_answered_first() -> None:
+    tried = [
+        Attempt(source, "gpu3", "gloo", "tcp", 1734, Outcome.FILTERED, f"seen by {source}", remedy=f"open {source}")
+        for source in ("gpu10", "gpu2", "gpu1")
+    ]
+    (finding,) = findings_of([*tried, Attempt("gpu3", "gpu1", "gloo", "tcp", 1734, Outcome.OPEN, "gpu1 answers")])
+    assert finding.source == "gpu1, gpu2, gpu10"
+    assert finding.subject == "gloo: gpu1, gpu2, gpu10 -> gpu3"
+    assert finding.evidence.endswith("seen by gpu1")
+    assert finding.remedy == "open gpu1\nopen gpu2\nopen gpu10"
+
+
 def test_a_way_on_which_nothing_passes_is_one_finding() -> None:
     assert codes(check(a_b=Outcome.UNROUTABLE)) == [("NET-UNROUTABLE", "a", "b")]
 

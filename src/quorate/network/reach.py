@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from quorate.network.findings import Finding, settle
 
 #: As many ends as a sentence bears.
 _NAMED = 4
+_NUMBER = re.compile("([0-9]+)")
 
 
 class Outcome(StrEnum):
@@ -163,7 +165,8 @@ def _of_dead_ways(ways: Sequence[tuple[str, str]], tried: Sequence[Attempt]) -> 
     )
 
 
-def _of_flow(tried: Sequence[Attempt]) -> Finding:
+def _of_flow(group: Sequence[Attempt]) -> Finding:
+    tried = sorted(group, key=lambda attempt: _as_counted(attempt.source))
     first = tried[0]
     sources = _names(attempt.source for attempt in tried)
     purpose = f" ({first.purpose})" if first.purpose else ""
@@ -186,6 +189,11 @@ def _remedies(tried: Iterable[Attempt]) -> str:
 
 
 def _names(names: Iterable[str]) -> str:
-    known = list(dict.fromkeys(names))
+    known = sorted(set(names), key=_as_counted)
     more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
     return ", ".join(known[:_NAMED]) + more
+
+
+def _as_counted(name: str) -> list[str | int]:
+    """Orders names as people count: gpu2 comes before gpu10."""
+    return [int(part) if place % 2 else part for place, part in enumerate(_NUMBER.split(name))]
