@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,7 +128,11 @@ def test_a_flow_brings_the_command_that_mends_it(platform: Platform) -> None:
     spec = allocation(network=None)
     (flow,) = (flow for flow in probe_flows(spec, plan_of(spec), platform) if flow.flow == "torch-rendezvous")
     assert "{source}" in flow.remedy
+    # That it is on a leased port this time is no reason to open this one alone: the next job has another one.
     assert "20000" in flow.remedy
+    assert "28999" in flow.remedy
+    assert "leased" in flow.remedy or platform is Platform.NFTABLES
+    assert flow.purpose == "torchrun's rendezvous, on a leased port"
 
 
 def test_inside_an_own_network_the_rules_are_ours_and_the_agents_firewalls_carry_it() -> None:
@@ -138,6 +143,13 @@ def test_inside_an_own_network_the_rules_are_ours_and_the_agents_firewalls_carry
     assert (below.flow, below.transport, below.ports) == ("vxlan", "udp", (4789, 4789))
     assert "udp dport 4789" in below.remedy
     assert carrier(allocation(network=None)) is None
+
+
+def test_the_overlay_s_port_is_the_pool_s() -> None:
+    below = carrier(allocation(network=msgspec.structs.replace(OVERLAY, vxlan_port=8472)))
+    assert below is not None
+    assert below.ports == (8472, 8472)
+    assert "udp dport 8472" in below.remedy
 
 
 def test_a_sandbox_lets_pass_exactly_what_is_tried() -> None:

@@ -9,7 +9,7 @@ from quorate.model.jobnetwork import Enforcement
 from quorate.model.messages import AllocationSpec, PlannedMember, RoleSpec
 from quorate.model.ports import PortRange
 from quorate.network import catalogue
-from quorate.network.flows import NetworkMode, Role, Transport
+from quorate.network.flows import NetworkMode, PortKind, Role, Transport
 from quorate.network.jobplan import (
     FLOW_OF_PURPOSE,
     JobNetwork,
@@ -22,7 +22,7 @@ from quorate.network.jobplan import (
 from quorate.network.plan import Plan, PlannedFlow
 from quorate.network.remedies import Platform, opening
 
-_CARRIER = "vxlan"
+_CARRIER, _LEASED = "vxlan", "leased"
 
 
 def plan_of(spec: AllocationSpec) -> Plan:
@@ -46,7 +46,8 @@ def carrier(spec: AllocationSpec, platform: Platform = Platform.NFTABLES) -> Pro
     if spec.network is None or spec.network.mode != NetworkMode.OVERLAY or len(spec.members) < 2:
         return None
     flow = catalogue.flow(_CARRIER)
-    ports, v6 = flow.ports.default, _is_v6(spec.members[0].underlay)
+    ports = PortRange.of(spec.network.vxlan_port) if spec.network.vxlan_port else flow.ports.default
+    v6 = _is_v6(spec.members[0].underlay)
     command = opening(platform, flow.id, flow.transport.value, ports, "{source}", "{destination}", v6=v6)
     return ProbeFlow(flow.id, (ports.first, ports.last), flow.purpose, flow.transport.value, remedy=command)
 
@@ -98,12 +99,16 @@ class _Remedy:
     def __init__(self, spec: AllocationSpec, platform: Platform) -> None:
         self._job = spec.job
         self._platform = platform
-        self._private = spec.network is not None
+        self.private = spec.network is not None
         self._v6 = _is_v6(spec.members[0].address)
 
     def of(self, flow: str, transport: Transport, ports: PortRange) -> str:
-        if self._private:
+        if self.private:
             return f"quorate job network {self._job}"
+        leases = catalogue.ports(_LEASED)
+        if _is_leased(flow, ports) and ports.first in leases:
+            # The next job has another port of them.
+            flow, ports = _LEASED, leases
         return opening(self._platform, flow, transport.value, ports, "{source}", "{destination}", v6=self._v6)
 
 
@@ -139,16 +144,23 @@ def _probed(flows: list[PlannedFlow], spec: AllocationSpec, remedy: _Remedy) -> 
 def _flow(
     flow: PlannedFlow, ports: PortRange, to: tuple[int, ...], remedy: _Remedy, opened: PortRange, per_rank: bool = False
 ) -> ProbeFlow:
+    where = "" if remedy.private or not _is_leased(flow.flow, ports) else ", on a leased port"
     # Port 0 is in the range of all ports, and nobody can listen on it.
     return ProbeFlow(
         flow.flow,
         (max(1, ports.first), ports.last),
-        flow.purpose,
+        flow.purpose + where,
         flow.transport.value,
         destinations=to,
         per_rank=per_rank,
         remedy=remedy.of(flow.flow, flow.transport, opened),
     )
+
+
+def _is_leased(flow: str, ports: PortRange) -> bool:
+    """Of a member in its host's network: whether it listens elsewhere than where everybody expects it."""
+    known = catalogue.flow(flow).ports
+    return known.kind is PortKind.FIXED and len(ports) == 1 and ports != known.default
 
 
 def _unless_all(ranks: Iterable[int], spec: AllocationSpec) -> tuple[int, ...]:
