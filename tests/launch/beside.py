@@ -55,11 +55,22 @@ class Beside:
         return environment
 
     def fails(self) -> tuple[str, str]:
-        """The companion forbids the start: code and sentence."""
+        """The companion forbids the start, perhaps after it has waited: code and sentence."""
         message = self.says()
+        if "waits" in message:
+            message = self.says()
         assert "failed" in message, message
         failed = message["failed"]
         return failed["code"], failed["sentence"]
+
+    def waits(self) -> float:
+        """The first member's companion says that others have not come: for how many seconds."""
+        seconds: float = self.says()["waits"]
+        return seconds
+
+    def hears_that_the_first_waits(self, seconds: float) -> None:
+        """The agent says that the first member is there and has waited for so long."""
+        self._socket.sendall(json.dumps({"first_waits": seconds}).encode() + b"\n")
 
     def stops(self) -> str:
         """The companion says that another member has failed: the reason."""

@@ -78,6 +78,11 @@ class Hosts:
             kept = [port for flow, port in ports.items() if (flow, rank) not in without and (flow, rank) in RULES]
             self.firewall(rank, *(f"tcp dport {port} accept" for port in kept), refuse=refuse)
 
+    def deaf(self, rank: int) -> None:
+        """All that comes to one host falls, answers too: as where its rule for VXLAN is missing."""
+        text = "table inet t {\nchain c {\ntype filter hook input priority 0; policy drop;\niifname lo accept\n}\n}\n"
+        run("ip", "netns", "exec", self.names[rank], "nft", "-f", "-", text=text)
+
     def start(self, configuration: Configuration) -> list[Beside]:
         members = []
         for rank in range(2):
@@ -110,6 +115,14 @@ def allocation(**fields: object) -> Configuration:
     )
     known = {"members": members, "flows": flows, "preflight": Preflight.REQUIRE, "timeouts": PATIENT, **fields}
     return dataclasses.replace(gang(2), **known)  # type: ignore[arg-type]
+
+
+def overlaid() -> Configuration:
+    """The same in an overlay, on two agents."""
+    configuration = allocation(network=Network.OVERLAY)
+    members = tuple(dataclasses.replace(m, underlay=f"192.0.2.{m.rank}") for m in configuration.members)
+    carrier = ProbeFlow("vxlan", (4789, 4789), "overlays", "udp", remedy="open udp 4789 {source} {destination}")
+    return dataclasses.replace(configuration, members=members, carrier=carrier)
 
 
 def finding(members: list[Beside]) -> tuple[str, str]:
@@ -176,16 +189,32 @@ def test_a_rendezvous_that_passes_in_neither_direction_is_named_where_anything_e
 
 @pytest.mark.parametrize("closed", [0, 1])
 def test_of_an_overlay_that_is_blocked_in_one_direction_the_carrier_is_named(hosts: Hosts, closed: int) -> None:
-    # All that comes to one host falls, answers too: as where its rule for VXLAN is missing.
-    text = "table inet t {\nchain c {\ntype filter hook input priority 0; policy drop;\niifname lo accept\n}\n}\n"
-    run("ip", "netns", "exec", hosts.names[closed], "nft", "-f", "-", text=text)
-    configuration = allocation(network=Network.OVERLAY)
-    members = tuple(dataclasses.replace(m, underlay=f"192.0.2.{m.rank}") for m in configuration.members)
-    carrier = ProbeFlow("vxlan", (4789, 4789), "overlays", "udp", remedy="open udp 4789 {source} {destination}")
-    started = hosts.start(dataclasses.replace(configuration, members=members, carrier=carrier))
+    hosts.deaf(closed)
+    started = hosts.start(overlaid())
+    # As in a cluster, who waits is told that the first member is there: what passes one way is still seen.
+    started[1].hears_that_the_first_waits(started[0].waits())
     code, sentence = started[1 - closed].fails()
     assert code == "NET-FILTERED"
-    assert "vxlan (overlays) on udp 4789" in sentence
+    source, destination = f"192.0.2.{1 - closed}", f"192.0.2.{closed}"
+    assert f"vxlan (overlays) on udp 4789 from {source} to {destination}, found " in sentence
+    assert sentence.endswith(f"; mend: open udp 4789 {source} {destination}")
+    assert took_s(sentence) <= PROMISED_S
+
+
+def test_of_an_overlay_in_which_nothing_passes_either_way_the_carrier_is_named_once_the_agent_knows_both(
+    hosts: Hosts,
+) -> None:
+    for rank in range(2):
+        hosts.deaf(rank)
+    first, other = hosts.start(overlaid())
+    other.hears_that_the_first_waits(first.waits())
+    code, sentence = other.fails()
+    assert code == "NET-FILTERED"
+    ends = "sub1 (agent agent-1, 10.74.0.3) and main1 (agent agent-0, 10.74.0.2)"
+    assert sentence.startswith(f"nothing passes between {ends}, either way: ")
+    assert "vxlan (overlays) on udp 4789 from 192.0.2.1 to 192.0.2.0 and back, found " in sentence
+    there, back = "open udp 4789 192.0.2.1 192.0.2.0", "open udp 4789 192.0.2.0 192.0.2.1"
+    assert sentence.endswith(f"; mend: {there}; and back: {back}")
     assert took_s(sentence) <= PROMISED_S
 
 

@@ -50,6 +50,8 @@ class _Member:
     over: bool = False
     #: Why the log cannot be written, from the shim.
     blocked: str = ""
+    #: Since when its companion, at the first member, has waited for others; by CLOCK_BOOTTIME.
+    waits_since: float | None = None
 
 
 class Members:
@@ -157,7 +159,10 @@ class Members:
 
     def _hear(self, member: str, held: _Member, message: Object) -> None:
         held.order = None
+        if "waits" in message:
+            held.waits_since = message["waits"]
         if "running" in message:
+            held.waits_since = None
             self._tell(Running(member, message["running"]))
         elif "log" in message and "shim" not in message:
             size = self._grew(member, message["log"])
@@ -211,6 +216,17 @@ class Members:
                 if held.blocked
             )
         )
+
+    def waits_since(self, allocation: str) -> float | None:
+        """Since when the first member of the allocation, here, has waited for others; None where it does not."""
+        own = (held.waits_since for member, held in self._members.items() if allocation_of(member) == allocation)
+        return next((since for since in own if since is not None), None)
+
+    def first_waits(self, allocation: str, seconds: float) -> None:
+        """The first member of the allocation, elsewhere, has waited for so long: those here whom that helps know it."""
+        for member, held in self._members.items():
+            if allocation_of(member) == allocation and held.link is not None:
+                held.link.send({"first_waits": seconds})
 
     # --- stopping ----------------------------------------------------------------------------------------------
 
@@ -330,6 +346,7 @@ class Members:
             # It took the connection, so it lives; stopped by somebody, perhaps.
             return "starting"
         if "shim" in said:
+            held.waits_since = said.get("waits")
             held.link.send({"read": self._grew(member, said["log"])})
             return Running(member, said["since"]) if said["since"] is not None else "starting"
         self._members.pop(member, None)

@@ -35,6 +35,7 @@ from quorate.agent.events import (
     Sweep,
     Ticked,
 )
+from quorate.agent.gathering import Gathering
 from quorate.agent.identity import Identity
 from quorate.agent.inspecting import Inspecting
 from quorate.agent.journal import FileJournal
@@ -132,6 +133,7 @@ class Service:
             lambda: bool(self._core.members.networked),
         )
         Inspecting(lambda: self._core.members.allocated, self._members.folder, self.answers, platform)
+        Gathering(self._members, self.answers)
         spins = any(slot.kind == GPU for slot in identity.slots)
         Progress(lambda: self._core.members.live, self._members.folder, self.answers, spins=spins)
         self.answers.register(NETWORK, self._networks.answer if self._networks is not None else no_counters)

@@ -4,10 +4,12 @@ It is forked from the agent's zygote and speaks with the member's shim over a so
 
     shim → companion   the configuration (config.py), first
                        {"exited": {"code", "signal", "stopped"}}   `stopped`: by order, so it is no failure
+                       {"first_waits": seconds}                    the first member is there, its agent says
     companion → shim   {"go": {"environment": {…}}}                variables to add where the user has not set them
                        {"failed": {"code", "sentence"}}            the command must not be started
                        {"stop": {"reason", "echo": true}}          another member has failed
                        {"notice": {"code", "sentence"}}            worth a line
+                       {"waits": seconds}                          the first member's: some have not come
 
 After `exited` it ends by itself within FAREWELL_S. If the shim ends without a word, so does the companion, and the
 other members see a broken connection, which is no failure (watch.py).
@@ -81,10 +83,14 @@ class _Companion:
                 self._failed(Failure(finding.code, finding.sentence))
                 return
             self._notice(finding.code, finding.sentence)
-        barrier = Gathering if configuration.rank == configuration.first.rank else Arrival
         try:
             self._watch = Watch(self._reactor, configuration, self._stop, self._notice, self._end)
-            self._barrier = barrier(self._reactor, configuration, self._go, self._failed, self._notice)
+            if configuration.rank == configuration.first.rank:
+                self._barrier = Gathering(
+                    self._reactor, configuration, self._go, self._failed, self._notice, self._waits
+                )
+            else:
+                self._barrier = Arrival(self._reactor, configuration, self._go, self._failed, self._notice)
         except PortTaken as error:
             self._failed(Failure("PORT-TAKEN", str(error.strerror)))
         except ConfigurationError as error:
@@ -117,7 +123,9 @@ class _Companion:
         threading.Thread(target=look_up, daemon=True).start()
 
     def _told(self, message: Object) -> None:
-        exited = message.get("exited")
+        exited, waited_s = message.get("exited"), message.get("first_waits")
+        if isinstance(waited_s, float) and isinstance(self._barrier, Arrival):
+            self._barrier.first_waits(waited_s)
         if isinstance(exited, dict):
             self._exited = True
             if self._watch is None:
@@ -148,6 +156,9 @@ class _Companion:
 
     def _notice(self, code: str, sentence: str) -> None:
         self._channel.send({"notice": {"code": code, "sentence": sentence}})
+
+    def _waits(self, seconds: float) -> None:
+        self._channel.send({"waits": seconds})
 
     def _failed(self, failure: Failure) -> None:
         """Says so and stays until the shim ends the channel, so that the other members hear it as well."""

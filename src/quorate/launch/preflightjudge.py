@@ -117,6 +117,21 @@ def blocked(configuration: Configuration, source: Member, destination: Member, c
     return _finding(code, sentence, first, source.address, destination.address)
 
 
+def severed(configuration: Configuration, one: Member, other: Member, code: str, evidence: str) -> Finding:
+    """Nothing passes between two members of an overlay, in neither direction."""
+    carrier = configuration.carrier
+    sentence = f"nothing passes between {one.described()} and {other.described()}, either way: {evidence}"
+    if carrier is None or not one.underlay or not other.underlay:
+        return _finding(code, sentence, None, one.address, other.address)
+    sentence += (
+        f"; what carries it is {_named([carrier])} on {carrier.transport} {_ports(carrier.ports)} "
+        f"from {one.underlay} to {other.underlay} and back"
+    )
+    there = _finding(code, sentence, carrier, one.underlay, other.underlay)
+    back = _mend(carrier, other.underlay, one.underlay)
+    return dataclasses.replace(there, sentence=f"{there.sentence}; and back: {back}") if back else there
+
+
 def one_flow(
     flow: ProbeFlow, source: Member, destination: Member, port: int, code: str, evidence: str, more: str = ""
 ) -> Finding:
@@ -211,7 +226,10 @@ def _ports(ports: Tuple[int, int]) -> str:
 
 
 def _finding(code: str, sentence: str, flow: ProbeFlow | None, source: str, destination: str) -> Finding:
-    remedy = flow.remedy if flow is not None else ""
-    if remedy:
-        sentence += "; mend: " + remedy.replace("{source}", source).replace("{destination}", destination)
+    if flow is not None and flow.remedy:
+        sentence += f"; mend: {_mend(flow, source, destination)}"
     return Finding(code, sentence, fatal=code != CODES["undetermined"])
+
+
+def _mend(flow: ProbeFlow, source: str, destination: str) -> str:
+    return flow.remedy.replace("{source}", source).replace("{destination}", destination)

@@ -70,7 +70,9 @@ class Gathering:
         on_go: Callable[[], None],
         on_failed: Callable[[Failure], None],
         on_notice: Callable[[str, str], None] = lambda code, sentence: None,
+        on_waits: Callable[[float], None] = lambda seconds: None,
     ) -> None:
+        """`on_waits`: see SearchForMissing."""
         self._reactor = reactor
         self._configuration = configuration
         self._on_go = on_go
@@ -87,7 +89,7 @@ class Gathering:
         if preflight.wanted(configuration):
             self._part = preflight.Part(reactor, configuration)
             self._trial = preflight.Trial(reactor, configuration, self._part, self._tell, self._judged)
-            self._search = SearchForMissing(reactor, configuration, self.missing, self._found_blocked)
+            self._search = SearchForMissing(reactor, configuration, self.missing, self._found_blocked, on_waits)
         self._deadline = reactor.after(configuration.timeouts.rendezvous_s, self._too_late)
         self._reminder = _Reminder(reactor, self._remind)
         # Not at once: whoever makes a Gathering wants to hold it before it calls back.
@@ -228,6 +230,11 @@ class Arrival:
             self._part.close()
         if self._link is not None:
             self._link.close()
+
+    def first_waits(self, seconds: float) -> None:
+        """The first member has waited for so long, as its agent says."""
+        if self._search is not None:
+            self._search.first_waits(seconds)
 
     def _call(self) -> Caller:
         return Caller(

@@ -3,6 +3,8 @@
 Whoever is not there yet looks the same as whoever is behind a firewall. So both ends look for each other: the first
 member goes to those that it misses, and each end looks for connections that arrive and to whose answer nothing comes.
 Where neither reaches the other for the rendezvous, the first member's other door, for watching, says that it is there.
+Where nothing passes at all, on the hosts' network silence says so, for a machine that is up answers; in an overlay the
+first member's agent says through the master that it waits, too.
 """
 
 from __future__ import annotations
@@ -20,18 +22,27 @@ from quorate.launch.reactor import Reactor, Timer
 
 #: Members begin within milliseconds of each other, mostly; before that, nobody need be looked for.
 PATIENCE_S = 1.0
-#: Half-open connections are looked for so often; one that is there twice is no handshake that was under way.
-LOOK_S = 1.25
+#: Half-open connections are looked for so often; one that is there twice is no handshake that was under way. The first
+#: look comes a little after the moment at which the first member goes to those that it misses.
+LOOK_S, _FIRST_LOOK_S = 1.25, 1.3
 #: Whoever has been found waits so long for its own attempts: the kernel sends its second packet after 1 s.
 CONCLUDE_S = 2.3
 #: An attempt at the other door, which is made again until somebody answers there.
 _SEEK_S = 0.9
-#: Whoever answers there has so long to answer at the door of the rendezvous: the kernel sends again after 1 s and 3 s.
-_KNOCK_S = 3.2
+#: Whoever answers there has so long to answer at the door of the rendezvous: the kernel sends again after 1 s, and the
+#: attempts to meet it go on meanwhile.
+_KNOCK_S = 2.2
 #: So long an attempt must have been without an answer by then, and what cannot be told yet is looked at again.
 _SILENT_S, _AGAIN_S = 2.0, 0.5
-#: A machine answers, if only with a refusal. On the hosts' network, whoever is silent for so long is behind a filter.
-SILENCE_S = 4.5
+#: A machine answers, if only with a refusal. On the hosts' network, whoever is silent for so long is behind a filter:
+#: the kernel has sent for the third time after 3 s.
+SILENCE_S, _THREE_TIMES_S = 3.5, 3.2
+#: In an overlay nothing answers for a member that is not there yet. Both are known to have been there for so long, each
+#: has sent several times, and whatever passes in one direction alone has been seen by then.
+NOTHING_S = 3.5
+#: The last attempt at the first member's other door must have begun so long after both were there.
+_FRESH_S = 1.0
+_NO_WAY = (Trouble.FILTERED, Trouble.UNROUTABLE)
 #: Members that the first one looks for at once.
 _MOST = 64
 
@@ -46,7 +57,7 @@ class _HalfOpen:
         self._before: set[str] = set()
         #: Of the last looks, on the reactor's clock; the oldest first.
         self._looks = [reactor.now()] * 2
-        self._timer = reactor.after(PATIENCE_S, self._look)
+        self._timer = reactor.after(_FIRST_LOOK_S, self._look)
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -70,10 +81,13 @@ class SearchForMissing:
         configuration: Configuration,
         missing: Callable[[], Sequence[Member]],
         found: Callable[[Finding, float], None],
+        waits: Callable[[float], None],
     ) -> None:
+        """`waits` comes once, where some are missed for longer than usual: for how many seconds."""
         self._reactor = reactor
         self._configuration = configuration
         self._missing = missing
+        self._waits = waits
         self._found: Callable[[Finding, float], None] | None = found
         self._began_s = reactor.now()
         self._callers: List[Caller] = []
@@ -91,6 +105,7 @@ class SearchForMissing:
         self._callers, self._met = [], {}
 
     def _look(self) -> None:
+        self._waits(self._reactor.now() - self._began_s)
         for member in list(self._missing())[:_MOST]:
             if Purpose.RENDEZVOUS in member.ports:
                 self._callers.append(self._call(member))
@@ -149,6 +164,9 @@ class SearchForFirst:
         self._answered_s = self._began_s
         #: When it had, as it says itself.
         self._first_began_s = self._began_s
+        #: Since when both have been there, as far as the first member's agent says so.
+        self._both_s: float | None = None
+        self._met = False
         self._links: List[Lines] = []
         self._timers: List[Timer] = []
         self._door: Door | None = Door(reactor, configuration, Purpose.RENDEZVOUS, self._came)
@@ -161,11 +179,22 @@ class SearchForFirst:
 
     def rest(self) -> None:
         """The first member was met."""
+        self._met = True
         for timer in self._timers:
             timer.cancel()
         if self._probing is not None:
             self._probing.stop()
         self._half_open.stop()
+
+    def first_waits(self, seconds: float) -> None:
+        """The first member is there and has waited for so long: its agent says so. It may be said often."""
+        own, first, network = self._configuration.own, self._configuration.first, self._configuration.network
+        apart = network is Network.OVERLAY and own.agent != first.agent
+        if self._met or self._both_s is not None or not apart:
+            return
+        now = self._reactor.now()
+        self._both_s = max(self._began_s, now - seconds)
+        self._timers.append(self._reactor.after(max(0.0, self._both_s + NOTHING_S - now), self._nothing_came))
 
     def stop(self) -> None:
         self.rest()
@@ -188,6 +217,20 @@ class SearchForFirst:
         else:
             self._sought_s = began_s
             self._timers.append(self._reactor.after(_AGAIN_S, self._seek))
+
+    def _nothing_came(self) -> None:
+        """Both are there, and neither has heard anything of the other."""
+        own, first, caller = self._configuration.own, self._configuration.first, self._caller()
+        assert self._both_s is not None
+        silent = caller.silent_since_s is not None or caller.trouble in _NO_WAY
+        # What arrives from there although its answer does not is told as that, at the next look.
+        heard = bool(self._links) or first.address in halfopen.seen_at(own.port(Purpose.RENDEZVOUS))
+        if not silent or heard or self._sought_s < self._both_s + _FRESH_S:
+            self._timers.append(self._reactor.after(_AGAIN_S, self._nothing_came))
+            return
+        code = caller.trouble.value if caller.trouble in _NO_WAY else Trouble.FILTERED.value
+        evidence = f"nothing that either sends arrives, though {first.name} is there: its agent says so"
+        self._say(preflightjudge.severed(self._configuration, own, first, code, evidence), self._both_s)
 
     def _knocked(self, found: Probe) -> None:
         own, first = self._configuration.own, self._configuration.first
@@ -245,13 +288,18 @@ class SearchForFirst:
             self._say(_filtered(self._configuration, self._configuration.own, first, evidence), since_s)
 
     def _too_silent(self) -> None:
-        trouble, evidence = self._caller().trouble, self._caller().evidence
-        if trouble in (Trouble.FILTERED, Trouble.UNROUTABLE):
-            own, first = self._configuration.own, self._configuration.first
-            port = first.port(Purpose.RENDEZVOUS)
-            # Nothing else was tried, so nothing else is named.
-            finding = preflightjudge.one_flow(_flow(self._configuration), own, first, port, trouble.value, evidence)
-            self._say(finding, self._began_s)
+        caller, own, first = self._caller(), self._configuration.own, self._configuration.first
+        trouble, evidence = caller.trouble, caller.evidence
+        if trouble not in _NO_WAY:
+            silent_s = 0.0 if caller.silent_since_s is None else self._reactor.now() - caller.silent_since_s
+            if silent_s < _THREE_TIMES_S:
+                self._timers.append(self._reactor.after(_AGAIN_S, self._too_silent))
+                return
+            trouble, evidence = Trouble.FILTERED, f"no answer within {silent_s:.1f} s"
+        port = first.port(Purpose.RENDEZVOUS)
+        # Nothing else was tried, so nothing else is named.
+        finding = preflightjudge.one_flow(_flow(self._configuration), own, first, port, trouble.value, evidence)
+        self._say(finding, self._began_s)
 
     def _say(self, finding: Finding, since_s: float) -> None:
         """`since_s`: when the first member had begun, on the reactor's clock."""

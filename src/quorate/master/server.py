@@ -135,6 +135,7 @@ async def _run(
             services.lag.measure(),
             services.reach.run(),
             services.diagnoses.watch(),
+            services.gatherings.run(),
             _keep_house(services, context),
         ):
             services.background(work)

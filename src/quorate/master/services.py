@@ -12,6 +12,7 @@ from quorate.master.config import Config
 from quorate.master.contexts import ContextStore
 from quorate.master.diagnoses import Diagnoses
 from quorate.master.effects import CloseLink, Effect, JobChanged, JobForgotten, SendTo, StopReady
+from quorate.master.gatherings import Gatherings
 from quorate.master.lag import LoopLag
 from quorate.master.link import Links
 from quorate.master.logs import LogStore
@@ -53,6 +54,7 @@ class Services:
         self.streams = Streams(lambda: self.state, self.links.asks, self.links.usage.seen)
         settings = self.config.settings
         self.reach = Reach(self.links, self.writer, settings.check_agents_s)
+        self.gatherings = Gatherings(self.links, self.writer)
         folder = self.config.state_directory / "diagnoses"
         self.diagnoses = Diagnoses(folder, self.links, self.writer, settings.stalled_s)
 
@@ -68,6 +70,7 @@ class Services:
                 self.links.send(link, message)
             case JobChanged(job=job):
                 self.order.note(job)
+                self.gatherings.note(job)
                 self.notices.changed(job)
             case CloseLink(link=link, refuse=refuse):
                 self.links.close(link, refuse)

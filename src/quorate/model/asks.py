@@ -153,6 +153,27 @@ class Counters(_Body, frozen=True):
     unlisted: tuple[str, ...] = ()
 
 
+# --- members that wait for each other ----------------------------------------------------------------------------
+
+#: Asks whether the first member of an allocation, there, waits for others; answered by Waits.
+WAITS: Final = "waits"
+#: Tells those of an allocation's members that are there how long the first one has waited; answered by null.
+FIRST_WAITS: Final = "first-waits"
+
+
+class Waits(_Body, frozen=True):
+    """None where the first member is not there yet, or all have come."""
+
+    seconds: float | None = None
+
+
+class FirstWaits(_Body, frozen=True):
+    """The first member is there, whatever the network between it and the others lets pass."""
+
+    allocation: str
+    seconds: float
+
+
 # --- streams ---------------------------------------------------------------------------------------------------------
 
 #: Dials back and joins the new connection to a member's door; answered by null once it is open.

@@ -57,6 +57,8 @@ class Shim:
         self._companion: Peer | None = None
         self._companion_pid = 0
         self._since: float | None = None
+        #: Since when its companion, at the first member, has waited for others.
+        self._waits_since: float | None = None
         self._ran_s = 0.0
         #: How the command ended, once that was told.
         self._end: End | None = None
@@ -133,7 +135,7 @@ class Shim:
         peer = Peer(connection)
         self._agents.append(peer)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear_agent(peer))
-        peer.send({"shim": self._order.member, "since": self._since, "log": self._log.size})
+        peer.send({"shim": self._order.member, "since": self._since, "log": self._log.size, "waits": self._waits_since})
         self._output.arm()
         if self._log.blocked:
             self._output.tell_blocked()
@@ -282,6 +284,8 @@ class Shim:
                 self._stop_member(stop["reason"], stop["echo"], stop["grace_s"])
             elif "read" in message:
                 self._output.asked(message["read"])
+            elif "first_waits" in message and self._companion is not None:
+                self._companion.send(message)
 
     def _hear_companion(self, peer: Peer) -> None:
         messages = peer.receive()
@@ -304,6 +308,9 @@ class Shim:
             elif "stop" in message:
                 stop = message["stop"]
                 self._stop_member(stop["reason"], bool(stop.get("echo", True)), self._order.grace_s)
+            elif "waits" in message:
+                self._waits_since = boottime() - message["waits"]
+                self._tell({"waits": self._waits_since})
             elif "notice" in message:
                 self._output.say(f"{message['notice']['code']}: {message['notice']['sentence']}")
 
