@@ -93,8 +93,9 @@ class LabCluster:
     agents: tuple[Host, ...]
     #: The cluster's `network:` section in master.yaml.
     network: Mapping[str, Any]
-    #: What stands in every agent.yaml besides the master and the name.
+    #: What stands in every agent.yaml besides the master and the name, and by agent what stands in its own alone.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     timers: Mapping[str, Any] = field(default_factory=dict)
     #: What joins the pool's machines.
     fabric: str = "tcp"
@@ -187,6 +188,7 @@ class LabCluster:
             "name": agent.name,
             "advertise_address": agent.address,
             **self.settings,
+            **self.own.get(agent.name, {}),
         }
         agent.file("/etc/quorate/agent.yaml").write_text(yaml.safe_dump(written))
 
@@ -285,6 +287,7 @@ class LabCluster:
 def running(
     lab: Lab, *names: str, network: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None,
     timers: Mapping[str, Any] | None = None, docker: bool = False, fabric: str = "tcp",
+    own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[LabCluster]:  # fmt: skip
     """A cluster of agents on hosts of these names, each with a Docker of its own where asked for; the test is at the
     desk."""
@@ -292,9 +295,9 @@ def running(
         pytest.skip(f"needs {', '.join(missing)}: apt install --no-install-recommends docker.io")
     lab.open(*names)
     modes = {"modes": ["host", "overlay", "bridge"], "launchers": ["none", "torch"], "largest_job": 8}
-    own = ({"allow": dockers.ALLOW} if docker else {}) | dict(settings or {})
+    everywhere = ({"allow": dockers.ALLOW} if docker else {}) | dict(settings or {})
     agents = tuple(lab[name] for name in names)
-    cluster = LabCluster(lab, agents, {**modes, **(network or {})}, own, timers or {}, fabric)
+    cluster = LabCluster(lab, agents, {**modes, **(network or {})}, everywhere, own or {}, timers or {}, fabric)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lab["desk"].entered())
         try:
