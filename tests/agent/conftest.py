@@ -42,6 +42,8 @@ class Agent:
     process: subprocess.Popen | None = None
     #: A command that runs the agent, such as one that takes something away from it.
     within: tuple[str, ...] = ()
+    #: Python that runs in it first, such as what kills it at one point.
+    first: str = ""
 
     def start(self, port: int) -> None:
         master = f"http://127.0.0.1:{port}"
@@ -63,7 +65,7 @@ class Agent:
             "name": self.name, "master": master, "state_dir": str(self.state), "members_as": "self", "sandboxes": False,
         }  # fmt: skip
         config |= self.settings | more
-        self.process = subprocess.Popen([*self.within, sys.executable, "-c", _PROGRAM, json.dumps(config)])
+        self.process = subprocess.Popen([*self.within, sys.executable, "-c", self.first + _PROGRAM, json.dumps(config)])
 
     def kill(self) -> None:
         assert self.process is not None

@@ -137,11 +137,13 @@ def test_intents_are_synced_once_for_a_whole_gang(tmp_path: Path, monkeypatch: p
 def test_a_record_that_found_no_room_is_as_if_it_had_never_been_tried(tmp_path: Path) -> None:
     journal = FileJournal(tmp_path)
     journal.record_intents(["job1-1.0.1"], [spec("job1-1")])
+    (tmp_path / "members").mkdir()
     with files_of_at_most((tmp_path / "journal").stat().st_size + 20):
         with pytest.raises(JournalFull):
             journal.record_intents(["job2-1.0.1"], [spec("job2-1")])
         journal.save_seen(Seen("c", 1, "m", 7))
     journal.record_intents(["job3-1.0.1"], [spec("job3-1")])
+    assert [folder.name for folder in (tmp_path / "members").iterdir()] == ["job3-1.0.1"]
     assert list(FileJournal(tmp_path).load().intents) == ["job1-1.0.1", "job3-1.0.1"]
 
 

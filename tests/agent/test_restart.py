@@ -1,5 +1,6 @@
 """Agent, shim and member are killed at named points; nothing starts twice, nothing is lost, no orphan is left."""
 
+import asyncio
 import os
 import signal
 
@@ -8,6 +9,7 @@ from tests.agent.conftest import Agent, eventually
 from tests.agent.peer import JOB, Peer, master, spec
 
 from quorate.agent import processes
+from quorate.agent.core import UNBEGUN_REASON
 from quorate.agent.processes import boottime
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +135,48 @@ async def test_an_intent_whose_agent_died_before_the_start_is_failed_and_not_sta
         await again(agent, peer)
         assert (await peer.state(M, "failed")).reason
         assert not (agent.state / "started").exists()
+
+
+#: An agent that dies by SIGKILL as soon as it comes to a point.
+_DIES = """
+import os, signal
+from quorate.agent.{module} import {name}
+def dies(*values, _goes_on={name}.{method}, **named):
+    if {when}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _goes_on(*values, **named)
+{name}.{method} = dies
+"""
+
+
+async def died_at(agent: Agent, peer: Peer, module: str, name: str, method: str, when: str = "True") -> None:
+    """The agent has M to start and dies at that point; its next life is connected."""
+    agent.first = _DIES.format(module=module, name=name, method=method, when=when)
+    agent.start(peer.port)
+    await peer.run(M, spec(shell(f"echo $$ >> {agent.state}/started")))
+    assert agent.process is not None
+    assert await asyncio.to_thread(agent.process.wait, 20) == -signal.SIGKILL
+    agent.first = ""
+    await again(agent, peer)
+
+
+async def test_an_intent_whose_agent_died_right_after_it_is_told_as_never_begun(agent: Agent) -> None:
+    async with master() as peer:
+        await died_at(agent, peer, "preparing", "Preparing", "prepare")
+        status = await peer.state(M, "failed")
+        assert (status.code, status.reason) == ("START-INTERRUPTED", UNBEGUN_REASON)
+        assert not (agent.state / "started").exists()
+        await peer.want(())
+        await eventually(lambda: not agent.folder(M).exists())
+
+
+async def test_a_member_whose_agent_died_right_before_the_intent_is_started_once_by_the_next_one(agent: Agent) -> None:
+    async with master() as peer:
+        await died_at(agent, peer, "journal", "FileJournal", "_append", when="named.get('durable')")
+        assert peer.hellos[-1].members == ()
+        await peer.want(peer.wanted)
+        await peer.state(M, "exited")
+        assert len((agent.state / "started").read_text().split()) == 1
 
 
 async def test_a_second_agent_with_the_same_folder_is_refused(agent: Agent) -> None:

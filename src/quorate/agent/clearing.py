@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from quorate.agent import leftovers, memberfolder
+from quorate.agent import begun, leftovers, memberfolder
 from quorate.agent.outcome import read_outcome
 from quorate.agent.processes import Process
 from quorate.agent.runtime import containers as found_containers
@@ -58,6 +58,7 @@ class Clearing:
 
     async def _clear_away(self, member: str) -> None:
         """The user is given to nobody else before everything of it is gone: the next one may read all of that."""
+        begun.forget(self._folder / member)
         await asyncio.to_thread(leftovers.remove_tree, self._folder / member)
         allocation, _, _ = member.rpartition(".")[0].rpartition(".")
         if self._users is None or any(found.name.startswith(f"{allocation}.") for found in self._folder.iterdir()):

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from quorate.agent import leasefile
+from quorate.agent import begun, leasefile, memberfolder
 from quorate.agent.damaged import StateDamaged
 from quorate.agent.shim.log import FULL
 from quorate.model.messages import AllocationSpec, MemberStatus, Seen
@@ -172,7 +172,15 @@ class FileJournal:
         for spec in {spec.allocation: spec for spec in specs}.values():
             names = tuple(m for m, s in zip(members, specs, strict=True) if s.allocation == spec.allocation)
             records.append(_Record(spec=None if spec.allocation in known else spec, intents=names))
-        self._append(*records, durable=True)
+        folders = [self._folder / memberfolder.ALL / member for member in members]
+        for folder in folders:
+            begun.mark(folder)
+        try:
+            self._append(*records, durable=True)
+        except JournalFull:
+            for folder in folders:
+                begun.unmark(folder)
+            raise
         self._memory.intents.update(zip(members, specs, strict=True))
 
     def record_outcome(self, status: MemberStatus) -> None:

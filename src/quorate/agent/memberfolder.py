@@ -6,6 +6,8 @@ from typing import Final
 
 from quorate.agent import unixsocket
 
+#: Where all of them lie, in the agent's state folder.
+ALL: Final = "members"
 #: The shim's: its socket, who it is, the member's output, and how the member ended.
 SOCKET: Final = "shim.sock"
 IDENTITY: Final = "shim.json"

@@ -91,7 +91,6 @@ class Preparing:
         _, rank, _ = split_member(MemberId(member))
         role, planned = role_of(spec, member), spec.members[rank]
         folder = self._folder / member
-        folder.mkdir(mode=0o711)
         begun.prepare(folder)
         user = self._users.user(spec.allocation, spec.owner) if self._users else None
         if user is not None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed
 
+from quorate.agent import memberfolder
 from quorate.agent.answers import Answers
 from quorate.agent.config import AgentConfig, MembersAs
 from quorate.agent.core import Core
@@ -111,7 +112,7 @@ class Service:
         self._containers = containers
         platform = at_hand()
         self._members = Members(
-            config.state_dir / "members",
+            config.state_dir / memberfolder.ALL,
             zygote,
             Machine(identity.slots, config.environment, _proxy(config), dict(os.environ), platform=platform),
             users,
