@@ -8,7 +8,7 @@ import pytest
 from tests.agent.conftest import Agent, eventually
 from tests.agent.peer import JOB, Peer, master, spec
 
-from quorate.agent import processes
+from quorate.agent import daemon, processes
 from quorate.agent.core import UNBEGUN_REASON
 from quorate.agent.processes import boottime
 
@@ -188,6 +188,19 @@ async def test_a_second_agent_with_the_same_folder_is_refused(agent: Agent) -> N
         assert twin.process is not None
         assert twin.process.wait(20) == 1
         assert len(peer.hellos) == 1
+
+
+async def test_an_agent_that_has_not_yet_said_who_it_is_is_not_taken_for_a_dead_one(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "_LOCK_WAIT_S", 0.2)
+    async with master() as peer:
+        agent.start(peer.port)
+        await peer.run(M, spec(("sleep", "1000")))
+        await peer.state(M, "running")
+        (agent.state / "agent.lock").write_bytes(b"")
+        assert not await asyncio.to_thread(daemon.end, agent.state)
+        assert processes.marked(M)
 
 
 async def test_members_and_their_output_survive_a_master_that_goes_away(agent: Agent) -> None:

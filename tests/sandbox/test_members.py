@@ -136,6 +136,14 @@ async def test_members_keep_their_network_through_a_new_agent_and_it_goes_with_t
     await eventually(lambda: machine.left() == [])
 
 
+async def test_the_lock_on_a_machines_networks_goes_with_the_agent_that_has_it(pair: list[Machine]) -> None:
+    machine = pair[0]
+    lock = Path("/run/quorate") / f"network-{machine.host.namespace.stat().st_ino}.lock"
+    assert lock.exists()
+    assert machine.agent.terminate() == 0
+    assert not lock.exists()
+
+
 async def test_a_network_that_cannot_be_made_fails_its_members_alone_with_the_reason(pair: list[Machine]) -> None:
     machine = pair[0]
     # The VNI is somebody else's on this host.

@@ -4,8 +4,6 @@ SIGTERM and SIGINT end the agent alone: its members run on, and the next one fin
 members first. Two agents never share a state folder.
 """
 
-import fcntl
-import json
 import logging
 import os
 import resource
@@ -16,15 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from quorate import __version__
+from quorate.agent import lockfile, memberfolder
 from quorate.agent.config import AgentConfig
-from quorate.agent.processes import Process, boot_id, process
+from quorate.agent.lockfile import Lock
+from quorate.agent.processes import Process, boot_id
 from quorate.agent.zygote import Zygote
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _LOCK = "agent.lock"
 #: The previous agent is gone before its zygote is; longer than that takes.
-_LOCK_WAIT_S = 5.0
+_LOCK_WAIT_S, _LOCK_LOOK_S = 5.0, 0.02
 _OPEN_FILES = 65536
 _JOIN_PAUSE_S, _JOIN_LONGEST_PAUSE_S = 0.2, 10.0
 
@@ -63,7 +62,7 @@ def run(config: AgentConfig) -> int:
     except (CannotStart, OSError) as error:
         log.error("%s", error)
         return 1
-    zygotes = _Zygotes(lock)
+    zygotes = _Zygotes(lock.fd)
     try:
         return _serve(config, zygotes.get)
     except (CannotStart, JoinError, JournalFull, StateDamaged, Unsafe) as error:
@@ -71,40 +70,58 @@ def run(config: AgentConfig) -> int:
         return 1
     finally:
         zygotes.close()
-        os.close(lock)
+        lock.close()
 
 
 def end(state_dir: Path, timeout_s: float = 60.0) -> bool:
     """Ends the agent of a state folder and all its members, whether the agent lives or not; False if some are left."""
+    if not state_dir.is_dir():
+        return True
+    held = _lock_or_holder(state_dir)
+    if isinstance(held, Process):
+        return _end_by_itself(held, timeout_s)
+    if held is None:
+        log.error("%s is held by somebody who has not said so: fuser %s", state_dir / _LOCK, state_dir / _LOCK)
+        return False
+    try:
+        _end_what_is_left(state_dir)
+    finally:
+        held.close()
+    return True
+
+
+def _end_by_itself(agent: Process, timeout_s: float) -> bool:
+    """Has an agent that lives end its members, and waits for its own end; whether that came."""
     from quorate.agent.service import END_ALL_SIGNAL
 
-    running = _holder(state_dir)
-    if running is not None and running.alive:
-        running.kill(END_ALL_SIGNAL)
-        handle = _pidfd(running.pid)
-        if handle is not None:
-            import select
+    agent.kill(END_ALL_SIGNAL)
+    handle = _pidfd(agent.pid)
+    if handle is not None:
+        import select
 
-            try:
-                poll = select.poll()
-                poll.register(handle, select.POLLIN)
-                poll.poll(timeout_s * 1000)
-            finally:
-                os.close(handle)
-        return not running.alive
+        try:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            poll.poll(timeout_s * 1000)
+        finally:
+            os.close(handle)
+    return not agent.alive
+
+
+def _end_what_is_left(state_dir: Path) -> None:
+    """Of an agent that is gone, whose lock is held, so that no other one starts meanwhile."""
     from quorate.agent.leftovers import kill_all
 
-    members = state_dir / "members"
+    members = state_dir / memberfolder.ALL
     for folder in members.iterdir() if members.is_dir() else ():
-        if (folder / "exit.json").exists():
+        if (folder / memberfolder.EXIT).exists():
             continue
-        shim = Process.kept(folder / "shim.json")
+        shim = Process.kept(folder / memberfolder.IDENTITY)
         if shim is not None:
             shim.kill(signal.SIGKILL)
         kill_all(folder.name)
     _sweep_containers(state_dir)
     _sweep_networks(state_dir)
-    return True
 
 
 def _sweep_containers(state_dir: Path) -> None:
@@ -134,7 +151,7 @@ def _sweep_networks(state_dir: Path) -> None:
     try:
         Network(Place(folder)).sweep()
     finally:
-        os.close(lock)
+        lock.remove()
 
 
 def _serve(config: AgentConfig, zygote: Callable[[], Zygote]) -> int:
@@ -285,32 +302,31 @@ def _address_towards(master: str) -> str:
 # --- one agent for a folder ------------------------------------------------------------------------------------
 
 
-def _lock(state_dir: Path) -> int:
-    """The lock on the folder. The previous agent's zygote holds it too, until all that it has forked can be found."""
+def _lock(state_dir: Path) -> Lock:
+    """The lock on the folder, which says that it is ours. Raises CannotStart, or OSError."""
+    held = _lock_or_holder(state_dir)
+    if not isinstance(held, Lock):
+        raise CannotStart(f"another agent {f'with pid {held.pid} ' if held else ''}uses {state_dir}")
+    held.sign()
+    return held
+
+
+def _lock_or_holder(state_dir: Path) -> Lock | Process | None:
+    """The lock on the folder, or the agent that lives and has it. None where that cannot be told for long.
+
+    The previous agent's zygote holds it too, until all that it has forked can be found; and an agent that has taken it
+    says so a moment later. So what is in the file alone never tells that nobody lives.
+    """
     path = state_dir / _LOCK
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            holder = _holder(state_dir)
-            if (holder is not None and holder.alive) or time.monotonic() > deadline:
-                os.close(lock)
-                who = f"agent with pid {holder.pid}" if holder else "agent"
-                raise CannotStart(f"another {who} uses {state_dir}") from None
-            time.sleep(0.02)
-    own = process(os.getpid())
-    assert own is not None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, json.dumps(asdict(own)).encode(), 0)
+    while (lock := lockfile.take(path)) is None:
+        holder = lockfile.holder(path)
+        if holder is not None and holder.alive:
+            return holder
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_LOCK_LOOK_S)
     return lock
-
-
-def _holder(state_dir: Path) -> Process | None:
-    """The process that wrote itself into the lock; it may be gone."""
-    return Process.kept(state_dir / _LOCK)
 
 
 def _pidfd(pid: int) -> int | None:

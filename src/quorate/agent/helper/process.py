@@ -1,7 +1,5 @@
 """The root helper that an agent starts for itself: a child, started again when it dies, that ends with its agent."""
 
-import fcntl
-import json
 import logging
 import os
 import socket
@@ -10,13 +8,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from quorate.agent import unixsocket
+from quorate.agent import lockfile, unixsocket
 from quorate.agent.helper.client import Helper
-from quorate.agent.processes import Process, process
+from quorate.agent.lockfile import Lock
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +73,7 @@ class HelperProcess:
                     process.stdin.close()
             process.wait()
         self._listener.close()
-        os.close(self._lock)
+        self._lock.remove()
 
     def _run(self) -> None:
         listener = self._listener.fileno()
@@ -86,7 +83,7 @@ class HelperProcess:
                 str(os.geteuid()), "--folder", str(self.folder),
             ],
             env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ.get("PATH", os.defpath)},
-            pass_fds=(listener, self._lock),
+            pass_fds=(listener, self._lock.fd),
             stdin=subprocess.PIPE,
             # Ctrl-C is for the agent.
             start_new_session=True,
@@ -111,8 +108,8 @@ class HelperProcess:
                 log.error("no helper can be started: %s", error)
 
 
-def claim() -> int:
-    """The lock on the private networks of this network namespace, held while the descriptor is open. Raises Taken.
+def claim() -> Lock:
+    """The lock on the private networks of this network namespace, to be removed at the end. Raises Taken, or OSError.
 
     Where who took it is gone, its helper still has to end; where he lives, nobody waits.
     """
@@ -120,29 +117,21 @@ def claim() -> int:
     # Whatever the umask: a helper's socket is in there, too, and its user is not always root.
     _LOCKS.chmod(PASSABLE)
     # Of this thread: it may have entered another one than its process is in.
-    namespace = Path("/proc/thread-self/ns/net").stat().st_ino
-    lock = os.open(_LOCKS / f"network-{namespace}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = _LOCKS / f"network-{Path('/proc/thread-self/ns/net').stat().st_ino}.lock"
     deadline = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(lock)
-            if (holder is not None and holder.alive) or time.monotonic() > deadline:
-                os.close(lock)
-                raise Taken("another agent makes the private networks of this machine") from None
-            time.sleep(0.02)
-        else:
-            own = process(os.getpid())
-            assert own is not None
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, json.dumps(asdict(own)).encode(), 0)
-            return lock
+    while (lock := lockfile.take(path)) is None:
+        holder = lockfile.holder(path)
+        if (holder is not None and holder.alive) or time.monotonic() > deadline:
+            raise Taken("another agent makes the private networks of this machine")
+        time.sleep(0.02)
+    lock.sign()
+    _remove_stale(path)
+    return lock
 
 
-def _holder(lock: int) -> Process | None:
-    """Who wrote himself into the lock last."""
-    try:
-        return Process(**json.loads(os.pread(lock, 4096, 0)))
-    except (ValueError, TypeError):
-        return None
+def _remove_stale(own: Path) -> None:
+    """The locks of those who were killed, most of them of namespaces that are gone."""
+    for path in _LOCKS.glob("network-*.lock"):
+        with suppress(OSError):
+            if path != own and (lock := lockfile.take(path, make=False)) is not None:
+                lock.remove()

@@ -91,7 +91,9 @@ def main() -> int:
     except (Taken, OSError) as error:
         print(f"quorate-helper: {error}", file=sys.stderr)
         return 1
-    with _listening(options.socket, options.user) as listener, os.fdopen(lock):
+    with contextlib.ExitStack() as held:
+        held.callback(lock.remove)
+        listener = held.enter_context(_listening(options.socket, options.user))
         drop_privileges()
         print(f"quorate-helper: listening at {options.socket} for UID {options.user}", file=sys.stderr, flush=True)
         _tell_systemd()
