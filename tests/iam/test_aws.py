@@ -163,6 +163,44 @@ def test_a_condition_makes_a_changing_action_on_every_resource_sound() -> None:
     assert codes_of(policy(Action="ec2:TerminateInstances", Resource="*", Condition=bound)) == set()
 
 
+@pytest.mark.parametrize(
+    ("action", "resource", "wide"),
+    [
+        ("s3:GetObject", "arn:aws:s3:::*", True),
+        ("s3:GetObject", "arn:aws:s3:::*/*", True),
+        ("s3:Get*", "arn:aws:s3:::*/checkpoints/*", True),
+        ("s3:GetObject", "arn:aws:s3:::training/*", False),
+        ("s3:ListBucket", "arn:aws:s3:::*", True),
+        ("s3:ListAllMyBuckets", "*", False),
+        ("ec2:TerminateInstances", "arn:aws:ec2:*:*:*", True),
+        ("ec2:TerminateInstances", "arn:aws:ec2:eu-central-1:123456789012:instance/*", True),
+        ("ec2:TerminateInstances", "arn:aws:ec2:eu-central-1:123456789012:instance/i-0123456789abcdef0", False),
+        ("ec2:RunInstances", "arn:aws:ec2:eu-central-1:123456789012:volume/*", False),
+        ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:*", True),
+        ("ecr:PutImage", "arn:aws:ecr:eu-central-1:123456789012:repository/trainer", False),
+    ],
+)
+def test_a_resource_that_is_every_one_of_its_kind_is_too_wide(action: str, resource: str, wide: bool) -> None:
+    assert ("IAM-AWS-STAR-RESOURCE" in codes_of(policy(Action=action, Resource=resource))) is wide
+
+
+def evidence(body: dict[str, object]) -> dict[str, str]:
+    return {each.code.name: each.evidence for each in lint_file(json.dumps(body).encode())[1]}
+
+
+def test_what_not_action_excepts_is_never_said_to_be_allowed() -> None:
+    found = evidence(policy(NotAction=["iam:*", "sts:*"], Resource="*"))
+    assert found == {"IAM-AWS-STAR-ACTION": "NotAction allows every action but iam:*, sts:*"}
+    assert evidence(policy(NotAction="s3:*", Resource="*")).keys() == {"IAM-AWS-STAR-ACTION", "IAM-AWS-PASS-ROLE"}
+
+
+def test_what_not_resource_leaves_open_is_said_in_its_own_words() -> None:
+    body = policy(Action="s3:PutObject", NotResource="arn:aws:s3:::training/*")
+    assert evidence(body) == {
+        "IAM-AWS-STAR-RESOURCE": "s3:PutObject on everything but arn:aws:s3:::training/*, with no condition"
+    }
+
+
 def test_an_agents_policy_with_the_masters_rights_is_found() -> None:
     body = policy(Action="ec2:Run*", Resource="arn:aws:ec2:*:*:instance/*")
     assert "IAM-AWS-REACHES" in codes_of(body, for_agents=True)

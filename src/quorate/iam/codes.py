@@ -31,7 +31,7 @@ PLACEHOLDER = _code("IAM-PLACEHOLDER", _E, "A template's placeholder was never f
 RESOURCE_UNKNOWN = _code("IAM-RESOURCE-UNKNOWN", _W, "Not a documented resource type, but very near to one.")
 PERMISSION_UNKNOWN = _code("IAM-PERMISSION-UNKNOWN", _W, "Not a documented permission, but very near to one.")
 VARIABLE_UNKNOWN = _code("IAM-VARIABLE-UNKNOWN", _W, "Not a documented condition variable, but very near to one.")
-UNLISTED = _code("IAM-UNLISTED", _N, "A name that this linter does not know; Oracle adds new ones all the time.")
+UNLISTED = _code("IAM-UNLISTED", _N, "A name that Quorate does not know; the vendors add new ones all the time.")
 VARIABLE_MISPLACED = _code(
     "IAM-VARIABLE-MISPLACED",
     _E,
@@ -75,8 +75,17 @@ DG_TYPE_UNKNOWN = _code("IAM-DG-TYPE-UNKNOWN", _W, "No documented resource type 
 # AWS
 AWS_GRAMMAR = _code("IAM-AWS-GRAMMAR", _E, "The document breaks the grammar of AWS policies.")
 AWS_ACTION = _code("IAM-AWS-ACTION", _E, "The action's name is not of the form `service:Action`.")
+AWS_ACTION_UNKNOWN = _code(
+    "IAM-AWS-ACTION-UNKNOWN",
+    _W,
+    "Not among the actions that AWS listed for the service; a misspelt one grants, or denies, nothing.",
+)
 AWS_STAR_ACTION = _code("IAM-AWS-STAR-ACTION", _E, "Allows every action, or every action of a service.")
-AWS_STAR_RESOURCE = _code("IAM-AWS-STAR-RESOURCE", _W, "A changing action on every resource, with no condition.")
+AWS_STAR_RESOURCE = _code(
+    "IAM-AWS-STAR-RESOURCE",
+    _W,
+    "An action that changes things or reads what is kept, on every resource, with no condition.",
+)
 AWS_PASS_ROLE = _code("IAM-AWS-PASS-ROLE", _E, "May hand any role to a machine: whoever holds this holds every role.")
 AWS_OPEN_CONDITION = _code(
     "IAM-AWS-OPEN-CONDITION", _W, "A condition that holds when its key is absent, or for all values."
@@ -86,11 +95,14 @@ AWS_REACHES = _code("IAM-AWS-REACHES", _E, "An agent may do what only the master
 # GCP
 GCP_GRAMMAR = _code("IAM-GCP-GRAMMAR", _E, "The document is not a role or policy that IAM would accept.")
 GCP_PERMISSION = _code("IAM-GCP-PERMISSION", _E, "The permission's name is not of the form `service.resource.verb`.")
+GCP_PERMISSION_UNKNOWN = _code(
+    "IAM-GCP-PERMISSION-UNKNOWN", _W, "Not known to Quorate, and a slip away from one that is, or a call's name."
+)
 GCP_BASIC_ROLE = _code("IAM-GCP-BASIC-ROLE", _E, "A basic role (owner, editor, viewer) instead of one for the task.")
 GCP_WIDE_ROLE = _code("IAM-GCP-WIDE-ROLE", _W, "A predefined role far wider than the master's calls.")
 GCP_PUBLIC = _code("IAM-GCP-PUBLIC", _E, "Granted to everybody on the internet or with an account.")
 GCP_ACT_AS_ANY = _code("IAM-GCP-ACT-AS-ANY", _E, "May act as every service account of the project.")
-GCP_ROLE_UNKNOWN = _code("IAM-GCP-ROLE-UNKNOWN", _N, "Not one of the roles that this linter knows.")
+GCP_ROLE_UNKNOWN = _code("IAM-GCP-ROLE-UNKNOWN", _W, "Not known to Quorate, and a slip away from a role that is.")
 
 
 def all_codes() -> tuple[Code, ...]:

@@ -33,6 +33,35 @@ def suggestion(word: str, known: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
+def slip(word: str, known: Iterable[str]) -> str | None:
+    """The known word of which this one is a slip of the hand: a letter or two too many, missing, wrong or swapped.
+
+    Unlike a suggestion, which only helps a reader on, this is near enough to warn of where the list may have gaps.
+    """
+    lower = word.lower()
+    most = 2 if len(lower) > 5 else 1
+    near = ((distance(lower, each.lower(), most), each) for each in known if abs(len(each) - len(lower)) <= most)
+    found = min((pair for pair in near if pair[0] <= most and pair[1] != word), default=None)
+    return found[1] if found else None
+
+
+def distance(one: str, other: str, most: int) -> int:
+    """How many letters were added, left out, replaced or swapped with their neighbour; `most` + 1 for any more."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, start=1):
+        earlier, before, row = before, row, [i]
+        for j, also in enumerate(other, start=1):
+            cost = min(row[-1] + 1, before[j] + 1, before[j - 1] + (letter != also))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == also:
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+        # A swap reaches back two rows, so one row beyond the limit does not decide it.
+        if min(row) > most and min(before) >= most:
+            return most + 1
+    return min(row[-1], most + 1)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` to append to a message, or nothing."""
     nearest = suggestion(word, known)

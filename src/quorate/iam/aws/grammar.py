@@ -89,12 +89,14 @@ class _Reader:
         actions, inverted = self._one_of(body, "Action", "NotAction", path)
         trust = "Principal" in body or "NotPrincipal" in body
         resources, outside = self._one_of(body, "Resource", "NotResource", path, optional=trust)
-        for action in actions:
-            if action != "*" and not _ACTION.fullmatch(action):
-                self.report((*path, "Action"), f'"{action}" is not service:Action', "correct it", codes.AWS_ACTION)
-        for resource in resources:
+        for position, action in enumerate(actions):
+            if action != "*" and not is_action(action):
+                key = (*path, "NotAction" if inverted else "Action", position)
+                self.report(key, f'"{action}" is not service:Action', "correct it", codes.AWS_ACTION)
+        for position, resource in enumerate(resources):
             if resource != "*" and not _ARN.fullmatch(resource):
-                self.report((*path, "Resource"), f'"{resource}" is not an ARN', "write arn:partition:service:…")
+                key = (*path, "NotResource" if outside else "Resource", position)
+                self.report(key, f'"{resource}" is not an ARN', "write arn:partition:service:…")
         conditions = tuple(self._conditions(body.get("Condition", {}), (*path, "Condition")))
         return AwsStatement(
             index, str(sid), body.get("Effect") == "Allow", actions, inverted, resources, outside, conditions
@@ -132,6 +134,11 @@ class _Reader:
                 strings = tuple(values) if values else self.strings(value, (*path, operator, key))
                 found.append(AwsCondition(operator, key, strings))
         return found
+
+
+def is_action(text: str) -> bool:
+    """Whether a text has the form `service:Action`, wildcards in the action's name allowed."""
+    return _ACTION.fullmatch(text) is not None
 
 
 def read_policy(source: Input) -> tuple[list[AwsStatement], list[Finding]]:

@@ -25,6 +25,29 @@ def _concerns(statement: AwsStatement, action: str, resource: str) -> bool:
     return by_action is not statement.inverted_actions and by_resource is not statement.inverted_resources
 
 
+def allows(statement: AwsStatement, action: str) -> bool:
+    """Whether the statement, an allowing one, is about the action, on whatever resource."""
+    named = any(matches(pattern, action, ignore_case=True) for pattern in statement.actions)
+    return statement.allows and named is not statement.inverted_actions
+
+
+def is_every(resource: str, *, kinds: bool) -> bool:
+    """Whether a resource's pattern leaves the resource itself open: `*`, `arn:aws:s3:::*`, `arn:aws:ec2:*:*:*`.
+
+    `kinds`: also where it names the kind alone, as in `role/*`, `secret:*`.
+    """
+    parts = resource.split(":", 5)
+    if len(parts) < 6:
+        return set(resource) <= set("*?") and "*" in resource
+    inner = parts[5]
+    if parts[2] == "s3":
+        # The bucket is the resource; which objects in it hardly matters where it may be any.
+        inner = inner.partition("/")[0]
+    elif kinds:
+        inner = re.split("[/:]", inner, maxsplit=1)[-1]
+    return "*" in inner and set(inner) <= set("*?/:")
+
+
 def matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
     """AWS wildcards: `*` for any run of characters, `?` for one."""
     return _compiled(pattern, ignore_case).fullmatch(text) is not None

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from quorate.iam import codes
 from quorate.iam.finding import Code, Finding
-from quorate.iam.gcp.roles import BASIC_ROLES, KNOWN_ROLES, STAGES, WIDE_ROLES
-from quorate.iam.place import did_you_mean
+from quorate.iam.gcp.known import is_known, of_call, slip_of
+from quorate.iam.gcp.roles import BASIC_ROLES, KNOWN_ROLES, ROLES_DOC, STAGES, WIDE_ROLES
+from quorate.iam.place import did_you_mean, slip
 from quorate.iam.reading import Input
 
-PERMISSION = re.compile(r"[a-z][a-zA-Z0-9]*(\.[a-zA-Z0-9]+){2,3}")
+# Newer services write theirs with the API's whole name: iam.googleapis.com/workloadIdentityPools.create
+PERMISSION = re.compile(r"[a-z]\w*(\.\w+){2,3}|[a-z][\w-]*(\.[\w-]+)+/\w+(\.\w+){1,3}", re.ASCII)
 ROLE = re.compile(r"roles/[\w.]+|(projects|organizations)/[\w.:-]+/roles/[\w.]{3,64}")
 MEMBER = re.compile(r"(user|serviceAccount|group|domain|principal|principalSet|deleted|projectOwner|projectEditor):\S+")
 _ROLE_KEYS = frozenset({"name", "title", "description", "includedPermissions", "stage", "etag", "deleted"})
@@ -74,6 +76,33 @@ def _role(judge: _Judge, role: dict[str, object]) -> None:
                 "put it in a role of its own, bound on the agents' account alone",
                 codes.GCP_ACT_AS_ANY,
             )
+    _strangers(judge, listed)
+
+
+def _strangers(judge: _Judge, listed: list[object]) -> None:
+    """Permissions that the table has not: a slip for one that it has is worth a warning, the rest a note."""
+    unlisted: dict[str, list[tuple[int, str]]] = {}
+    for index, permission in enumerate(listed):
+        if not isinstance(permission, str) or not PERMISSION.fullmatch(permission) or is_known(permission):
+            continue
+        path = ("includedPermissions", index)
+        if meant := of_call(permission):
+            evidence = f"{permission} is the name of a call, not of a permission"
+            judge.report(path, evidence, f"write `{meant}`", codes.GCP_PERMISSION_UNKNOWN)
+        elif meant := slip_of(permission):
+            evidence = f'{permission} is not known to Quorate; did you mean "{meant}"?'
+            judge.report(path, evidence, f"write `{meant}`", codes.GCP_PERMISSION_UNKNOWN)
+        else:
+            unlisted.setdefault(re.split("[./]", permission)[0], []).append((index, permission))
+    for service, several in unlisted.items():
+        first, names = several[0][0], ", ".join(name for _, name in several[:3])
+        more = f" and {len(several) - 3} more" if len(several) > 3 else ""
+        judge.report(
+            ("includedPermissions", first),
+            f"of {service} not known to Quorate: {names}{more}",
+            "check them in https://cloud.google.com/iam/docs/permissions-reference",
+            codes.UNLISTED,
+        )
 
 
 def _policy(judge: _Judge, policy: dict[str, object]) -> None:
@@ -122,8 +151,12 @@ def _binding(
             codes.GCP_WIDE_ROLE,
         )
     elif role.startswith("roles/") and role not in KNOWN_ROLES:
-        hint = did_you_mean(role, {each.lower() for each in KNOWN_ROLES})
-        yield (*path, "role"), f"{role}{hint}", "check it in the vendor's list of roles", codes.GCP_ROLE_UNKNOWN
+        evidence = f"{role} is not known to Quorate"
+        if meant := slip(role, KNOWN_ROLES):
+            evidence += f'; did you mean "{meant}"?'
+            yield (*path, "role"), evidence, f"write `{meant}`", codes.GCP_ROLE_UNKNOWN
+        else:
+            yield (*path, "role"), evidence, f"check it in {ROLES_DOC}", codes.UNLISTED
     if role == "roles/iam.serviceAccountUser":
         yield (
             (*path, "role"),
