@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-BENCHES := launch_latency drain scheduling_pass agents logs ddp cli_startup rendezvous preflight port_budget sandbox members rules
+BENCHES := launch_latency drain scheduling_pass agents logs follow_latency ddp cli_startup rendezvous preflight port_budget sandbox members rules
 TORCH  := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help

@@ -136,6 +136,10 @@ def master_file() -> str:
     ]
     page += ["else `$QUORATE_CONFIG`, else `/etc/quorate/master.yaml`; every key may be left out. Unknown keys are"]
     page += ["refused, with file, line, and what was probably meant.\n"]
+    page += [
+        "What concerns the master's own process is a flag of `quorate master` and a variable as well, such as",
+        "`--state-dir` and `QUORATE_MASTER_STATE_DIR` for `master.state_dir`. Flag beats environment beats file.\n",
+    ]
     page += _sections("", ClusterFile, set())
     return "\n".join(page) + "\n"
 

@@ -117,7 +117,7 @@ def test_a_network_of_its_own(person: dict[str, str], tmp_path: Path) -> None:
     folder.chmod(0o755)  # members run as users of their own
     script = [
         "source .venv/bin/activate",
-        f"export QUORATE_MASTER_STATE={folder}/m QUORATE_AGENT_STATE_DIR={folder}/a",
+        f"export QUORATE_MASTER_STATE_DIR={folder}/m QUORATE_AGENT_STATE_DIR={folder}/a",
         f"quorate master --listen 127.0.0.1 --port {port} 2>master.log &",
         f"until [ -s {folder}/m/master.ready ]; do :; done",
         f"quorate login http://127.0.0.1:{port} --token @{folder}/m/admin.token",

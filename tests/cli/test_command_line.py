@@ -169,6 +169,29 @@ def test_the_masters_service_is_shut_in(quorate: Quorate) -> None:
         assert f"{line}\n" in unit
 
 
+@pytest.mark.parametrize("variable", ["QUORATE_MASTER_STATE_DIR", "QUORATE_MASTER_STATE"])
+def test_the_masters_state_lies_where_its_variable_says(tmp_path: Path, variable: str) -> None:
+    """QUORATE_MASTER_STATE is what it was called before."""
+    from quorate.master import config
+
+    assert config.load({}, {variable: str(tmp_path)}).state_directory == tmp_path
+    assert config.load({"state_dir": "/elsewhere"}, {variable: str(tmp_path)}).state_directory == Path("/elsewhere")
+
+
+def test_master_and_agent_call_their_state_folder_alike_everywhere(tmp_path: Path) -> None:
+    from quorate.cli import daemons
+    from quorate.master import config
+
+    there = str(tmp_path)
+    both = {"QUORATE_MASTER_STATE_DIR": there, "QUORATE_MASTER_STATE": "/before"}
+    assert config.load({}, both).state_directory == tmp_path
+    agent = daemons.agent_settings(None, {"master": "http://m:1"}, {"QUORATE_AGENT_STATE_DIR": there})
+    assert agent.state_dir == tmp_path
+    for key in ("state_dir", "state"):
+        (tmp_path / "master.yaml").write_text(f"master: {{{key}: {there}}}\n")
+        assert config.load({}, {}, tmp_path / "master.yaml").state_directory == tmp_path
+
+
 def test_doctor_looks_and_changes_nothing(quorate: Quorate) -> None:
     before = sorted(quorate.home.rglob("*"))
     found = quorate("doctor", "--json", "--state-dir", quorate.home / "state", code=None).json

@@ -191,6 +191,26 @@ def test_an_unknown_job_is_said_with_the_next_command(cluster: Quorate) -> None:
     assert "zzzz9999" in done.err and "quorate job list" in done.err
 
 
+def test_a_job_is_found_by_its_name_and_by_the_beginning_of_its_id(cluster: Quorate) -> None:
+    older, newer = (cluster("run", "-d", "--name", "twice", "--", "echo", each).out.strip() for each in ("one", "two"))
+    for job in (older, newer):
+        cluster("job", "wait", job)
+    done = cluster("job", "logs", "twice")
+    assert done.out == "two\n" and f"twice is {newer}" in done.err and "the newest of 2" in done.err
+    assert cluster("job", "show", older[:7], "--json").json["id"] == older
+    assert cluster("job", "cancel", "twice", "--json").json[0]["id"] == newer
+    assert cluster("job", "wait", "twice", "--json").json["id"] == newer
+
+
+def test_a_mistyped_job_is_answered_with_what_was_probably_meant(cluster: Quorate) -> None:
+    job = cluster("run", "-d", "--name", "translation", "--", "true").out.strip()
+    done = cluster("job", "logs", "translaton", code=5)
+    assert f"did you mean translation? ({job}, " in done.err and "quorate job list" in done.err
+    wrong = job[:-1] + ("2" if job[-1] != "2" else "3")
+    problem = json.loads(cluster("job", "show", wrong, "--json", code=5).err)
+    assert problem["code"] == "JOB-UNKNOWN" and problem["errors"][0]["message"].startswith(f"did you mean {job}?")
+
+
 def test_a_stranger_is_not_let_in(cluster: Quorate) -> None:
     cluster("job", "list", "--token", "qu1.nobody.wrong", code=4)
 

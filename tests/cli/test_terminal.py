@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from tests.cli.conftest import Quorate
 
 
@@ -50,12 +52,12 @@ class Terminal:
 
 
 @contextmanager
-def terminal(cluster: Quorate, *arguments: str) -> Iterator[Terminal]:
+def terminal(cluster: Quorate, *arguments: str, **variables: str) -> Iterator[Terminal]:
     """Runs a command on a terminal of its own, as its session's leader, so that Ctrl-C reaches it."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         cluster.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, cwd=cluster.home,
-        env={**cluster.environment, "TERM": "xterm"}, start_new_session=True,
+        env={**cluster.environment, "TERM": "xterm", **variables}, start_new_session=True,
         preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
     )  # fmt: skip
     os.close(theirs)
@@ -121,3 +123,19 @@ def test_tables_fit_the_terminal(cluster: Quorate) -> None:
     with terminal(cluster, "agent", "list") as person:
         assert person.code() == 0
     assert "AGENT" in person.shown and "ready" in person.shown
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_who_wants_no_colours_gets_none(cluster: Quorate, variables: dict[str, str]) -> None:
+    job = cluster("run", "-d", "--", "sh", "-c", "echo words; exit 3").out.strip()
+    for words in (("job", "wait", job), ("job", "show", job), ("doctor", "agent"), ("job", "show", "nobody")):
+        with terminal(cluster, *words, **variables) as person:
+            person.code()
+        assert words[0] == "doctor" or job in person.shown or "nobody" in person.shown
+        assert not re.search(r"\x1b\[[0-9;]*m", person.shown), person.shown
+
+
+def test_a_state_has_its_colour_wherever_it_stands(cluster: Quorate) -> None:
+    with terminal(cluster, "doctor", "agent") as person:
+        person.code()
+    assert "\x1b[32mok\x1b[0m       PYTHON" in person.shown

@@ -62,7 +62,7 @@ class MasterProcess:
         self.port = free_port()
         self._file = file
         self._timers = timers or {}
-        self._flags = {"listen": "127.0.0.1", "port": self.port, "state": str(state), "tls": tls, **flags}
+        self._flags = {"listen": "127.0.0.1", "port": self.port, "state_dir": str(state), "tls": tls, **flags}
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}
         self.log = log or state.with_suffix(".log")

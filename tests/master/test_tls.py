@@ -141,7 +141,7 @@ def test_the_operators_own_certificate_is_taken_and_checked(tmp_path: Path) -> N
 
 
 def test_tls_is_spoken_wherever_others_can_reach_the_master() -> None:
-    flags = {"state": "/nonexistent"}
+    flags = {"state_dir": "/nonexistent"}
     [local] = load(flags | {"listen": "127.0.0.1"}, {}).listeners
     assert (local.tls, local.url) == (False, "http://127.0.0.1:8080")
     wide, beside = load(flags | {"listen": "0.0.0.0"}, {}).listeners

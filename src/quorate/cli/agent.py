@@ -21,11 +21,12 @@ Id = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", au
 
 
 @app.callback(
-    epilog="Settings: flag, else $QUORATE_…, else the file (--config, $QUORATE_CONFIG, /etc/quorate/agent.yaml)."
+    epilog="Settings: a flag, else its variable (of --state-dir: $QUORATE_AGENT_STATE_DIR), else the file: --config, "
+    "$QUORATE_CONFIG or /etc/quorate/agent.yaml."
 )
 def agent(
     ctx: typer.Context,
-    config: Annotated[Path | None, typer.Option("--config", help="agent.yaml.", metavar="FILE")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Its settings, agent.yaml.", metavar="FILE")] = None,
     master: Annotated[str | None, typer.Option("--master", help="The master to join.", metavar="URL")] = None,
     token: Annotated[
         str | None, typer.Option("--token", help="Join token, @FILE, or - for stdin; needed once.", metavar="TOKEN")
@@ -39,10 +40,17 @@ def agent(
     pool: Annotated[str | None, typer.Option(help="The pool that the token must be for; else it is refused.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="A label. Repeatable.")] = None,
     members_as: Annotated[
-        str | None, typer.Option(help="users: each allocation under a user of its own (as root); self: as the agent.")
+        str | None,
+        typer.Option(
+            metavar="auto|users|self",
+            help="users: each allocation under a user of its own (as root); self: as the agent.",
+            autocompletion=complete.words("auto", "users", "self"),
+        ),
     ] = None,
     ca: Annotated[Path | None, typer.Option("--ca", help="Authority of the master (PEM).", metavar="FILE")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where its key and its members' files lie.")] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where its key and its members' files lie.", metavar="FOLDER")
+    ] = None,
 ) -> int | None:
     """Without a command: run the agent of this machine, in the foreground.
 

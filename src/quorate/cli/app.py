@@ -8,14 +8,14 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command
 
 from quorate import __version__
 from quorate.cli.exits import Exit
+from quorate.cli.helptext import Command, Group
 
 if TYPE_CHECKING:
-    from typer.core import TyperCommand
+    from typer.core import TyperCommand, TyperGroup
 
 
 class Entry(NamedTuple):
@@ -49,7 +49,7 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
-class Root(TyperGroup):
+class Root(Group):
     """Knows the commands by name and imports the one that is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -63,12 +63,19 @@ class Root(TyperGroup):
         module = importlib.import_module(f"quorate.cli.{COMMANDS[cmd_name].module or cmd_name}")
         command = get_command(module.app)
         command.name = cmd_name
-        _plain_help(command)
         return command  # type: ignore[return-value]
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The commands that begin so, without importing one of them."""
+        from typer._click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=e.help) for name, e in COMMANDS.items() if name.startswith(incomplete)]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Refuses an unknown command with the nearest one."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        if not ctx.resilient_parsing and args and not args[0].startswith("-") and args[0] not in COMMANDS:
             import difflib
 
             from quorate.cli.errors import usage
@@ -83,13 +90,6 @@ class Root(TyperGroup):
         for heading in headings:
             with formatter.section(heading):
                 formatter.write_dl([(name.ljust(10), e.help) for name, e in COMMANDS.items() if e.heading == heading])
-
-
-def _plain_help(command: Any) -> None:
-    """All help looks alike, whatever a module's author has set, and none of it waits for Rich to be imported."""
-    command.rich_markup_mode = None
-    for inner in getattr(command, "commands", {}).values():
-        _plain_help(inner)
 
 
 root = typer.Typer(
@@ -119,13 +119,20 @@ def _options(
 ) -> None: ...
 
 
+class _Noun(typer.Typer):
+    """Makes all of its commands of one kind, so that their help looks alike."""
+
+    def command(self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **options: Any) -> Any:
+        """As Typer's own."""
+        return super().command(name, cls=cls or Command, **options)
+
+
 def new_group(help: str, **options: Any) -> typer.Typer:
-    """A noun with its commands; all of them look alike. One that does something by itself says so in its callback."""
-    if options.get("invoke_without_command"):
-        options["subcommand_metavar"] = "[COMMAND]"
-    else:
+    """A noun with its commands. One that does something by itself says in its callback what."""
+    if not options.get("invoke_without_command"):
         options["help"] = help
-    return typer.Typer(
+    return _Noun(
+        cls=Group,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -143,9 +150,9 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         command = get_command(root)
         if "_QUORATE_COMPLETE" in os.environ:
-            from typer._completion_classes import completion_init
+            from quorate.cli import shells
 
-            completion_init()
+            shells.register()
         code = command.main(args=arguments, prog_name="quorate", standalone_mode=False)
         # Now, for what is still to be written at Python's end fails where nobody can catch it.
         if sys.stdout is not None:

@@ -10,6 +10,7 @@ import typer
 from quorate.cli import clusterexec, complete, joboptions
 from quorate.cli.app import new_group
 from quorate.cli.exits import Exit
+from quorate.cli.find import find_job
 from quorate.cli.output import Json, ago, bold, coloured, first_line, note, print_json, table
 from quorate.cli.session import Master, Token, connect
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 app = new_group("Start, list, show, enter and stop clusters.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(metavar="CLUSTER", help="The cluster's id.", autocompletion=complete.jobs)]
+Id = Annotated[str, typer.Argument(metavar="CLUSTER", help="Its id, or its name.", autocompletion=complete.clusters)]
 
 
 @app.command(epilog="Exit codes: 0 once all members run; 125 when the platform failed, 130 when it was cancelled.")
@@ -43,7 +44,7 @@ def start(
     run_as: joboptions.RunAs = None,
     preflight: joboptions.Preflight = None,
     idle_timeout: Annotated[
-        str | None, typer.Option(help="Stop it when nobody has used it for so long, such as 2h.", metavar="TIME")
+        str | None, typer.Option(help="Stop it when nobody has used it for so long, such as 2h.", metavar="DURATION")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would happen, and start nothing.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait until its members run.")] = False,
@@ -107,7 +108,7 @@ def start(
 @app.command("list")
 def list_clusters(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
-    owner: Annotated[str, typer.Option(help="Only clusters of this user.")] = "",
+    owner: Annotated[str, typer.Option(metavar="USER", help="Only clusters of this user.")] = "",
     as_json: Json = False,
     master: Master = None,
     token: Token = None,
@@ -141,7 +142,7 @@ def list_clusters(
 def show(cluster: Id, as_json: Json = False, master: Master = None, token: Token = None) -> None:
     """Show a cluster: its members, their names, addresses and agents."""
     with connect(master, token) as client:
-        job = client.job(cluster)
+        job = find_job(client, cluster)
     if as_json:
         print_json(job)
     else:
@@ -153,13 +154,20 @@ app.command("exec", epilog=clusterexec.EPILOG)(clusterexec.execute)
 
 @app.command()
 def stop(
-    clusters: Annotated[list[str], typer.Argument(metavar="CLUSTER...", autocompletion=complete.jobs)],
+    clusters: Annotated[
+        list[str],
+        typer.Argument(metavar="CLUSTER...", help="Their ids, or their names.", autocompletion=complete.clusters),
+    ],
     wait_for_end: Annotated[bool, typer.Option("--wait", help="Return only when they have ended.")] = False,
     as_json: Json = False,
     master: Master = None,
     token: Token = None,
 ) -> None:
-    """Stop clusters: SIGTERM to their members, SIGKILL after the grace period."""
+    """Stop clusters: SIGTERM to their members, SIGKILL after the grace period.
+
+    \b
+      quorate cluster stop k3x9q2ab --wait
+    """
     from quorate.cli.job import stopped
 
     with connect(master, token) as client:

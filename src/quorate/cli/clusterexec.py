@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quorate.cli import complete
 from quorate.cli.exits import Exit
+from quorate.cli.find import find_job
 from quorate.cli.session import Master, Token, connect
 
 if TYPE_CHECKING:
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="[ID/]MEMBER", help="Such as sub1, or k3x9q2ab/sub1. The id may be left out where only one runs."
+        metavar="[ID/]MEMBER",
+        autocompletion=complete.members,
+        help="Such as sub1, or k3x9q2ab/sub1. The id may be left out where only one cluster runs.",
     ),
 ]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="Without one, a shell.")]
@@ -55,7 +59,7 @@ def _which(client: Client, target: str) -> tuple[str, str]:
     if slash:
         if not job or not member:
             usage(f"{target!r} names no member", "write ID/MEMBER, such as k3x9q2ab/sub1")
-        return job, member
+        return find_job(client, job).id, member
     running = [job.id for job in client.jobs(state="running", kind="cluster", limit=3)]
     if not running:
         raise CommandError(

@@ -26,14 +26,20 @@ class Role(StrEnum):
 
 @app.command()
 def doctor(
-    roles: Annotated[list[Role] | None, typer.Argument(help="master, agent, or both.")] = None,
+    roles: Annotated[
+        list[Role] | None, typer.Argument(metavar="ROLE", help="master or agent; without one, both.")
+    ] = None,
     master: Annotated[
         str | None, typer.Option("--master", metavar="URL", help="Is this master reached from here?")
     ] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where the state will lie.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the state will lie.")] = None,
     as_json: Json = False,
 ) -> int:
     """Check whether this machine is fit for a master or an agent; changes nothing.
+
+    \b
+      quorate doctor
+      quorate doctor agent --master https://master.example:8443
 
     Exit code 1 if something is in the way.
     """
@@ -57,7 +63,7 @@ def doctor(
             if result in told:
                 continue
             told.add(result)
-            print(f"  {coloured(result.level.ljust(8))} {result.code.ljust(14)} {result.evidence}")
+            print(f"  {coloured(result.level, 8)} {result.code.ljust(14)} {result.evidence}")
             if result.remedy and result.level in (checks.Level.WARNING, checks.Level.ERROR, checks.Level.INFO):
                 print(dim(f"  {'':8} {'':14} {result.remedy}"))
     wrong = [result for result in told if result.level in (checks.Level.WARNING, checks.Level.ERROR)]

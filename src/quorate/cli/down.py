@@ -16,7 +16,9 @@ app = new_group("Stop the local cluster.")
 @app.command()
 def down(
     purge: Annotated[bool, typer.Option("--purge", help="Remove its jobs and logs as well.")] = False,
-    folder: Annotated[Path | None, typer.Option("--dir", help="Where the cluster's state lies.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="FOLDER", help="Where the cluster's state lies.")
+    ] = None,
 ) -> None:
     """Stop the local cluster: jobs are cancelled, agents and master end. Its jobs and logs stay for the next `up`."""
     from quorate.cli.localcluster import LocalCluster, default_folder

@@ -9,6 +9,7 @@ import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NoReturn
 
+from quorate.cli.colour import BOLD, FAINT, RED, paint
 from quorate.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -48,11 +49,10 @@ def show(cause: str, lines: tuple[str, ...] = (), hint: str = "") -> None:
         problem = Problem(title=cause, status=_BAD_REQUEST, code=_REFUSED, hint=hint, errors=errors)
         print(problem.model_dump_json(), file=sys.stderr)
         return
-    red, dim, off = ("\033[1;31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
-    text = [f"{red}error:{off} {cause}"]
+    text = [f"{paint('error:', f'{BOLD};{RED}', sys.stderr)} {cause}"]
     text += [f"  {line}" for line in lines]
     if hint:
-        text.append(f"{dim}try:{off}   {hint}")
+        text.append(f"{paint('try:', FAINT, sys.stderr)}   {hint}")
     print("\n".join(text), file=sys.stderr)
 
 

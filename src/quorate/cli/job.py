@@ -10,6 +10,7 @@ import typer
 from quorate.cli import clusterexec, complete
 from quorate.cli.app import new_group
 from quorate.cli.exits import Exit
+from quorate.cli.find import find_job
 from quorate.cli.output import Json, ago, bold, coloured, dim, first_line, note, print_json, span, table
 from quorate.cli.session import Master, Token, connect
 
@@ -20,19 +21,29 @@ if TYPE_CHECKING:
 
 app = new_group("List, show, follow, wait for and cancel jobs.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete.jobs)]
+Id = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB", help="Its id, or its name: then the newest of that name.", autocompletion=complete.jobs
+    ),
+]
 
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[str, typer.Option(help="Only jobs in this state.")] = "",
-    owner: Annotated[str, typer.Option(help="Only jobs of this user.")] = "",
+    state: Annotated[str, typer.Option(help="Only jobs in this state.", autocompletion=complete.job_states)] = "",
+    owner: Annotated[str, typer.Option(metavar="USER", help="Only jobs of this user.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, newest first.")] = 50,
     as_json: Json = False,
     master: Master = None,
     token: Token = None,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first.
+
+    \b
+      quorate job list --state running
+      quorate job list --json
+    """
     with connect(master, token) as client:
         jobs = list(client.jobs(state=state, owner=owner, limit=limit))
     if as_json:
@@ -59,9 +70,14 @@ def list_jobs(
 
 @app.command()
 def show(job: Id, as_json: Json = False, master: Master = None, token: Token = None) -> None:
-    """Show a job: its state and why, its members, and what happened to it."""
+    """Show a job: its state and why, its members, and what happened to it.
+
+    \b
+      quorate job show k3x9q2ab
+      quorate job show digits
+    """
     with connect(master, token) as client:
-        detail = client.job(job)
+        detail = find_job(client, job)
     if as_json:
         print_json(detail)
     else:
@@ -80,14 +96,19 @@ def logs(
     master: Master = None,
     token: Token = None,
 ) -> None:
-    """Print the output of a job's members."""
+    """Print the output of a job's members.
+
+    \b
+      quorate job logs -f digits
+      quorate job logs k3x9q2ab --member sub1 --tail 20
+    """
     with connect(master, token) as client:
         from quorate.cli.follow import names_of, tell_missing
         from quorate.cli.screen import Screen
 
-        detail = client.job(job)
+        detail = find_job(client, job)
         told = _tells_of_breaks()
-        lines = client.logs(job, follow=follow, member=member, attempt=attempt, tail=tail, told=told)
+        lines = client.logs(detail.id, follow=follow, member=member, attempt=attempt, tail=tail, told=told)
         if as_json:
             for line in lines:
                 print(line.model_dump_json(), flush=follow)
@@ -108,7 +129,7 @@ def logs(
             screen.write(batch)
         finally:
             screen.finish()
-        tell_missing(job, missing, names_of(detail))
+        tell_missing(detail.id, missing, names_of(detail))
     if not follow and not detail.state.final:
         note(f"the job is {detail.state}; -f follows it")
 
@@ -152,13 +173,19 @@ app.command("exec", epilog=clusterexec.EPILOG)(clusterexec.execute)
 
 @app.command()
 def cancel(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.", autocompletion=complete.jobs)],
+    jobs: Annotated[
+        list[str], typer.Argument(metavar="JOB...", help="Their ids, or their names.", autocompletion=complete.jobs)
+    ],
     wait_for_end: Annotated[bool, typer.Option("--wait", help="Return only when they have ended.")] = False,
     as_json: Json = False,
     master: Master = None,
     token: Token = None,
 ) -> None:
-    """Cancel jobs: SIGTERM to their members, SIGKILL after the grace period."""
+    """Cancel jobs: SIGTERM to their members, SIGKILL after the grace period.
+
+    \b
+      quorate job cancel digits --wait
+    """
     with connect(master, token) as client:
         views = stopped(client, jobs, wait_for_end=wait_for_end)
     if as_json:
@@ -172,13 +199,17 @@ def cancel(
 def wait(
     job: Id,
     timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Give up after this, such as 10m; the job runs on.")
+        str | None, typer.Option(metavar="DURATION", help="Give up after this, such as 10m; the job runs on.")
     ] = None,
     as_json: Json = False,
     master: Master = None,
     token: Token = None,
 ) -> int:
-    """Wait until a job ends, and end with its exit code."""
+    """Wait until a job ends, and end with its exit code.
+
+    \b
+      quorate job wait digits --timeout 10m && echo it is trained
+    """
     from quorate.cli import outcome
     from quorate.cli.errors import show as show_error
     from quorate.cli.errors import usage
@@ -200,7 +231,7 @@ def wait(
 
 def stopped(client: Client, jobs: list[str], *, wait_for_end: bool) -> list[JobView]:
     """Asks for the end of the jobs, and waits for it if that is wished."""
-    views = [client.cancel(job) for job in jobs]
+    views = [client.cancel(found.id) for found in [find_job(client, job) for job in jobs]]
     return [_wait(client, view.id) for view in views] if wait_for_end else views
 
 
@@ -208,12 +239,12 @@ def _wait(client: Client, job: str, seconds: float | None = None) -> JobView:
     """Waits on the master, through its absence where no time was given."""
     import time
 
-    view: JobView = client.job(job)
+    view: JobView = find_job(client, job)
     if seconds is None:
-        return deque(client.states(job, _tells_of_breaks()), maxlen=1).pop()
+        return deque(client.states(view.id, _tells_of_breaks()), maxlen=1).pop()
     deadline = time.monotonic() + seconds
     while not view.state.final and (left := deadline - time.monotonic()) > 0:
-        view = client.wait(job, min(30.0, max(0.1, left)))
+        view = client.wait(view.id, min(30.0, max(0.1, left)))
     return view
 
 

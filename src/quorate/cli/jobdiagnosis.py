@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 
 from quorate.cli import netinput
-from quorate.cli.output import ago, bold, coloured, dim, note, on_terminal, print_json, size, span, table
+from quorate.cli.colour import RED, draws, paint
+from quorate.cli.find import find_job
+from quorate.cli.output import ago, bold, coloured, dim, note, print_json, size, span, table
 from quorate.cli.session import connect
 from quorate.model.views import DiagnosisView, MemberDiagnosisView, ProcessView, SocketView
 
@@ -27,7 +29,8 @@ def show_diagnosis(
     if platform and kept:
         netinput.refuse("--for is for a diagnosis that is made now: what was kept has its commands", "leave out --kept")
     with connect(master, token) as client:
-        if not kept and sys.stderr.isatty():
+        job = find_job(client, job).id
+        if not kept and draws(sys.stderr):
             note("looking at every member; this takes some seconds")
         view = client.diagnosis(job) if kept else client.diagnose(job, platform)
     if as_json:
@@ -61,7 +64,7 @@ def _show(view: DiagnosisView) -> None:
         if finding.remedy:
             print(f"  {dim('mend:')} {finding.remedy}")
     print()
-    mark = "\033[31m✗\033[0m" if on_terminal() else "✗"
+    mark = paint("✗", RED, sys.stdout)
     print(f"{mark if view.findings else '·'} {bold(f'most likely: {view.cause}')}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from quorate.cli.find import find_job
 from quorate.cli.output import bold, dim, print_json, size, table
 from quorate.cli.session import connect
 from quorate.model.asks import RefusedBy
@@ -14,7 +15,7 @@ from quorate.network import catalogue
 def show_network(job: str, *, as_json: bool, master: str | None, token: str | None) -> None:
     """Ask for it, and print it."""
     with connect(master, token) as client:
-        view = client.network(job)
+        view = client.network(find_job(client, job).id)
     if as_json:
         print_json(view)
     else:

@@ -26,7 +26,12 @@ def login(
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="The cluster that `quorate up` started.")] = False,
 ) -> None:
-    """Remember a master and your token, in client.yaml, readable by you alone. The token is asked for if not given."""
+    """Remember a master and your token, in client.yaml, readable by you alone. The token is asked for if not given.
+
+    \b
+      quorate login https://master.example:8443 --token @ada.token --ca ca.pem
+      quorate login --local
+    """
     from quorate.client.api import Client
     from quorate.client.settings import Settings, check_url, config_dir, save
 

@@ -15,24 +15,37 @@ app = new_group("Run the master; stop, back up, restore and adopt it.", invoke_w
 
 
 @app.callback(
-    epilog="Settings: flag, else $QUORATE_MASTER_…, else --config, $QUORATE_CONFIG or /etc/quorate/master.yaml."
+    epilog="Settings: a flag, else its variable (of --state-dir: $QUORATE_MASTER_STATE_DIR), else the file: --config, "
+    "$QUORATE_CONFIG or /etc/quorate/master.yaml."
 )
 def master(
     ctx: typer.Context,
-    config: Annotated[Path | None, typer.Option("--config", help="master.yaml.", metavar="FILE")] = None,
-    listen: Annotated[str | None, typer.Option(help="Address to listen on.", metavar="ADDRESS")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Else 8443 with TLS, 8080 without.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Its settings, master.yaml.", metavar="FILE")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Address to listen on; every one by default.", metavar="ADDRESS")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Else 8443 with TLS, 8080 without.")
+    ] = None,
     tls: Annotated[
         bool | None, typer.Option("--tls/--no-tls", help="Else TLS wherever it listens beyond loopback.")
     ] = None,
-    names: Annotated[str | None, typer.Option(help="Names for its own certificate, with commas.")] = None,
-    certificate: Annotated[Path | None, typer.Option(help="Your own certificate with its chain (PEM).")] = None,
-    certificate_key: Annotated[Path | None, typer.Option(help="The key to it.")] = None,
-    certificate_authority: Annotated[
-        Path | None, typer.Option(help="The authority that signed it, if agents do not know it.")
+    names: Annotated[
+        str | None, typer.Option(help="Names for its own certificate, with commas.", metavar="NAME,NAME")
     ] = None,
-    secrets_key: Annotated[Path | None, typer.Option(help="Where the key of the jobs' secrets lies.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where the store, the logs and the contexts lie.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Your own certificate with its chain (PEM).", metavar="FILE")
+    ] = None,
+    certificate_key: Annotated[Path | None, typer.Option(help="The key to it.", metavar="FILE")] = None,
+    certificate_authority: Annotated[
+        Path | None, typer.Option(help="The authority that signed it, if agents do not know it.", metavar="FILE")
+    ] = None,
+    secrets_key: Annotated[
+        Path | None, typer.Option(help="Where the key of the jobs' secrets lies.", metavar="FILE")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where the store, the logs and the contexts lie.", metavar="FOLDER")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every request.")] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> int | None:
@@ -53,7 +66,7 @@ def master(
         "certificate_key": _text(certificate_key),
         "certificate_authority": _text(certificate_authority),
         "secrets_key": _text(secrets_key),
-        "state": _text(state_dir),
+        "state_dir": _text(state_dir),
     }
     given = {key: value for key, value in flags.items() if value is not None}
     if ctx.invoked_subcommand is not None:
@@ -99,7 +112,7 @@ def stop(
     for_: Annotated[
         str | None,
         typer.Option(
-            "--for", metavar="TIME", help="How long it will be away: agents wait that long, and nothing stops."
+            "--for", metavar="DURATION", help="How long it will be away: agents wait that long, and nothing stops."
         ),
     ] = None,
     as_json: Json = False,
@@ -134,7 +147,11 @@ def backup(
     master: Master = None,
     token: Token = None,
 ) -> None:
-    """Write a consistent copy of the store while the master runs."""
+    """Write a consistent copy of the store while the master runs.
+
+    \b
+      quorate master backup quorate.tar
+    """
     from quorate.cli.backup import download
 
     with connect(master, token) as client:
@@ -144,14 +161,18 @@ def backup(
 @app.command()
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
-    state_dir: Annotated[Path | None, typer.Option(help="The master's state folder.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="The master's state folder.", metavar="FOLDER")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="The master.yaml with it.", metavar="FILE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a store that is there; it is kept beside.")] = False,
 ) -> int:
-    """Put a backup in the place of the store; the master must not run. Agents then wait until you `adopt` it."""
+    """Put a backup in the place of the store; the master must not run. Agents then wait until you `adopt` it.
+
+    \b
+      quorate master restore quorate.tar --force
+    """
     from quorate.cli import daemons
 
-    return daemons.restore_master(file, {"state": _text(state_dir)}, config, force=force)
+    return daemons.restore_master(file, {"state_dir": _text(state_dir)}, config, force=force)
 
 
 @app.command()

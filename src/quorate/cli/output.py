@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quorate.cli.colour import BOLD, CYAN, FAINT, GREEN, RED, YELLOW, colours, paint
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 #: The flag of every listing.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
+_NAMES = {"green": GREEN, "yellow": YELLOW, "cyan": CYAN, "red": RED, "dim": FAINT}
 _COLOURS = {
     "running": "green",
     "ready": "green",
@@ -44,21 +47,20 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def coloured(word: str) -> str:
-    """A state in its colour on a terminal, the bare word elsewhere."""
-    codes = {"green": "32", "yellow": "33", "cyan": "36", "red": "31", "dim": "2"}
+def coloured(word: str, width: int = 0) -> str:
+    """A state in its colour on a terminal, the bare word elsewhere; filled up to a width."""
     colour = _COLOURS.get(word)
-    return f"\033[{codes[colour]}m{word}\033[0m" if colour and on_terminal() else word
+    return (paint(word, _NAMES[colour], sys.stdout) if colour else word) + " " * (width - len(word))
 
 
 def bold(text: str) -> str:
     """Bold on a terminal."""
-    return f"\033[1m{text}\033[0m" if on_terminal() else text
+    return paint(text, BOLD, sys.stdout)
 
 
 def dim(text: str) -> str:
     """Faint on a terminal."""
-    return f"\033[2m{text}\033[0m" if on_terminal() else text
+    return paint(text, FAINT, sys.stdout)
 
 
 def plain(value: BaseModel | Any) -> Any:
@@ -111,7 +113,7 @@ def _rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
         )
     for row in cells:
         view.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    Console().print(view)
+    Console(color_system="auto" if colours(sys.stdout) else None).print(view)
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
@@ -158,4 +160,4 @@ def first_line(text: str) -> str:
 
 def note(text: str) -> None:
     """A word on the side, for people: on stderr, so that stdout stays what was asked for."""
-    print(f"\033[2m{text}\033[0m" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+    print(paint(text, FAINT, sys.stderr), file=sys.stderr, flush=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from types import TracebackType
+
+from quorate.cli.colour import draws
 
 #: Seconds. What is done sooner needs no bar; a bar that flickers past is worse than none.
 PATIENCE = 0.5
@@ -34,9 +37,12 @@ class Bar:
         """Tells how much is done, and of how much if that is known only now."""
         self.total = self.total if total is None else total
         now = time.monotonic()
-        if sys.stderr.isatty() and now - self.started > PATIENCE and now - self.shown > 0.1:
+        if draws(sys.stderr) and now - self.started > PATIENCE and now - self.shown > 0.1:
             self.shown = now
-            print(f"\r\033[K{self.title} {bar_text(done, self.total)}", end="", file=sys.stderr, flush=True)
+            bar = bar_text(done, self.total)
+            # What does not fit one row would stay there when it is drawn over.
+            room = max(0, shutil.get_terminal_size().columns - len(bar) - 2)
+            print(f"\r\033[K{self.title[:room]} {bar}", end="", file=sys.stderr, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from quorate.cli import joboptions
+from quorate.cli import complete, joboptions
 from quorate.cli.app import new_group
 from quorate.cli.errors import CommandError, usage
 from quorate.cli.exits import Exit
+from quorate.cli.helptext import Command
 from quorate.cli.output import Json, note, print_json, size
 from quorate.cli.pairs import pairs
 from quorate.cli.session import Master, Token, connect
@@ -26,7 +26,7 @@ app = new_group("Submit a job and follow it.")
 _COMMAND = "quorate.run.command"
 
 
-class _Run(TyperCommand):
+class _Run(Command):
     """Keeps what stands after -- apart: the words before it may name a file, those after it are the job's own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -48,13 +48,30 @@ def run(
     ] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="The job file.", metavar="FILE")] = None,
     name: joboptions.Name = None,
-    kind: Annotated[str | None, typer.Option(help="train, command or cluster.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="train|command|cluster",
+            help="What it is for.",
+            autocompletion=complete.words("train", "command", "cluster"),
+        ),
+    ] = None,
     nodes: joboptions.Nodes = None,
-    min_nodes: Annotated[int | None, typer.Option(help="Elastic: the fewest members to start with.")] = None,
+    min_nodes: Annotated[
+        int | None, typer.Option(help="Elastic: the fewest members to start with.", rich_help_panel=joboptions.PLACE)
+    ] = None,
     slots: joboptions.Slots = None,
     pool: joboptions.Pool = None,
     label: joboptions.Labels = None,
-    launcher: Annotated[str | None, typer.Option(help="none or torch.")] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|torch",
+            help="Who starts the processes of a member.",
+            autocompletion=complete.words("none", "torch"),
+            rich_help_panel=joboptions.MEMBERS,
+        ),
+    ] = None,
     placement: joboptions.Placement = None,
     image: joboptions.Image = None,
     network: joboptions.Network = None,
@@ -70,15 +87,32 @@ def run(
     secret: Annotated[
         list[str] | None,
         typer.Option(
-            "--secret", metavar="NAME=@FILE|NAME=$VAR", help="A secret from a file or a variable. Repeatable."
+            "--secret",
+            metavar="NAME=@FILE|NAME=$VAR",
+            help="A secret from a file or a variable. Repeatable.",
+            rich_help_panel=joboptions.MEMBERS,
         ),
     ] = None,
-    context: Annotated[Path | None, typer.Option(help="Folder to send along.", metavar="FOLDER")] = None,
-    no_context: Annotated[bool, typer.Option("--no-context", help="Send no folder.")] = False,
-    priority: Annotated[int | None, typer.Option(help="0 to 100; higher first.")] = None,
-    restarts: Annotated[int | None, typer.Option(help="How often a failed job is placed again.")] = None,
-    max_runtime: Annotated[str | None, typer.Option(help="End it after this, such as 2h.", metavar="TIME")] = None,
-    grace: Annotated[str | None, typer.Option(help="Between SIGTERM and SIGKILL.", metavar="TIME")] = None,
+    context: Annotated[
+        Path | None, typer.Option(help="Folder to send along.", metavar="FOLDER", rich_help_panel=joboptions.MEMBERS)
+    ] = None,
+    no_context: Annotated[
+        bool, typer.Option("--no-context", help="Send no folder.", rich_help_panel=joboptions.MEMBERS)
+    ] = False,
+    priority: Annotated[
+        int | None, typer.Option(help="0 to 100; higher first.", rich_help_panel=joboptions.TIME)
+    ] = None,
+    restarts: Annotated[
+        int | None, typer.Option(help="How often a failed job is placed again.", rich_help_panel=joboptions.TIME)
+    ] = None,
+    max_runtime: Annotated[
+        str | None,
+        typer.Option(help="End it after this, such as 2h.", metavar="DURATION", rich_help_panel=joboptions.TIME),
+    ] = None,
+    grace: Annotated[
+        str | None,
+        typer.Option(help="Between SIGTERM and SIGKILL.", metavar="DURATION", rich_help_panel=joboptions.TIME),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would happen, and run nothing.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Submit, print the id, and do not follow.")] = False,
     as_json: Json = False,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
+from quorate.cli.colour import FAINT, draws, paint
 from quorate.model.views import LogLine
 
 #: A line that does not end is cut off here, so that a member that never writes a newline costs no memory.
@@ -40,7 +41,7 @@ class Screen:
         faithful: bool = False,
     ) -> None:
         self.out = out or sys.stdout
-        self.terminal = self.out.isatty() if terminal is None else terminal
+        self.terminal = draws(self.out) if terminal is None else terminal
         self.names = names
         self.faithful = faithful
         self.pending: dict[tuple[str, str], str] = {}
@@ -95,7 +96,7 @@ class Screen:
         name = self.names.get(rank, f"rank {rank}").ljust(max(map(len, self.names.values())))
         if not self.terminal:
             return f"{name} | "
-        return f"\x1b[{_COLOURS[rank % len(_COLOURS)]}m{name} │\x1b[0m "
+        return f"{paint(f'{name} │', _COLOURS[rank % len(_COLOURS)], self.out)} "
 
     def _draw(self, text: str) -> None:
         if not self.terminal:
@@ -109,7 +110,7 @@ class Screen:
             for key, bar in list(self.bars.items())[-MAX_BARS:]
         ]
         if self.state:
-            below.append(f"\x1b[2m{_fit(self.state, width - 1)}\x1b[0m")
+            below.append(paint(_fit(self.state, width - 1), FAINT, self.out))
         erase = f"\x1b[{self.drawn}A\r\x1b[J" if self.drawn else ""
         self.drawn = len(below)
         self.out.write(erase + text + "".join(f"{row}\n" for row in below))

@@ -51,7 +51,7 @@ LimitNOFILE=65536
 DynamicUser=yes
 StateDirectory=quorate/master
 StateDirectoryMode=0700
-Environment=QUORATE_MASTER_STATE=%S/quorate/master
+Environment=QUORATE_MASTER_STATE_DIR=%S/quorate/master
 UMask=0077
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -165,11 +165,15 @@ def _group() -> None: ...
 def install(
     role: Annotated[Role, typer.Argument(help="master, agent, or of an agent its helper or engine-proxy alone.")],
     config: Annotated[Path | None, typer.Option(help="Its settings; else /etc/quorate/…", metavar="FILE")] = None,
-    folder: Annotated[Path, typer.Option("--dir", help="Where unit files lie.")] = UNITS,
+    folder: Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Where unit files lie.")] = UNITS,
     print_only: Annotated[bool, typer.Option("--print", help="Print the unit file and write nothing.")] = False,
     now: Annotated[bool, typer.Option("--now", help="Enable and start it as well.")] = False,
 ) -> None:
     """Write the unit file of a master or an agent.
+
+    \b
+      quorate service install agent --print
+      sudo quorate service install agent --now
 
     Where an agent's settings name a proxy, its engine's service is told of it, too: that pulls images itself. It takes
     effect when the engine starts next.

@@ -11,13 +11,26 @@ import typer
 if TYPE_CHECKING:
     from quorate.client.api import Client
 
+#: Under this, help shows the two.
+WHICH = "Which master, and as whom"
+
 Master = Annotated[
     str | None,
-    typer.Option("--master", metavar="URL", help="The master; else $QUORATE_MASTER, else what `quorate login` saved."),
+    typer.Option(
+        "--master",
+        metavar="URL",
+        help="Else $QUORATE_MASTER, else what `quorate login` saved.",
+        rich_help_panel=WHICH,
+    ),
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", metavar="TOKEN", help="Your token, @FILE, or - for stdin; else $QUORATE_TOKEN."),
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="Your token, @FILE, or - for stdin; else $QUORATE_TOKEN.",
+        rich_help_panel=WHICH,
+    ),
 ]
 
 

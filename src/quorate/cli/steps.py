@@ -7,6 +7,7 @@ import threading
 import time
 from types import TracebackType
 
+from quorate.cli.colour import CYAN, FAINT, GREEN, RED, draws, paint
 from quorate.cli.output import span
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -16,7 +17,7 @@ class Steps:
     """Call it with the name of the next step. On a terminal the present one turns; elsewhere each is a line."""
 
     def __init__(self) -> None:
-        self.terminal = sys.stderr.isatty()
+        self.terminal = draws(sys.stderr)
         self._step = ""
         self._began = 0.0
         self._lock = threading.Lock()
@@ -52,7 +53,7 @@ class Steps:
             return
         self._stop()
         if self.terminal and self._step:
-            print(f"\r\033[K\033[31m✗\033[0m {self._step}", file=sys.stderr)
+            print(f"\r\033[K{paint('✗', RED, sys.stderr)} {self._step}", file=sys.stderr)
 
     def _stop(self) -> None:
         self._over.set()
@@ -62,8 +63,8 @@ class Steps:
 
     def _tick_off(self) -> None:
         if self._step and self.terminal:
-            took = span(time.monotonic() - self._began)
-            print(f"\r\033[K\033[32m✓\033[0m {self._step} \033[2m{took}\033[0m", file=sys.stderr)
+            took = paint(span(time.monotonic() - self._began), FAINT, sys.stderr)
+            print(f"\r\033[K{paint('✓', GREEN, sys.stderr)} {self._step} {took}", file=sys.stderr)
         self._step = ""
 
     def _turn(self) -> None:
@@ -72,5 +73,5 @@ class Steps:
             frame += 1
             with self._lock:
                 if self._step:
-                    mark = _FRAMES[frame % len(_FRAMES)]
-                    print(f"\r\033[K\033[36m{mark}\033[0m {self._step}", end="", file=sys.stderr, flush=True)
+                    mark = paint(_FRAMES[frame % len(_FRAMES)], CYAN, sys.stderr)
+                    print(f"\r\033[K{mark} {self._step}", end="", file=sys.stderr, flush=True)

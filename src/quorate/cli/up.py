@@ -21,13 +21,22 @@ _MOST_AGENTS = 200
 def up(
     agents: Annotated[int, typer.Option("--agents", min=1, max=_MOST_AGENTS, help="How many agents.")] = 2,
     slots: Annotated[int | None, typer.Option(min=0, help="Slots of each agent; else what it finds.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The master's port; else 8080 if free.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, metavar="PORT", help="The master's port; else 8080 if free.")
+    ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="Where the cluster's state lies; else below the XDG state folder.")
+        Path | None,
+        typer.Option(
+            "--dir", metavar="FOLDER", help="Where the cluster's state lies; else below the XDG state folder."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Start a local cluster: a master and agents on loopback addresses of their own.
+
+    \b
+      quorate up
+      quorate up --agents 3 --slots 2
 
     Where one was not stopped by `quorate down`, what has ended of it is started again, and its jobs run on.
     """

@@ -27,12 +27,14 @@ VARIABLES: Final = {
     "QUORATE_MASTER_PORT": "port",
     "QUORATE_MASTER_TLS": "tls",
     "QUORATE_MASTER_NAMES": "names",
-    "QUORATE_MASTER_STATE": "state",
+    "QUORATE_MASTER_STATE_DIR": "state_dir",
     "QUORATE_MASTER_CERTIFICATE": "certificate",
     "QUORATE_MASTER_CERTIFICATE_KEY": "certificate_key",
     "QUORATE_MASTER_CERTIFICATE_AUTHORITY": "certificate_authority",
     "QUORATE_MASTER_SECRETS_KEY": "secrets_key",
 }
+#: What a variable was called before; it is still taken.
+_FORMER_VARIABLES: Final = {"QUORATE_MASTER_STATE": "state_dir"}
 
 
 class ConfigError(Exception):
@@ -114,7 +116,8 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
     named = file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     path = named or SYSTEM_CONFIG
     cluster = _read(path, must_exist=named is not None)
-    given: dict[str, Any] = {key: environ[variable] for variable, key in VARIABLES.items() if environ.get(variable)}
+    variables = [*_FORMER_VARIABLES.items(), *VARIABLES.items()]
+    given: dict[str, Any] = {key: environ[variable] for variable, key in variables if environ.get(variable)}
     given |= {key: value for key, value in flags.items() if value is not None}
     if isinstance(given.get("names"), str):
         given["names"] = tuple(filter(None, given["names"].split(",")))
@@ -130,7 +133,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
         # The local command line needs no certificate to reach the master on its own machine.
         listeners.append(Listener("127.0.0.1", catalogue.port("api"), tls=False))
     return Config(
-        state_directory=Path(master.state) if master.state else default_state_directory(environ),
+        state_directory=Path(master.state_dir) if master.state_dir else default_state_directory(environ),
         listeners=tuple(listeners),
         names=_names(master.listen, master.names),
         certificate=_path(master.certificate),
@@ -227,5 +230,4 @@ def _path(text: str | None) -> Path | None:
 def _source(loc: tuple[int | str, ...]) -> str:
     key = ".".join(map(str, loc))
     variable = next((name for name, of in VARIABLES.items() if of == key), "")
-    flag = "state-dir" if key == "state" else key.replace("_", "-")
-    return f"master.{key} (or --{flag}, or {variable})" if variable else f"master.{key}"
+    return f"master.{key} (or --{key.replace('_', '-')}, or {variable})" if variable else f"master.{key}"

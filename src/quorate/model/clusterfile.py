@@ -229,8 +229,8 @@ class MasterSection(_Section):
     apps: bool = True
     #: Names and addresses under which the master is reached.
     names: tuple[str, ...] = ()
-    #: Where the master keeps its state.
-    state: str | None = None
+    #: Where the master keeps its state: the store, the logs, the contexts.
+    state_dir: str | None = None
     #: A certificate of the operator's own (PEM, with its chain) and its key; else the cluster makes one.
     certificate: str | None = None
     #: The key of `certificate`; the two come together.
@@ -245,6 +245,13 @@ class MasterSection(_Section):
     def speaks_tls(self) -> bool:
         """Whether the master's listeners speak TLS."""
         return self.tls if self.tls is not None else self.listen not in ("127.0.0.1", "::1", "localhost")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _state_is_what_state_dir_was_called(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "state" not in data or "state_dir" in data:
+            return data
+        return {"state_dir" if key == "state" else key: value for key, value in data.items()}
 
     @model_validator(mode="after")
     def _certificate_and_key_come_together(self) -> Self:
