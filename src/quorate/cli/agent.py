@@ -96,7 +96,7 @@ def list_agents(as_json: Json = False, master: Master = None, token: Token = Non
         print_json(agents)
         return
     table(
-        ["AGENT", "POOL", "STATE", ">FREE", ">SLOTS", ">MEMBERS", "ADDRESS", "HEARD", "FINDINGS"],
+        ["AGENT", "??POOL", "STATE", ">FREE", ">SLOTS", "?>MEMBERS", "??ADDRESS", "?HEARD", "FINDINGS"],
         (
             (
                 a.id,

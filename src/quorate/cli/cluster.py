@@ -121,7 +121,7 @@ def list_clusters(
         print_json(clusters)
         return
     table(
-        ["ID", "NAME", "OWNER", "STATE", ">MEMBERS", "STARTED", "WHY"],
+        ["ID", "NAME", "?OWNER", "STATE", "?>MEMBERS", "??STARTED", "WHY"],
         (
             (
                 job.id,

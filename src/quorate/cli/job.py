@@ -11,7 +11,7 @@ from quorate.cli import clusterexec, complete
 from quorate.cli.app import new_group
 from quorate.cli.exits import Exit
 from quorate.cli.find import find_job
-from quorate.cli.output import Json, ago, bold, coloured, dim, first_line, note, print_json, span, table
+from quorate.cli.output import Json, ago, bold, coloured, counted, dim, first_line, note, print_json, span, table
 from quorate.cli.session import Master, Token, connect
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def list_jobs(
         print_json(jobs)
         return
     table(
-        ["ID", "NAME", "OWNER", "STATE", ">MEMBERS", "SUBMITTED", "RAN", "WHY"],
+        ["ID", "NAME", "?OWNER", "STATE", "?>MEMBERS", "??SUBMITTED", "?RAN", "WHY"],
         (
             (
                 job.id,
@@ -284,7 +284,8 @@ def _show(job: JobDetail) -> None:
         "owner": job.owner,
         "command": " ".join(spec.entrypoint) if job.whole else dim(f"shown to {job.owner} and operators alone"),
         "image": ", ".join(spec.images),
-        "asks for": f"{resources.nodes} x {resources.slots} slots in pool {resources.pool}, {spec.placement}",
+        "asks for": f"{counted(resources.nodes, 'member')} of {counted(resources.slots, 'slot')} "
+        f"in pool {resources.pool}, {spec.placement}",
         "network": _network(job),
         "launcher": spec.launcher if spec.launcher != "none" else "",
         "submitted": ago(job.submitted_at),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quorate.cli.colour import BOLD, CYAN, FAINT, GREEN, RED, YELLOW, colours, paint
+from quorate.cli.colour import BOLD, CYAN, FAINT, GREEN, RED, YELLOW, paint
+from quorate.cli.tables import Column, lay_out
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -18,27 +20,26 @@ if TYPE_CHECKING:
 #: The flag of every listing.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
-_NAMES = {"green": GREEN, "yellow": YELLOW, "cyan": CYAN, "red": RED, "dim": FAINT}
 _COLOURS = {
-    "running": "green",
-    "ready": "green",
-    "completed": "green",
-    "ok": "green",
-    "pending": "yellow",
-    "starting": "cyan",
-    "assigned": "cyan",
-    "stopping": "yellow",
-    "draining": "yellow",
-    "warning": "yellow",
-    "failed": "red",
-    "lost": "red",
-    "error": "red",
-    "unreachable": "red",
-    "duplicate": "red",
-    "regressed": "red",
-    "revoked": "dim",
-    "cancelled": "dim",
-    "info": "dim",
+    "running": GREEN,
+    "ready": GREEN,
+    "completed": GREEN,
+    "ok": GREEN,
+    "pending": YELLOW,
+    "starting": CYAN,
+    "assigned": CYAN,
+    "stopping": YELLOW,
+    "draining": YELLOW,
+    "warning": YELLOW,
+    "failed": RED,
+    "lost": RED,
+    "error": RED,
+    "unreachable": RED,
+    "duplicate": RED,
+    "regressed": RED,
+    "revoked": FAINT,
+    "cancelled": FAINT,
+    "info": FAINT,
 }
 
 
@@ -50,7 +51,7 @@ def on_terminal() -> bool:
 def coloured(word: str, width: int = 0) -> str:
     """A state in its colour on a terminal, the bare word elsewhere; filled up to a width."""
     colour = _COLOURS.get(word)
-    return (paint(word, _NAMES[colour], sys.stdout) if colour else word) + " " * (width - len(word))
+    return (paint(word, colour, sys.stdout) if colour else word) + " " * (width - len(word))
 
 
 def bold(text: str) -> str:
@@ -75,45 +76,23 @@ def print_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str = "nothing to show") -> None:
-    """A table; states are coloured. Columns named with a leading > are set to the right.
+    """A table; states are coloured. A `>` before a column's name sets it to the right, a `?` leaves it out first.
 
-    Off a terminal it is plain text, two spaces between columns: nothing is cut there, and Rich is not even imported.
+    Off a terminal it is plain text, two spaces between columns, and every row is one line.
     """
     cells = [[str(cell) for cell in row] for row in rows]
-    names = [name.removeprefix(">") for name in columns]
+    of = [Column.of(written) for written in columns]
     if not cells:
-        print(empty if on_terminal() else "  ".join(names))
+        print(empty if on_terminal() else "  ".join(column.name for column in of))
         return
+    width = sys.maxsize
     if on_terminal():
         # A column that says nothing only takes room there; programs get every column, always.
-        filled = [at for at in range(len(names)) if any(row[at] for row in cells)]
-        _rich_table([columns[at] for at in filled], [[row[at] for at in filled] for row in cells])
-        return
-    widths = [max(len(name), *(len(row[at]) for row in cells)) for at, name in enumerate(names)]
-    right = [name.startswith(">") for name in columns]
-    for row in [names, *cells]:
-        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
-        print("  ".join(padded).rstrip())
-
-
-def _rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for name in columns:
-        last = name == columns[-1]
-        view.add_column(
-            name.removeprefix(">"),
-            justify="right" if name.startswith(">") else "left",
-            overflow="fold" if last else "ellipsis",
-            no_wrap=not last,
-        )
-    for row in cells:
-        view.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    Console(color_system="auto" if colours(sys.stdout) else None).print(view)
+        filled = [at for at in range(len(of)) if any(row[at] for row in cells)]
+        of, cells = [of[at] for at in filled], [[row[at] for at in filled] for row in cells]
+        width = shutil.get_terminal_size().columns
+    for line in lay_out(of, cells, width, head=bold, cell=coloured, below=dim):
+        print(line)
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
@@ -151,6 +130,11 @@ def size(count: float) -> str:
         if count < 1024:
             return f"{count:.1f} {unit}"
     return f"{count / 1024:.1f} TiB"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 slot`, `2 slots`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def first_line(text: str) -> str:

@@ -83,7 +83,7 @@ def list_tokens(as_json: Json = False, master: Master = None, token: Token = Non
         print_json(tokens)
         return
     table(
-        ["ID", "KIND", "FOR", "CREATED", "EXPIRES", ">USES LEFT", "DESCRIPTION"],
+        ["ID", "KIND", "FOR", "?CREATED", "??EXPIRES", ">USES LEFT", "DESCRIPTION"],
         (
             (
                 item.id,
