@@ -89,7 +89,7 @@ def _zsh(home: Path, environment: dict[str, str], text: str) -> list[str]:
         # ^X lists what Tab would offer, and leaves the line alone; the next prompt shows that all has been shown.
         os.write(ours, text.encode() + b"\x18")
         wait_for(re.escape(text.strip()))
-        listing = wait_for(r"\n(?:[^\n]+\n)+")
+        listing = wait_for(r"\n.*\n> ")
         return [word for row in listing.splitlines() for word in row.partition(" -- ")[0].split()]
     finally:
         shell.kill()

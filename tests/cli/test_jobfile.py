@@ -76,7 +76,16 @@ def test_every_mistake_is_told_with_line_and_what_was_meant(tmp_path: Path) -> N
 def test_a_wrong_flag_is_told_without_a_file(tmp_path: Path) -> None:
     with pytest.raises(CommandError) as caught:
         load(None, {"entrypoint": ["a"], "resources": {"nodes": 0}}, where=tmp_path)
-    assert caught.value.lines == ("resources.nodes: should be greater than or equal to 1, not 0",)
+    assert caught.value.lines == ("--nodes: should be greater than or equal to 1, not 0",)
+
+
+def test_a_wrong_flag_beside_a_file_is_told_as_the_flag_and_not_as_a_line_of_the_file(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, "entrypoint: [a]\nrestarts: -1\n", resources={"nodes": 0}, name="a b")
+    assert sorted(found, reverse=True) == [
+        "job.yaml:2:11: restarts: should be greater than or equal to 0, not -1",
+        "--nodes: should be greater than or equal to 1, not 0",
+        "--name: 'a b' is not 1 to 63 letters, digits, '.', '_' and '-', the first a letter or a digit",
+    ]
 
 
 def test_a_file_that_is_not_there_is_told_with_the_one_that_is(tmp_path: Path) -> None:

@@ -111,10 +111,21 @@ def test_master_and_agent_by_hand_trust_each_other_through_a_token(quorate: Quor
         wrong = "0" * 64
         refused = quorate("login", url, "--fingerprint", wrong, "--token", token, code=3)
         assert "was expected" in refused.err
+        assert (
+            f"try:   https://127.0.0.1:{port}"
+            in quorate("login", url.replace("https", "http"), "--token", token, code=3).err
+        )
+        (quorate.home / "no.pem").write_text("certainly")
+        assert "no certificate in PEM form" in quorate("login", url, "--ca", "no.pem", "--token", token, code=2).err
         untrusted = quorate("login", url, "--token", token, code=3)
         assert "does not vouch for" in untrusted.err and "--fingerprint" in untrusted.err
         quorate("login", url, "--fingerprint", str(ready["fingerprint"]), "--token", "-", stdin=f"{token}\n")
         assert str(ready["fingerprint"]) in quorate("master", "show").out
+        own = quorate("completion", "bash") and (quorate.home / "state" / "tls" / "ca.pem")
+        quorate("login", url, "--ca", own, "--token", "wrong", code=4)
+        assert str(ready["fingerprint"]) in quorate("master", "show").out, (
+            "a login that failed took the one before away"
+        )
         (quorate.home / "join.token").write_text(quorate("token", "create", "--pool", "gpu", "--uses", "1").out)
         options = ("--slots", "1", "--name", "alone", "--label", "rack=r1", "--members-as", "self")
         agent = daemon(quorate, "agent", "--master", url, "--token", "@join.token", "--state-dir", "agent", *options)

@@ -64,13 +64,6 @@ def pools(incomplete: str) -> list[Offer]:
     return _offers(incomplete, "pools", lambda found: ((one["name"], about(one)) for one in found))
 
 
-def job_states(incomplete: str) -> list[str]:
-    """The states that a job may be in."""
-    from quorate.model.state import JobState
-
-    return [state for state in JobState if state.startswith(incomplete)]
-
-
 def words(*known: str) -> Callable[[str], list[str]]:
     """Words that never change."""
     return lambda incomplete: [word for word in known if word.startswith(incomplete)]

@@ -13,6 +13,7 @@ from quorate.cli.exits import Exit
 from quorate.cli.find import find_job
 from quorate.cli.output import Json, ago, bold, coloured, counted, dim, first_line, note, print_json, span, table
 from quorate.cli.session import Master, Token, connect
+from quorate.model.state import JobState
 
 if TYPE_CHECKING:
     from quorate.client.api import Client
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from quorate.model.views import AttemptView, JobDetail, JobView, LogLine, MemberView
 
 app = new_group("List, show, follow, wait for and cancel jobs.", no_args_is_help=True)
+
+_STATES = ", ".join(JobState)
 
 Id = Annotated[
     str,
@@ -31,7 +34,9 @@ Id = Annotated[
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[str, typer.Option(help="Only jobs in this state.", autocompletion=complete.job_states)] = "",
+    state: Annotated[
+        JobState | None, typer.Option(metavar="STATE", help=f"Only jobs in this state: {_STATES}.")
+    ] = None,
     owner: Annotated[str, typer.Option(metavar="USER", help="Only jobs of this user.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, newest first.")] = 50,
     as_json: Json = False,
@@ -45,7 +50,7 @@ def list_jobs(
       quorate job list --json
     """
     with connect(master, token) as client:
-        jobs = list(client.jobs(state=state, owner=owner, limit=limit))
+        jobs = list(client.jobs(state=state or "", owner=owner, limit=limit))
     if as_json:
         print_json(jobs)
         return
@@ -131,7 +136,8 @@ def logs(
             screen.finish()
         tell_missing(detail.id, missing, names_of(detail))
     if not follow and not detail.state.final:
-        note(f"the job is {detail.state}; -f follows it")
+        why = f": {first_line(detail.reason)}" if detail.reason else ""
+        note(f"the job is {detail.state}{why}; -f follows it")
 
 
 @app.command()
@@ -229,9 +235,13 @@ def wait(
     return outcome.exit_code(view) if as_json else outcome.show(view)
 
 
-def stopped(client: Client, jobs: list[str], *, wait_for_end: bool) -> list[JobView]:
+def stopped(client: Client, said: list[str], *, wait_for_end: bool) -> list[JobView]:
     """Asks for the end of the jobs, and waits for it if that is wished."""
-    views = [client.cancel(found.id) for found in [find_job(client, job) for job in jobs]]
+    found = [find_job(client, job) for job in said]
+    for job in found:
+        if job.state.final:
+            note(f"{job.id} had ended already, {ago(job.ended_at)}")
+    views = [client.cancel(job.id) for job in found]
     return [_wait(client, view.id) for view in views] if wait_for_end else views
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from quorate.cli.exits import Exit
 from quorate.compat.determined import translate
 from quorate.model.job import MAX_SECRET_BYTES, JobSpec
 from quorate.model.membersettings import MemberSettings
-from quorate.model.yamlfile import Document, FileProblems, did_you_mean, parse_yaml, validate
+from quorate.model.yamlfile import Document, FileProblem, FileProblems, did_you_mean, parse_yaml, validate
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def load(
     here = where or Path.cwd()
     document = _read(file) if file else Document("the command line", {})
     base = file.parent if file else here
+    flagged: set[tuple[str, ...]] = set()
     try:
         document = translate(document)
         flagged = _overlay(document, flags)
@@ -48,7 +49,7 @@ def load(
         _resolve_builds(document, base)
         spec = validate(document, JobSpec)
     except FileProblems as error:
-        raise _as_command_error(error, file) from None
+        raise _as_command_error(error, file, flagged) from None
     context = None if no_context else spec.context
     folder = None
     if context is not None:
@@ -163,20 +164,48 @@ def _resolve_builds(document: Document, base: Path) -> None:
         raise FileProblems(problems)
 
 
-def _as_command_error(error: FileProblems, file: Path | None) -> CommandError:
-    if file:
-        lines = tuple(str(problem) for problem in error.problems)
-        count = len(lines)
-        return CommandError(
-            f"{file} has {'a mistake' if count == 1 else f'{count} mistakes'}; nothing was sent",
-            lines=lines,
-            hint="docs/reference/job-file.md names the keys" if any("unknown key" in line for line in lines) else "",
-            code=Exit.USAGE,
-        )
-    problems = [
-        f"{problem.key}: {problem.cause}{f' ({problem.hint})' if problem.hint else ''}"
-        if problem.key
-        else problem.cause
-        for problem in error.problems
-    ]
-    return CommandError("this is no job", lines=tuple(problems), hint="quorate run --help", code=Exit.USAGE)
+#: What is called otherwise on the command line than in a file; the rest bears the name of its key.
+_FLAGS = {
+    "entrypoint": "the command",
+    "environment": "--env",
+    "labels": "--label",
+    "mounts": "--mount",
+    "mode": "--network",
+}
+
+
+def _flag(key: str) -> str:
+    """The flag that sets a key: `--nodes` for `resources.nodes`."""
+    section, _, rest = key.partition(".")
+    name = (rest if section in ("resources", "network") and rest else section).partition(".")[0].partition("[")[0]
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def _as_command_error(
+    error: FileProblems, file: Path | None, flagged: Collection[tuple[str, ...]] = ()
+) -> CommandError:
+    lines = tuple(_line(problem, of_a_flag=file is None or _set_by(flagged, problem)) for problem in error.problems)
+    if file is None:
+        return CommandError("this is no job", lines=lines, hint="quorate run --help", code=Exit.USAGE)
+    count = len(lines)
+    whose = (
+        f"{file} and the flags have" if any(_set_by(flagged, problem) for problem in error.problems) else f"{file} has"
+    )
+    return CommandError(
+        f"{whose} {'a mistake' if count == 1 else f'{count} mistakes'}; nothing was sent",
+        lines=lines,
+        hint="docs/reference/job-file.md names the keys" if any("unknown key" in line for line in lines) else "",
+        code=Exit.USAGE,
+    )
+
+
+def _set_by(flagged: Collection[tuple[str, ...]], problem: FileProblem) -> bool:
+    """Whether it is a flag that is wrong there, whatever the file says."""
+    return any(problem.key == ".".join(path) or problem.key.startswith(f"{'.'.join(path)}[") for path in flagged)
+
+
+def _line(problem: FileProblem, *, of_a_flag: bool) -> str:
+    if not of_a_flag:
+        return str(problem)
+    cause = f"{problem.cause}{f' ({problem.hint})' if problem.hint else ''}"
+    return f"{_flag(problem.key)}: {cause}" if problem.key else cause

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -41,25 +44,23 @@ def login(
     if url is None:
         usage("which master?", "quorate login https://master.example:8443")
     url = check_url(url, "the command line")
-    kept_ca = None
+    pem = ""
     if fingerprint:
         from quorate.client.trust import fetch_authority
 
-        kept_ca = _keep(config_dir(), fetch_authority(url, fingerprint))
+        pem = fetch_authority(url, fingerprint)
     elif ca:
-        try:
-            kept_ca = _keep(config_dir(), ca.read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            usage(f"--ca {ca}: {getattr(error, 'strerror', None) or 'no PEM file'}")
+        pem = _certificates(ca)
     secret = read_token(token)
     if not secret:
         import os
 
         secret = os.environ.get("QUORATE_TOKEN") or _ask()
-    settings = Settings(url, secret, kept_ca, "the command line")
-    with Client(settings) as client:
-        master = client.master()
-    path = save(settings)
+    with _kept(config_dir(), pem) as kept_ca:
+        settings = Settings(url, secret, kept_ca, "the command line")
+        with Client(settings) as client:
+            master = client.master()
+        path = save(settings)
     print(f"Logged in to {url} (cluster {master.cluster}, {master.agents} agents)")
     note(f"remembered in {path}")
 
@@ -83,8 +84,32 @@ def _ask() -> str:
     return getpass.getpass("Token (it is not shown): ").strip()
 
 
-def _keep(folder: Path, pem: str) -> Path:
+def _certificates(file: Path) -> str:
+    import ssl
+
+    try:
+        pem = file.read_text()
+        ssl.create_default_context(cadata=pem)
+    except (OSError, ValueError) as error:
+        # An SSLError is an OSError, too, without a word for people.
+        why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
+        usage(f"--ca {file}: {why or 'no certificate in PEM form'}", f"openssl x509 -in {file} -noout -subject")
+    return pem
+
+
+@contextmanager
+def _kept(folder: Path, pem: str) -> Iterator[Path | None]:
+    """The authority's certificate, kept under a name of its own: a login that fails takes nothing from the one before."""
+    if not pem:
+        yield None
+        return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / "ca.pem"
+    path = folder / f"ca-{hashlib.sha256(pem.encode()).hexdigest()[:16]}.pem"
+    known = path.exists()
     path.write_text(pem)
-    return path
+    try:
+        yield path
+    except BaseException:
+        if not known:
+            path.unlink()
+        raise

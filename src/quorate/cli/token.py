@@ -58,6 +58,8 @@ def create(
             description=description,
         )
         url = client.settings.master
+        speaks_tls = bool(pool and client.master().fingerprint)
+        known = [one.name for one in client.pools()] if pool else []
     if as_json:
         print_json(made)
         return
@@ -67,8 +69,10 @@ def create(
         from quorate.network import catalogue
 
         # A URL of this machine alone is of no use on another one.
-        local = "//127." in url or "//localhost" in url
+        local = speaks_tls and ("//127." in url or "//localhost" in url)
         there = f"https://THIS-MACHINE:{catalogue.port('api-tls')}" if local else url
+        if known and pool not in known:
+            note(f"pool {pool} is new (there is {', '.join(known)}): it is there once an agent has joined it")
         note(f"{life}; on the agent's machine: quorate agent --master {there} --token @FILE")
     else:
         note(f"{life}; {user} runs: quorate login {url}")

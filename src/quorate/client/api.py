@@ -18,6 +18,7 @@ from quorate.client import streams
 from quorate.client.errors import ApiError, ClientError, NotAMaster, SettingsError, Unreachable, Untrusted
 from quorate.client.lean import load_httpx
 from quorate.client.settings import Settings
+from quorate.client.trust import speaks_tls
 from quorate.model.job import JobSpec
 from quorate.model.problem import Problem
 from quorate.model.views import (
@@ -362,7 +363,8 @@ class Client:
                     f"quorate login {url} --fingerprint SHA256, which the operator knows (quorate master show)",
                 ) from None
             if "SSL" in str(error):
-                raise self._no_master(f"no TLS is spoken there: {error}") from None
+                plain = f"it may speak none: {url.replace('https://', 'http://', 1)}"
+                raise self._no_master(f"no TLS is spoken there: {error}", plain) from None
             raise Unreachable(f"nothing answers at {url} (from {source}): {_reason(error)}", _start_hint(url)) from None
         except httpx.ConnectTimeout:
             raise Unreachable(
@@ -372,6 +374,8 @@ class Client:
         except httpx.TimeoutException:
             raise _Broken(f"{url} took the request and did not answer in time", "quorate doctor") from None
         except httpx.TransportError as error:
+            if url.startswith("http://") and isinstance(error, httpx.RemoteProtocolError) and speaks_tls(url):
+                raise self._no_master("it speaks TLS", url.replace("http://", "https://", 1)) from None
             raise _Broken(f"the connection to {url} broke: {_reason(error)}", "quorate doctor") from None
 
     def _check(self, answer: httpx.Response) -> None:
@@ -385,10 +389,10 @@ class Client:
                 pass
         raise self._no_master(f"it answered {answer.status_code} {answer.reason_phrase} without saying why")
 
-    def _no_master(self, evidence: str) -> ClientError:
+    def _no_master(self, evidence: str, hint: str = "") -> ClientError:
         url, source = self.settings.master, self.settings.source
         return NotAMaster(
-            f"what answers at {url} (from {source}) is no Quorate master: {evidence}", f"curl {url}/healthz"
+            f"what answers at {url} (from {source}) is no Quorate master: {evidence}", hint or f"curl {url}/healthz"
         )
 
 

@@ -92,7 +92,7 @@ def load() -> Settings | None:
     except ValueError as error:
         raise SettingsError(f"{path} is no YAML: {error}", "quorate login") from None
     if not isinstance(data, dict) or not isinstance(data.get("master"), str):
-        raise SettingsError(f"{path} does not name a master", "quorate login URL --token TOKEN")
+        raise SettingsError(f"{path} does not name a master", "quorate login URL --token @FILE")
     ca = data.get("ca")
     return Settings(
         master=check_url(data["master"], str(path)),
@@ -112,7 +112,7 @@ def _parse(text: str) -> object:
         try:
             return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506, both are safe
         except yaml.YAMLError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(" ".join(str(error).split())) from None
 
 
 def of_this_machine() -> Settings | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import socket
 import ssl
 from urllib.parse import urlsplit
 
@@ -13,6 +14,8 @@ from quorate.client.errors import NotAMaster, SettingsError, Unreachable, Untrus
 AUTHORITY_PATH = "/ca.pem"
 #: No certificate is larger.
 MAX_PEM_BYTES = 64 * 1024
+#: Seconds for a handshake that only tells a mistake in a URL from a connection that broke.
+PATIENCE = 2.0
 
 
 def fetch_authority(url: str, fingerprint: str) -> str:
@@ -36,6 +39,19 @@ def fetch_authority(url: str, fingerprint: str) -> str:
             "ask the operator for the right one; somebody may stand in between",
         )
     return ssl.DER_cert_to_PEM_cert(der)
+
+
+def speaks_tls(url: str) -> bool:
+    """Whether TLS is spoken at the place of an http:// URL: what is there would end every plain connection unsaid."""
+    parts = urlsplit(url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=PATIENCE) as plain:
+            context.wrap_socket(plain).close()
+    except OSError:
+        return False
+    return True
 
 
 def _fetch(url: str) -> str:

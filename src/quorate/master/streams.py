@@ -214,7 +214,9 @@ def _running(state: State, job: JobRecord, wanted: str) -> MemberRecord:
     found = next((member for member in members if wanted in (member.name, str(member.rank))), None)
     if found is None:
         names = ", ".join(member.name for member in members[:8]) + (" …" if len(members) > 8 else "")
-        raise Refusal(404, "MEMBER-UNKNOWN", f"job {job.id} has no member {wanted}; it has {names}")
+        raise Refusal(
+            404, "MEMBER-UNKNOWN", f"job {job.id} has no member {wanted}; it has {names}", f"quorate job show {job.id}"
+        )
     if found.state is not MemberState.RUNNING:
         raise Refusal(409, "MEMBER-NOT-RUNNING", f"member {found.name} of job {job.id} is {found.state.value}")
     return found

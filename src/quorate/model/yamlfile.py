@@ -288,13 +288,18 @@ def _explain(document: Document, model: type[BaseModel], error: dict[str, Any]) 
             path, f"{context['min_length']} or more are needed here, not {context['actual_length']}"
         )
     if kind == "string_pattern_mismatch":
-        return document.problem(path, f"{_show(error['input'])} is not of the form {context['pattern']}")
+        form = _FORMS.get(context["pattern"], f"of the form {context['pattern']}")
+        return document.problem(path, f"{_show(error['input'])} is not {form}")
     message = str(context["error"]) if kind == "value_error" and "error" in context else _sentence(error["msg"])
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         message = f"{message}, not {_show(error['input'])}"
     return document.problem(path, message)
 
 
+#: What patterns that people meet often say.
+_FORMS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$": "1 to 63 letters, digits, '.', '_' and '-', the first a letter or a digit",
+}
 #: Pydantic's kinds of errors, by what a person would have had to write.
 _NEEDED = {
     **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "a list"),

@@ -13,6 +13,7 @@ from quorate.master.api.jobs import KEEP_ALIVE_S, NDJSON, Id, known_job, may_tou
 from quorate.master.api.problems import ApiProblem
 from quorate.master.loglines import last_lines
 from quorate.master.logmerge import Grown, LogMerge
+from quorate.master.records import JobRecord
 from quorate.master.services import Services
 from quorate.master.state import State
 from quorate.master.writer import now
@@ -60,14 +61,22 @@ async def logs(
         attempt = record.attempt or None
     stream = _Stream(master, record.id, _Wanted(member, attempt), cursors, tail)
     if member and record.attempt and not stream.present():
+        names = _names(master.state, record, attempt)
+        there = f"; it has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else ""
         raise ApiProblem(
             404,
             "MEMBER-UNKNOWN",
-            f"job {record.id} has no member {member!r}" + (f" in attempt {attempt}" if attempt else ""),
+            f"job {record.id} has no member {member!r}" + (f" in attempt {attempt}" if attempt else "") + there,
             f"quorate job show {record.id}",
         )
     master.notices.check_room()
     return StreamingResponse(while_valid(request, master, stream.lines(follow=follow)), media_type=NDJSON)
+
+
+def _names(state: State, record: JobRecord, attempt: int | None) -> list[str]:
+    """The members' names, each once."""
+    attempts = [each for each in state.attempts_of(record) if attempt in (None, each.attempt)]
+    return list(dict.fromkeys(planned.name for each in attempts for planned in each.members))
 
 
 class _Wanted:
