@@ -103,6 +103,16 @@ def test_output_that_nobody_reads_ends_a_command_quietly(quorate: Quorate, argum
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("arguments", [["net", "ports", "--json"], ["version"], ["--help"], ["completion", "bash"]])
+def test_a_full_disk_is_told_as_such(quorate: Quorate, arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = quorate.command(*arguments)
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=quorate.environment)
+    assert ran.returncode == 1
+    assert "what this command prints cannot be written: No space left on device" in ran.stderr
+    assert "mistake in Quorate" not in ran.stderr and "Exception" not in ran.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_takes_its_completion_script(quorate: Quorate, shell: str) -> None:
     script = quorate("completion", shell).out

@@ -121,11 +121,10 @@ def test_master_and_agent_by_hand_trust_each_other_through_a_token(quorate: Quor
         assert "does not vouch for" in untrusted.err and "--fingerprint" in untrusted.err
         quorate("login", url, "--fingerprint", str(ready["fingerprint"]), "--token", "-", stdin=f"{token}\n")
         assert str(ready["fingerprint"]) in quorate("master", "show").out
-        own = quorate("completion", "bash") and (quorate.home / "state" / "tls" / "ca.pem")
-        quorate("login", url, "--ca", own, "--token", "wrong", code=4)
-        assert str(ready["fingerprint"]) in quorate("master", "show").out, (
-            "a login that failed took the one before away"
-        )
+        other = quorate.home / "state" / "tls" / "server.pem"
+        assert quorate("login", url, "--ca", other, "--token", "wrong", code=None).code in (3, 4)
+        after = quorate("master", "show").out
+        assert str(ready["fingerprint"]) in after, "a login that failed took the one before away"
         (quorate.home / "join.token").write_text(quorate("token", "create", "--pool", "gpu", "--uses", "1").out)
         options = ("--slots", "1", "--name", "alone", "--label", "rack=r1", "--members-as", "self")
         agent = daemon(quorate, "agent", "--master", url, "--token", "@join.token", "--state-dir", "agent", *options)

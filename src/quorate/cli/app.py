@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -16,6 +17,10 @@ from quorate.cli.helptext import Command, Group
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand, TyperGroup
+
+
+#: There is no room where something is written, which is nobody's mistake.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Entry(NamedTuple):
@@ -168,6 +173,12 @@ def run(arguments: list[str] | None = None) -> int:
         return Exit.CANCELLED
     except BrokenPipeError:
         return _unread()
+    except OSError as error:
+        if error.errno not in _FULL:
+            return _explain(error)
+        what = error.filename or "what this command prints"
+        errors.show(f"{what} cannot be written: {error.strerror}", hint="df -h")
+        return Exit.FAILED
     except SystemExit as end:
         # Click makes an exit with 1 of every EPIPE.
         if isinstance(end.__context__, BrokenPipeError):

@@ -99,7 +99,7 @@ def _certificates(file: Path) -> str:
 
 @contextmanager
 def _kept(folder: Path, pem: str) -> Iterator[Path | None]:
-    """The authority's certificate, kept under a name of its own: a login that fails takes nothing from the one before."""
+    """The authority's certificate, under a name of its own: a login that fails takes nothing from the one before."""
     if not pem:
         yield None
         return
