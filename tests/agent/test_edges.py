@@ -37,9 +37,11 @@ def archive(folder: Path, *entries: tuple[tarfile.TarInfo, bytes]) -> Path:
     return path
 
 
-def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644, pax: dict[str, str] | None = None
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode = kind, link, mode
+    info.type, info.linkname, info.mode, info.pax_headers = kind, link, mode, pax or {}
     return info
 
 
@@ -65,6 +67,8 @@ def into(tmp_path: Path) -> Path:
         [(entry("null", tarfile.CHRTYPE), b"")],
         [(entry("pipe", tarfile.FIFOTYPE), b"")],
         [(entry("x" * 2000), b"x")],
+        [(entry("a", pax={"path": "a\0b"}), b"x")],
+        [(entry("a", tarfile.SYMTYPE, "b", pax={"linkpath": "b\0c"}), b"")],
     ],
 )
 def test_a_context_cannot_write_outside_its_place(into: Path, bad: list) -> None:

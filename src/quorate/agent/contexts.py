@@ -5,6 +5,7 @@ import shutil
 import stat
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from quorate.agent.command import User
@@ -15,8 +16,10 @@ class ContextError(Exception):
     """The archive is damaged, too large, or wants to write outside its place; the text says which."""
 
 
-def unpack(archive: Path, into: Path, user: User | None = None) -> None:
+def unpack(archive: Path, into: Path, user: User | None = None, wanted: Callable[[], bool] = lambda: True) -> None:
     """Extracts a tar.gz. Raises ContextError; what was extracted before stays, in a folder that is not used then.
+
+    `wanted`: whether anybody still is; asked again and again. Without it nothing more is written.
 
     Files, folders and links that stay inside are all that a context may hold. No name is followed through a link, so
     nothing that was extracted before can lead what comes after it elsewhere. (tarfile's own `data` filter came with
@@ -26,6 +29,8 @@ def unpack(archive: Path, into: Path, user: User | None = None) -> None:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for entry in tar:
+                if not wanted():
+                    raise ContextError("nobody wants the context any more")
                 count, size = count + 1, size + entry.size
                 if count > MAX_FILES:
                     raise ContextError(f"the context holds more than {MAX_FILES} files")
@@ -38,7 +43,7 @@ def unpack(archive: Path, into: Path, user: User | None = None) -> None:
                 _extract(tar, entry, into)
                 if user is not None:
                     _give(into, entry.name, user)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         raise ContextError(f"the context cannot be unpacked: {error}") from error
 
 

@@ -80,6 +80,8 @@ class Members:
         self._grew = grew
         self._findings_changed = findings_changed
         self._members: dict[str, _Member] = {}
+        #: What prepares members that were stopped meanwhile: it may take a moment to let go of their folders.
+        self._let_go: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare_timer: asyncio.TimerHandle | None = None
         self._pauses = PauseWatch(tell)
@@ -237,6 +239,7 @@ class Members:
             return
         if held.preparing is not None:
             held.preparing.cancel()
+            self._let_go[member] = held.preparing
             self._fail(member, reason or "it was stopped before it began", "", echo)
             return
         held.stop = {"stop": {"reason": reason, "echo": echo, "grace_s": grace_s}}
@@ -259,7 +262,12 @@ class Members:
         self._pauses.forget(member)
         if self._networks is not None:
             self._networks.release(member)
-        self._spawn(self._clearing.forget(member))
+        self._spawn(self._forget(member, self._let_go.pop(member, None)))
+
+    async def _forget(self, member: str, preparing: "asyncio.Task[None] | None") -> None:
+        if preparing is not None:
+            await asyncio.wait([preparing])
+        await self._clearing.forget(member)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -5,9 +5,11 @@ import hashlib
 import logging
 import os
 import re
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from quorate.agent.command import User
 from quorate.agent.contexts import ContextError, unpack
@@ -26,6 +28,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIMEOUT_S = 30.0
 #: A master that is away is asked again; the job's start timeout ends it from above.
 _TRIES, _PAUSE_S = 10, 1.0
+#: The end of the name of an archive that is on its way.
+_BEGUN = ".new"
 #: Archives that stay for the next job; the least recently used go first.
 _CACHE_BYTES = 4 * 1024 * 1024 * 1024
 
@@ -36,8 +40,11 @@ class HttpSupplies:
     def __init__(self, endpoint: Endpoint, cache: Path) -> None:
         self._endpoint = endpoint
         self._cache = cache
-        self._fetching: dict[str, asyncio.Lock] = {}
+        #: By digest, for as long as somebody fetches it.
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for begun in cache.glob(f"*{_BEGUN}"):
+            begun.unlink(missing_ok=True)
 
     async def context(self, sha256: str, into: Path, user: User | None) -> None:
         """Fills a member's working folder. Raises PrepareError."""
@@ -46,19 +53,24 @@ class HttpSupplies:
         archive = self._cache / f"{sha256}.tar.gz"
         await self._have(sha256, archive)
         try:
-            await asyncio.to_thread(unpack, archive, into, user)
+            await _unpacked(archive, into, user)
         except ContextError as error:
             if await asyncio.to_thread(_digest, archive) == sha256:
                 raise PrepareError("CONTEXT-BAD", str(error)) from error
             # Not the job's fault: the disk did not keep what had come.
             log.warning("%s is damaged (%s), and is fetched again", archive, error)
             await self._have(sha256, archive, anew=True)
-            await asyncio.to_thread(_unpack_anew, archive, into, user)
+            await asyncio.to_thread(_emptied, into)
+            try:
+                await _unpacked(archive, into, user)
+            except ContextError as still:
+                raise PrepareError("CONTEXT-BAD", str(still)) from still
 
     async def _have(self, sha256: str, archive: Path, *, anew: bool = False) -> None:
         """`anew`: also where there is one that is damaged. Raises PrepareError."""
         # Members of one allocation come together and need one download.
-        async with self._fetching.setdefault(sha256, asyncio.Lock()):
+        fetching = self._fetching.setdefault(sha256, asyncio.Lock())
+        async with fetching:
             if not await asyncio.to_thread(_is_there, archive, sha256 if anew else ""):
                 await self._download(sha256, archive)
                 await asyncio.to_thread(self._trim, archive)
@@ -78,12 +90,16 @@ class HttpSupplies:
         return dict(values)
 
     async def _download(self, sha256: str, archive: Path) -> None:
-        response = await self._get(f"/agent/v1/contexts/{sha256}", "context", archive.with_suffix(".new"))
-        digest = response.headers["x-digest"]
-        if digest != sha256:
-            archive.with_suffix(".new").unlink()
-            raise PrepareError("CONTEXT-BAD", f"the context that came has the digest {digest}, not {sha256}")
-        archive.with_suffix(".new").rename(archive)
+        begun = archive.with_suffix(_BEGUN)
+        try:
+            response = await self._get(f"/agent/v1/contexts/{sha256}", "context", begun)
+            digest = response.headers["x-digest"]
+            if digest != sha256:
+                raise PrepareError("CONTEXT-BAD", f"the context that came has the digest {digest}, not {sha256}")
+            begun.rename(archive)
+        finally:
+            # Whatever became of it, and also where nobody waits for it any more.
+            begun.unlink(missing_ok=True)
 
     async def _get(self, path: str, what: str, into: Path | None = None) -> "httpx.Response":
         # Imported when first needed: it takes longer than everything else that an agent does to start.
@@ -134,15 +150,26 @@ def _is_there(archive: Path, sha256: str) -> bool:
     return archive.exists() and (not sha256 or _digest(archive) == sha256)
 
 
-def _unpack_anew(archive: Path, into: Path, user: User | None) -> None:
-    """Into the same folder, without what was extracted before. Raises PrepareError."""
-    mode = into.stat().st_mode & 0o777
-    remove_tree(into)
-    into.mkdir(mode=mode)
+async def _unpacked(archive: Path, into: Path, user: User | None) -> None:
+    """Whoever is cancelled comes back once nothing is written any more: the folder is about to be removed.
+
+    Raises ContextError.
+    """
+    unwanted = threading.Event()
+    work = asyncio.ensure_future(asyncio.to_thread(unpack, archive, into, user, lambda: not unwanted.is_set()))
     try:
-        unpack(archive, into, user)
-    except ContextError as error:
-        raise PrepareError("CONTEXT-BAD", str(error)) from error
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        unwanted.set()
+        with suppress(ContextError):
+            await work
+        raise
+
+
+def _emptied(folder: Path) -> None:
+    mode = folder.stat().st_mode & 0o777
+    remove_tree(folder)
+    folder.mkdir(mode=mode)
 
 
 async def _save(response: "httpx.Response", into: Path) -> str:
