@@ -29,8 +29,11 @@ from quorate.network.flows import Role
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-#: What is promised: whatever is in the way is named so many seconds after both members have begun, or all have come.
+#: What is promised: whatever is in the way is named so many seconds after the job was placed.
 PROMISED_S = 5.0
+#: A machine that needs longer than this to start two members has other work: then the companions' own seconds count,
+#: from when both had begun or all had come.
+STARTED_S = 1.0
 PAIRS = {"left": ("h1", "h2"), "right": ("h3", "h4")}
 #: Into a machine, and out of it.
 DIRECTIONS = ("saddr", "daddr")
@@ -146,11 +149,12 @@ def in_time(work: Work) -> str:
     job = work.ended()
     assert job.state is JobState.FAILED, work.told()
     assert not any(work.output().values()), work.told()
-    assert job.reason is not None
+    assert job.starting is not None
     figure = re.search(r", found (\d+\.\d) s after (?:all had come|both had begun)", job.reason)
     assert figure, job.reason
-    print(f"named after {figure[1]} s, {job.starting:.1f} s from the job's placement: {job.reason[:160]}")
-    assert float(figure[1]) <= PROMISED_S, job.reason
+    found_s, placed_s = float(figure[1]), float(job.starting)
+    print(f"named after {placed_s:.1f} s, {found_s} s of them the companions': {job.reason[:160]}")
+    assert (placed_s if placed_s - found_s <= STARTED_S else found_s) <= PROMISED_S, job.reason
     return job.reason
 
 

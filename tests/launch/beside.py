@@ -41,7 +41,12 @@ class Beside:
         self._socket.sendall(configuration.to_json().encode() + b"\n")
 
     def says(self) -> dict[str, Any]:
-        """The next message; fails where the companion ends instead."""
+        """The next message but for that it waits; fails where the companion ends instead."""
+        while "waits" in (message := self._hears()):
+            pass
+        return message
+
+    def _hears(self) -> dict[str, Any]:
         line = self._reader.readline()
         assert line, "the companion ended without a word"
         message: dict[str, Any] = json.loads(line)
@@ -55,17 +60,15 @@ class Beside:
         return environment
 
     def fails(self) -> tuple[str, str]:
-        """The companion forbids the start, perhaps after it has waited: code and sentence."""
+        """The companion forbids the start: code and sentence."""
         message = self.says()
-        if "waits" in message:
-            message = self.says()
         assert "failed" in message, message
         failed = message["failed"]
         return failed["code"], failed["sentence"]
 
     def waits(self) -> float:
         """The first member's companion says that others have not come: for how many seconds."""
-        seconds: float = self.says()["waits"]
+        seconds: float = self._hears()["waits"]
         return seconds
 
     def hears_that_the_first_waits(self, seconds: float) -> None:

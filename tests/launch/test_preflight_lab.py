@@ -164,6 +164,16 @@ def test_with_any_one_rule_taken_away_exactly_that_flow_is_named(
     assert took_s(sentence) <= PROMISED_S
 
 
+def test_what_is_sent_before_the_others_network_is_up_is_no_second_lost(hosts: Hosts) -> None:
+    # The first connection is dropped, and all that is sent again for it: whoever waits for that is taken for filtered.
+    chain = "type filter hook input priority 0;\ntcp dport 1734 tcp sport @first drop\n"
+    first = "tcp dport 1734 tcp flags & (syn | ack) == syn add @first { tcp sport } drop"
+    lost = f"set first {{\ntype inet_service; flags dynamic; size 1;\n}}\nchain c {{\n{chain}{first}\n}}"
+    run("ip", "netns", "exec", hosts.names[0], "nft", "-f", "-", text=f"table inet t {{\n{lost}\n}}\n")
+    for member in hosts.start(allocation()):
+        member.goes()
+
+
 def test_where_nothing_passes_at_all_hosts_networks_say_so_at_once(hosts: Hosts) -> None:
     hosts.allow(*RULES)
     (_, other) = hosts.start(allocation())

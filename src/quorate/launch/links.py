@@ -21,8 +21,11 @@ from quorate.launch.reactor import READ, WRITE, Reactor, Timer
 
 #: Seconds for a stranger to become a member; a healthy one needs a round trip.
 HANDSHAKE_S = 10.0
-#: Seconds of one attempt to connect. A SYN is repeated after 1 s and after 3 s, so both repetitions fit.
+#: So many seconds of silence are an attempt that has failed.
 CONNECT_S = 4.0
+#: What is sent to a private network that is not up yet is lost, and the kernel sends again only after 1 s and 3 s. So
+#: until somebody answers, connections are opened anew after so long, then after twice as long, and so on.
+ANEW_S = 0.1
 #: Seconds between attempts, from the first to the last: members start at different moments, mostly within milliseconds.
 FIRST_PAUSE_S = 0.001
 LAST_PAUSE_S = 0.25
@@ -183,6 +186,7 @@ class Caller:
         self.failed_since_s: float | None = None
         self.silent_since_s: float | None = None
         self._began_s = 0.0
+        self._anew_s = ANEW_S
         self._connect()
 
     @property
@@ -203,21 +207,31 @@ class Caller:
             self._lines = None
 
     def _connect(self) -> None:
+        self._began_s = self.silent_since_s = self._reactor.now()
+        self._anew_s = ANEW_S
+        self._open()
+
+    def _open(self) -> None:
         sock = socket.socket(family_of(self._to.address), socket.SOCK_STREAM)
         sock.setblocking(False)
         tune(sock)
         _bind_to(sock, self._configuration.own.address)
         self._socket = sock
-        self._began_s = self.silent_since_s = self._reactor.now()
         error = sock.connect_ex(self._endpoint)
         if error not in (0, errno.EINPROGRESS):
             self._failed(*_judge(error))
             return
-        self._timer = self._reactor.after(CONNECT_S, self._no_answer)
+        left_s = self._began_s + CONNECT_S - self._reactor.now()
+        self._timer = self._reactor.after(max(0.0, min(self._anew_s, left_s)), self._no_answer)
         self._reactor.watch(sock, WRITE, lambda _: self._connected(sock))
 
     def _no_answer(self) -> None:
-        self._failed(Trouble.FILTERED, f"no answer within {CONNECT_S:g} s")
+        if self._reactor.now() >= self._began_s + CONNECT_S:
+            self._failed(Trouble.FILTERED, f"no answer within {CONNECT_S:g} s")
+            return
+        self._anew_s *= 2
+        self.stop()
+        self._open()
 
     def _connected(self, sock: socket.socket) -> None:
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
