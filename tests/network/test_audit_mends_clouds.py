@@ -149,6 +149,25 @@ def test_the_last_rule_of_a_list_is_taken_out_and_of_two_equal_ones_one(tmp_path
     assert mended["lists"][0]["ingress-security-rules"] == []
 
 
+@pytest.mark.parametrize("copies", [2, 3])
+def test_equal_rules_of_a_list_that_nobody_needs_all_go_in_one_round(tmp_path: Path, copies: int) -> None:
+    unneeded = oci_rule("6", "198.51.100.0/24", 9001)
+    state = {"lists": [lists(VXLAN_RULE, *[unneeded] * copies, SSH_RULE)]}
+    before = audit(plan(IN_SUBNET), "oci", oci_text(state))
+    assert sum(found.code == "NET-UNNEEDED" for found in before.findings) == copies
+    mended = oci_mended(tmp_path, state, remedies(before))
+    assert mended["lists"][0]["ingress-security-rules"] == [VXLAN_RULE, SSH_RULE]
+    assert audit(plan(IN_SUBNET), "oci", oci_text(mended)).findings == ()
+
+
+def test_of_three_equal_rules_that_are_needed_one_stays_whichever_mends_are_run(tmp_path: Path) -> None:
+    state = {"lists": [lists(VXLAN_RULE, SSH_RULE, VXLAN_RULE, VXLAN_RULE)]}
+    for number, command in enumerate(remedies(audit(plan(IN_SUBNET), "oci", oci_text(state)))):
+        (where := tmp_path / str(number)).mkdir()
+        mended = oci_mended(where, state, [command])
+        assert audit(plan(IN_SUBNET), "oci", oci_text(mended)).findings == ()
+
+
 def test_what_a_list_lacks_is_added_to_the_list_of_the_machines_subnet(tmp_path: Path) -> None:
     state = {
         "lists": [lists(SSH_RULE, egress=[]), BASTION],

@@ -15,13 +15,13 @@ from .test_nftables_differential import (
     CLIENTS,
     PORTS,
     SERVERS,
-    USUAL,
     Attempt,
     Bench,
     as_planned,
     forget,
     meet,
     random_flows,
+    usual,
     wire,
 )
 
@@ -37,6 +37,15 @@ TABLES = {
     "filter": ("INPUT", "OUTPUT"),
     "security": ("INPUT", "OUTPUT"),
 }
+FLAGS = (
+    "FIN,SYN,RST,ACK SYN",
+    "SYN,ACK ACK",
+    "FIN FIN",
+    "PSH,FIN FIN",
+    "FIN,ACK,PSH FIN,ACK,PSH",
+    "ALL ACK",
+    "SYN,FIN NONE",
+)
 STATES = ("NEW", "ESTABLISHED", "NEW,ESTABLISHED", "RELATED,ESTABLISHED", "INVALID", "UNTRACKED,NEW,ESTABLISHED")
 
 
@@ -75,6 +84,7 @@ def random_table(rng: random.Random, table: str, version: int) -> str:
                 f"-p tcp -m tcp {inverted()}--syn",
                 "-p tcp -m tcp --tcp-flags ALL SYN",
                 "-p tcp -m tcp --tcp-flags SYN,RST NONE",
+                f"-p tcp -m tcp {inverted()}--tcp-flags {rng.choice(FLAGS)}",
                 f"{inverted()}-p {rng.choice(('tcp', 'udp', '6', '17'))}",
                 "-p sctp",
             )
@@ -125,13 +135,13 @@ def test_real_sockets_meet_what_the_audit_says(wire: tuple[str, str]) -> None:
                 printed += bench.shell(f"{tool}-save")
             verdicts = audit(Plan("random", as_planned(flows)), "iptables", printed, Role.MASTER).flows
             sure = dict(zip(flows, verdicts, strict=True))
-            attempts = [Attempt(flow, port) for flow in flows for port in USUAL]
+            attempts = [Attempt(flow, port) for flow in flows for port in usual(seed)]
             awaited = {one for one in attempts if sure[one.flow].outcome is Outcome.ALLOW}
             met = meet(bench.client, bench.server, attempts, awaited)
             forget(bench.namespace)
             for flow, verdict in sure.items():
                 cases[verdict.outcome] += 1
-                is_open = all(met.answered[Attempt(flow, port)] for port in USUAL)
+                is_open = all(met.answered[Attempt(flow, port)] for port in usual(seed))
                 if verdict.outcome is Outcome.UNKNOWN:
                     assert "NOTRACK" in printed or "REDIRECT" in printed, f"seed {seed}: {verdict.why}\n{printed}"
                 else:

@@ -1,21 +1,24 @@
 """What the audit says of random nftables rule sets is what real sockets meet in a real network namespace.
 
 Two namespaces and a wire between them; the server's one loads the rules. Every flow is asked about twice, as one that
-must pass and as one that must fail, and is tried from ports of every kind that a rule tells apart. Then the rules of
-which the audit says that they do nothing are deleted, by its own commands, and everything is asked and tried again; and
-once more when its commands have opened what is blocked. Only what the audit says is open is waited for: a slow machine
-can hide a difference, never make one up.
+must pass and as one that must fail, and is tried from ports of every kind that a rule tells apart. A connection of TCP
+is tried with every packet that it needs: data and bare acknowledgements both ways, and an end with data and without.
+Then the rules of which the audit says that they do nothing are deleted, by its own commands, and everything is asked
+and tried again; and once more when its commands have opened what is blocked. Only what the audit says is open is waited
+for: a slow machine can hide a difference, never make one up.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import random
 import selectors
 import socket
 import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -36,8 +39,9 @@ RULE_SETS, FLOWS = 125, 20
 CLIENTS = ("10.9.0.1", "10.9.0.2", "10.9.1.1", "fd09::1", "fd09::2")
 SERVERS = ("10.9.8.1", "10.9.8.2", "fd09:8::1")
 PORTS = (1734, 1750, 8080, 12350, 29400, 29500)
-#: From where a connection of a plan may come, and from where another may as well: one port of each kind.
-USUAL, UNUSUAL = (33000, 60000), (53, 700)
+#: From where a connection of a plan may come, and from where another may as well. Of each kind that a rule tells apart
+#: there are two: a client that comes from an even port ends together with its last data, one from an odd port after it.
+USUAL, UNUSUAL = (33000, 33001, 60000, 60001), (53, 700)
 #: Seconds. An open flow on a veth answers in microseconds; the first bound only ends a test that has failed.
 PATIENCE, GLANCE = 10.0, 0.12
 MACS = ("02:00:00:00:09:01", "02:00:00:00:09:02")
@@ -91,10 +95,20 @@ def wire() -> Iterator[tuple[str, str]]:
                 lines.append(f"route add {address}/{128 if ':' in address else 32} dev {device}")
                 lines.append(f"neigh add {address} lladdr {mac} dev {device} nud permanent")
             run("ip", "-n", name, "-batch", "-", text="\n".join(lines) + "\n")
+            # Ports are used again at once.
+            run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_max_tw_buckets=0")
         yield client, server
 
 
 SOURCES = ("1024-65535", "1-1023", "!= 1-1023", "53", "!= 53", "1024-50000")
+
+
+#: The usual ones, and such as tell apart what one connection consists of.
+FLAGS = (
+    *("syn", "syn / fin,syn,rst,ack", "!= syn / fin,syn,rst,ack", "& (fin|syn|rst|ack) == syn", "== syn", "! syn"),
+    *("fin,syn / fin,syn", "ack", "& (syn|ack) != 0", "& (syn|ack) == syn|ack", "{ syn, ack, syn|ack, psh|ack }"),
+    *("!= { fin|ack, fin|psh|ack }", "psh", "! psh", "fin", "== fin|ack", "!= fin|psh|ack", "== 0x10", "< 0x10"),
+)
 
 
 def random_rules(rng: random.Random) -> str:
@@ -131,6 +145,7 @@ def random_rules(rng: random.Random) -> str:
         lambda: f"tcp sport {rng.choice(SOURCES)}",
         lambda: "tcp dport > 20000",
         lambda: "tcp dport <= 8080",
+        lambda: f"tcp flags {rng.choice(FLAGS)}",
     )
     udp = (lambda: f"udp dport {ports()}", lambda: f"udp sport {rng.choice(SOURCES)}")
     both = (lambda: f"meta l4proto {rng.choice(('tcp', 'udp', '{ tcp, udp }'))}",)
@@ -150,6 +165,10 @@ def random_rules(rng: random.Random) -> str:
     def rule(targets: tuple[str, ...]) -> str:
         if rng.random() < 0.08:
             return f"tcp dport vmap {{ {rng.choice(PORTS[:3])} : accept, {rng.choice(PORTS[3:])} : drop }}"
+        if rng.random() < 0.04:
+            return "tcp flags vmap { syn : accept, ack : accept, fin|ack : drop }"
+        if rng.random() < 0.04:
+            return "tcp flags & (fin|syn|rst|ack) vmap { syn : accept, ack : accept }"
         if rng.random() < 0.08:
             return "ct state vmap { established : accept, invalid : drop }"
         ends = ["accept"] * 5 + ["drop"] * 3 + ["reject", "return", "counter"]
@@ -271,13 +290,34 @@ class Said:
         return [found.remedy for found in self.planned.findings if found.code == "NET-BLOCKED"]
 
 
+def unacknowledged(connection: socket.socket) -> bool:
+    """Whether some of what was sent has not been acknowledged."""
+    return bool(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0])
+
+
+def reset_at_close(connection: socket.socket) -> None:
+    """Nothing of it is left when it is closed, whatever the rules let through."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def end(connection: socket.socket, *, last: bytes = b"") -> None:
+    """Ends this side, in one packet with its last data if there are any."""
+    if last:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        connection.send(last)
+    connection.shutdown(socket.SHUT_WR)
+
+
 class Server:
-    """Listens on every port, on TCP and UDP and both families; answers with what it was sent."""
+    """Listens on every port, on TCP and UDP and both families; answers what begins with a question mark."""
 
     def __init__(self, namespace: str) -> None:
         self.selector = selectors.DefaultSelector()
         #: Every datagram that came.
         self.came: set[bytes] = set()
+        #: Connections by both ends.
+        self.connections: dict[tuple[str, int, str, int], socket.socket] = {}
+        self.end_with_data: set[socket.socket] = set()
         with inside(namespace):
             for port in PORTS:
                 for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -298,8 +338,10 @@ class Server:
             assert isinstance(ready, socket.socket)
             try:
                 if key.data == "listener":
-                    connection = ready.accept()[0]
+                    connection, peer = ready.accept()
                     connection.setblocking(False)
+                    reset_at_close(connection)
+                    self.connections[(*peer[:2], *connection.getsockname()[:2])] = connection
                     self.selector.register(connection, selectors.EVENT_READ, "connection")
                 elif key.data == "connection":
                     self.answer(ready)
@@ -314,15 +356,33 @@ class Server:
     def answer(self, connection: socket.socket) -> None:
         try:
             data = connection.recv(64)
-            if data:
-                connection.send(data)
-        except ConnectionResetError:
+            if data.startswith(b"?"):
+                connection.send(b"!")
+            if data.endswith(b"last"):
+                self.end_with_data.add(connection)
+            if not data:
+                end(connection, last=b"last" if connection in self.end_with_data else b"")
+        except ConnectionError:
             data = b""
         if not data:
             self.selector.unregister(connection)
+
+    def was_heard(self, ends: tuple[str, int, str, int]) -> bool:
+        """Whether what was sent on a connection was acknowledged."""
+        return ends in self.connections and not unacknowledged(self.connections[ends])
+
+    def forget(self) -> None:
+        """Ends all connections on this side."""
+        watched = {key.fileobj for key in self.selector.get_map().values()}
+        for connection in self.connections.values():
+            if connection in watched:
+                self.selector.unregister(connection)
             connection.close()
+        self.connections.clear()
+        self.end_with_data.clear()
 
     def close(self) -> None:
+        self.forget()
         for key in list(self.selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self.selector.close()
@@ -330,58 +390,99 @@ class Server:
 
 @dataclass(frozen=True)
 class Met:
-    """Which attempts were answered, and which datagrams came at all."""
+    """Which attempts were answered, with all that belongs to a connection; which began, and which datagrams came."""
 
     answered: dict[Attempt, bool]
+    begun: set[Attempt]
     came: set[Attempt]
+
+
+class Client:
+    """One attempt: a datagram and its answer, or a connection from its first packet to its last."""
+
+    def __init__(self, number: int, attempt: Attempt) -> None:
+        flow = self.flow = attempt.flow
+        self.tcp = flow.transport is Transport.TCP
+        self.ends = (flow.source, attempt.source_port, flow.to, flow.port)
+        self.stage = 0
+        self.socket = socket.socket(
+            socket.AF_INET6 if ":" in flow.source else socket.AF_INET,
+            socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM,
+        )
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reset_at_close(self.socket)
+        self.socket.bind(self.ends[:2])
+        self.socket.connect_ex(self.ends[2:])
+        if not self.tcp:
+            self.socket.send(str(number).encode())
+
+    def go_on(self, server: Server) -> bool:
+        """Goes as far as it can; says whether it is over. Raises OSError where the next step is not possible yet."""
+        if not self.tcp:
+            return bool(self.socket.recv(64))
+        if self.stage == 0:
+            self.socket.getpeername()
+            self.socket.send(b"?")
+            self.stage = 1
+        if self.stage == 1:
+            # The bare acknowledgement of the answer comes, too.
+            assert self.socket.recv(64) == b"!"
+            self.stage = 2
+        if self.stage == 2 and server.was_heard(self.ends):
+            if self.ends[1] % 2:
+                self.socket.send(b".")
+                self.stage = 3
+            else:
+                end(self.socket, last=b"last")
+                self.stage = 4
+        if self.stage == 3 and not unacknowledged(self.socket):
+            end(self.socket)
+            self.stage = 4
+        if self.stage == 4:
+            while self.socket.recv(64):
+                continue
+            self.stage = 5
+        return self.stage == 5
 
 
 def meet(client: str, server: Server, attempts: Sequence[Attempt], awaited: set[Attempt]) -> Met:
     """Try everything at once."""
-    sockets: dict[Attempt, socket.socket] = {}
-    with inside(client):
-        for number, attempt in enumerate(attempts):
-            flow = attempt.flow
-            kind = socket.SOCK_STREAM if flow.transport is Transport.TCP else socket.SOCK_DGRAM
-            connection = socket.socket(socket.AF_INET6 if ":" in flow.source else socket.AF_INET, kind)
-            connection.setblocking(False)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Reset at the end: nothing is left in TIME-WAIT on a port that is used again.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            connection.bind((flow.source, attempt.source_port))
-            connection.connect_ex((flow.to, flow.port))
-            if flow.transport is Transport.UDP:
-                connection.send(str(number).encode())
-            sockets[attempt] = connection
-    answered = dict.fromkeys(attempts, False)
-    greeted: set[Attempt] = set()
-    waiting = set(attempts)
     server.came.clear()
+    with inside(client):
+        clients = {attempt: Client(number, attempt) for number, attempt in enumerate(attempts)}
+    answered = dict.fromkeys(attempts, False)
+    waiting = set(attempts)
     began = time.monotonic()
     while waiting:
         server.serve()
         for attempt in list(waiting):
-            connection = sockets[attempt]
+            one = clients[attempt]
             try:
-                if attempt.flow.transport is Transport.TCP and attempt not in greeted:
-                    connection.getpeername()
-                    connection.send(b"?")
-                    greeted.add(attempt)
-                answered[attempt] = bool(connection.recv(64))
-                waiting.discard(attempt)
+                answered[attempt] = one.go_on(server)
+                over = answered[attempt]
             except (BlockingIOError, InterruptedError):
                 continue
             except ConnectionRefusedError:
-                waiting.discard(attempt)
+                over = True
             except OSError:
                 # Not connected yet, or refused: the pending error tells which.
-                if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    waiting.discard(attempt)
+                over = bool(one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+            if over:
+                waiting.discard(attempt)
         if time.monotonic() - began > (PATIENCE if waiting & awaited else GLANCE):
             break
-    for connection in sockets.values():
-        connection.close()
-    return Met(answered, {attempt for number, attempt in enumerate(attempts) if str(number).encode() in server.came})
+    for one in clients.values():
+        one.socket.close()
+    server.forget()
+    numbered = {str(number).encode(): attempt for number, attempt in enumerate(attempts)}
+    begun = {attempt for attempt, one in clients.items() if one.stage}
+    return Met(answered, begun, {numbered[data] for data in server.came if data in numbered})
+
+
+def usual(number: int) -> tuple[int, ...]:
+    """Return other ports for every round, so that none meets what the one before it has left."""
+    return tuple(port + 2 * (number % 400) for port in USUAL)
 
 
 def forget(namespace: str) -> None:
@@ -397,6 +498,7 @@ class Bench:
 
     def __init__(self, client: str, namespace: str) -> None:
         self.client, self.namespace, self.server = client, namespace, Server(namespace)
+        self.rounds = 0
 
     def shell(self, command: str, text: str | None = None) -> str:
         return run("ip", "netns", "exec", self.namespace, "sh", "-ec", command, text=text)
@@ -406,20 +508,22 @@ class Bench:
 
     def check(self, flows: list[Flow], said: Said, where: str) -> dict[Flow, bool]:
         """Compare what the audit says with what sockets meet; returns which flows are open."""
-        attempts = [Attempt(flow, port) for flow in flows for port in (*USUAL, *UNUSUAL)]
-        awaited = {
-            a for a in attempts for index in (flows.index(a.flow),) if said.open[index] and a.source_port in USUAL
-        }
-        met = meet(self.client, self.server, attempts, awaited)
+        self.rounds += 1
+        wanted = usual(self.rounds)
+        attempts = [Attempt(flow, port) for flow in flows for port in (*wanted, *UNUSUAL)]
+        is_said = dict(zip(flows, said.open, strict=True))
+        met = meet(
+            self.client, self.server, attempts, {a for a in attempts if is_said[a.flow] and a.source_port in wanted}
+        )
         forget(self.namespace)
-        is_open = {flow: all(met.answered[Attempt(flow, port)] for port in USUAL) for flow in flows}
+        is_open = {flow: all(met.answered[Attempt(flow, port)] for port in wanted) for flow in flows}
         for number, flow in enumerate(flows):
             assert said.open[number] == is_open[flow], f"{where}: {flow}: {said.planned.flows[number]}"
-            tried = [Attempt(flow, port) for port in (*USUAL, *UNUSUAL)]
-            if any(met.answered[attempt] for attempt in tried):
+            tried = {Attempt(flow, port) for port in (*wanted, *UNUSUAL)}
+            if tried & met.begun:
                 assert said.possible[number], f"{where}: {flow} is possible"
             if flow.transport is Transport.UDP:
-                assert said.possible[number] == any(attempt in met.came for attempt in tried), f"{where}: {flow}"
+                assert said.possible[number] == bool(tried & met.came), f"{where}: {flow}"
         return is_open
 
 

@@ -16,6 +16,9 @@ DEEPEST = 32
 MOST_ENTRIES = 300_000
 
 
+_AXES = ("peer", "local", "service", "other", "flags")
+
+
 class Verdict(StrEnum):
     """What a rule says about what it matches; `continue` is a rule that only counts or logs."""
 
@@ -38,6 +41,7 @@ class Match:
     service: Intervals | None = None
     other: Intervals | None = None
     doubt: str = ""
+    flags: Intervals | None = None
 
     def narrowed(self, **axes: Intervals | None) -> Match:
         """Return the match with some axes limited further."""
@@ -51,11 +55,11 @@ class Match:
     @property
     def empty(self) -> bool:
         """Whether nothing can match."""
-        return () in (self.peer, self.local, self.service, self.other)
+        return any(getattr(self, axis) == () for axis in _AXES)
 
     def meet(self, inner: Match) -> Match:
         """Return what both match."""
-        axes = {axis: getattr(inner, axis) for axis in ("peer", "local", "service", "other")}
+        axes = {axis: getattr(inner, axis) for axis in _AXES}
         return replace(self.narrowed(**axes), doubt=self.doubt or inner.doubt)
 
 
@@ -119,9 +123,6 @@ def joined(steps: Sequence[Step]) -> list[Step]:
     return found
 
 
-_AXES = ("peer", "local", "service", "other")
-
-
 def _differing(one: Step, other: Step) -> set[str]:
     return {axis for axis in _AXES if getattr(one.matches[0], axis) != getattr(other.matches[0], axis)}
 
@@ -152,7 +153,8 @@ def flatten(chains: Mapping[str, Sequence[Step]], base: str, policy: Act, *, las
     def put(act: Act, rule: str, match: Match) -> int:
         if len(out) >= MOST_ENTRIES:
             raise Unreadable(f"the chains unfold to more than {MOST_ENTRIES} rules")
-        out.append(Entry(act, rule, match.peer, match.local, match.service, match.other, 0, match.doubt))
+        axes: dict[str, Any] = {axis: getattr(match, axis) for axis in _AXES}
+        out.append(Entry(act, rule, doubt=match.doubt, **axes))
         return len(out) - 1
 
     def walk(name: str, outer: Match, depth: int) -> None:

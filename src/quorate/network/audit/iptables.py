@@ -16,7 +16,8 @@ from quorate.model.ports import InvalidPorts, PortRange
 from quorate.network.audit.chains import Fields, Match, Step, Verdict
 from quorate.network.audit.netfilter import FAMILIES, XT_HARMLESS, Base, Insertion, NetfilterRuleset
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
-from quorate.network.audit.space import EVERY_PORT, V6, Act, Intervals, outside
+from quorate.network.audit.space import EVERY_FLAGS, EVERY_PORT, V6, Act, Intervals, outside
+from quorate.network.audit.tcpflags import ACK, BITS, FIN, PSH, RST, SYN, URG, flags_where
 from quorate.network.flows import Direction, Transport
 
 _TRANSPORTS = {"tcp": Transport.TCP, "6": Transport.TCP, "udp": Transport.UDP, "17": Transport.UDP}
@@ -40,8 +41,9 @@ _OUTWARDS = (("raw", "OUTPUT"), ("mangle", "OUTPUT"), ("nat", "OUTPUT"), ("filte
              ("mangle", "POSTROUTING"), ("nat", "POSTROUTING"))  # fmt: skip
 #: Options of whose every value an audit asks, so far as it is about connections.
 _ASKED = {"-s", "--source", "-d", "--destination", "--src-range", "--dst-range", "--sport", "--source-port", "--sports",
-          "--dport", "--destination-port", "--dports", "-m", "--match", "--comment", "-c"}  # fmt: skip
-_TCP_FLAGS = {"SYN", "ACK", "FIN", "RST", "URG", "PSH"}
+          "--dport", "--destination-port", "--dports", "--ports", "-m", "--match", "--comment", "-c"}  # fmt: skip
+#: What ALL stands for.
+_TCP_FLAGS = FIN | SYN | RST | PSH | ACK | URG
 #: Matches whose options are read below, or that have none.
 _PLAIN = {"tcp", "udp", "conntrack", "state", "multiport", "comment", "iprange", "addrtype", "icmp", "icmp6", "icmpv6"}
 
@@ -222,12 +224,14 @@ class _Iptables(NetfilterRuleset):
     def steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
         """Return all chains; the empty name is a chain that nobody knows."""
         found: dict[str, list[Step]] = {"": []}
-        untracked = {line.family for line in self._untracking if _Reader(line, scene, fields, untracked=False).match()}
+        untracked = {
+            line.family for line in self._untracking if _Reader(line, scene, fields, untracked=False).matches()
+        }
         for version, tables in self._tables.items():
             for name, table in tables.items():
                 for chain, lines in table.chains.items():
                     readers = (_Reader(line, scene, fields, untracked=version in untracked) for line in lines)
-                    steps = [_step(line, table, reader.match()) for line, reader in zip(lines, readers, strict=True)]
+                    steps = [_step(line, table, reader.matches()) for line, reader in zip(lines, readers, strict=True)]
                     found[f"{version} {name} {chain}"] = steps
         return found
 
@@ -255,7 +259,7 @@ class _Iptables(NetfilterRuleset):
         return f"{tool} {table}{re.sub('^(-A|--append) ', '-D ', text)}"
 
 
-def _step(line: _Line, table: _Table, match: Match | None) -> Step:
+def _step(line: _Line, table: _Table, matches: tuple[Match, ...]) -> Step:
     target, verdict = line.target, _ENDS.get(line.target)
     if target in table.chains:
         verdict = Verdict.GOTO if line.goto else Verdict.JUMP
@@ -266,26 +270,31 @@ def _step(line: _Line, table: _Table, match: Match | None) -> Step:
         if not target.isupper():
             raise Unreadable(f"it jumps to the chain {target}, which is not there", line.rule.place)
         why = _ELSEWHERE.get(target, f"the target {target} is not modelled")
-        verdict, match = Verdict.ELSEWHERE, match.doubted(why) if match else None
-    return Step(line.rule.id, (match,) if match else (), verdict, target)
+        verdict, matches = Verdict.ELSEWHERE, tuple(match.doubted(why) for match in matches)
+    return Step(line.rule.id, matches, verdict, target)
 
 
 class _Reader:
-    """Reads the options of one rule for one scene: to a match, or to None where it surely does not match."""
+    """Reads the options of one rule for one scene: to its alternatives, none where it surely does not match."""
 
     def __init__(self, line: _Line, scene: Scene, fields: Fields, *, untracked: bool) -> None:
         self._line, self._scene, self._fields = line, scene, fields
         self._untracked = untracked
-        self._match = Match()
+        #: The alternatives, of which one has to hold.
+        self._matches: tuple[Match, ...] = (Match(),)
 
-    def match(self) -> Match | None:
+    def matches(self) -> tuple[Match, ...]:
         for option in self._line.options:
             reader = self._READERS.get(option.name)
             if reader is None:
-                self._match = self._match.doubted(f"the option {option.name} is not modelled")
+                self._doubt(f"the option {option.name} is not modelled")
             elif not reader(self, option):
-                return None
-        return None if self._match.empty else self._match
+                return ()
+        return tuple(match for match in self._matches if not match.empty)
+
+    def _doubt(self, why: str) -> bool:
+        self._matches = tuple(match.doubted(why) for match in self._matches)
+        return True
 
     def _place(self) -> str:
         return self._line.rule.place
@@ -296,7 +305,8 @@ class _Reader:
         return option.values[0]
 
     def _narrow(self, axis: str, intervals: Intervals, whole: Intervals, *, negated: bool) -> bool:
-        self._match = self._match.narrowed(**{axis: outside(intervals, whole) if negated else intervals})
+        limit = outside(intervals, whole) if negated else intervals
+        self._matches = tuple(match.narrowed(**{axis: limit}) for match in self._matches)
         return True
 
     def _address(self, axis: str, option: _Option) -> bool:
@@ -305,8 +315,7 @@ class _Reader:
         except ValueError as error:
             raise Unreadable(str(error), self._place()) from None
         if spans is None:
-            self._match = self._match.doubted(f"the mask of {self._value(option)} has holes, which is not modelled")
-            return True
+            return self._doubt(f"the mask of {self._value(option)} has holes, which is not modelled")
         return self._narrow(axis, spans, FAMILIES[self._line.family], negated=option.negated)
 
     def _source(self, option: _Option) -> bool:
@@ -352,8 +361,7 @@ class _Reader:
 
     def _state(self, option: _Option) -> bool:
         if self._untracked and self._fields.tracked:
-            self._match = self._match.doubted("rules of the table raw leave some connections untracked")
-            return True
+            return self._doubt("rules of the table raw leave some connections untracked")
         state = "NEW" if self._scene.phase is Phase.OPEN else "ESTABLISHED"
         # Before connections are tracked, every packet's state is invalid.
         state = state if self._fields.tracked else "INVALID"
@@ -363,22 +371,37 @@ class _Reader:
         if self._value(option) in ("lo", "+"):
             # No packet between machines is on the loopback, and every one is on some interface.
             return (self._value(option) == "+") != option.negated
-        self._match = self._match.doubted(
-            f"it is for the interface {self._value(option)}, which the plan does not know"
-        )
-        return True
+        return self._doubt(f"it is for the interface {self._value(option)}, which the plan does not know")
 
     def _tcp_flags(self, option: _Option) -> bool:
         if self._scene.transport is not Transport.TCP:
             return False
         if len(option.values) != 2:
             raise Unreadable("--tcp-flags needs two lists", self._place())
-        looked_at, wanted = (_flags(value) for value in option.values)
-        sent = {Phase.OPEN: {"SYN"}, Phase.ANSWER: {"SYN", "ACK"}, Phase.GO_ON: {"ACK"}}[self._scene.phase]
-        return ((sent & looked_at) == wanted) != option.negated
+        looked_at, wanted = (self._flags(value) for value in option.values)
+        return self._having(looked_at, wanted, option)
+
+    def _flags(self, text: str) -> int:
+        bits = 0
+        for name in text.split(","):
+            if name not in ("ALL", "NONE") and name.lower() not in BITS:
+                raise Unreadable(f"{name} is no flag of TCP", self._place())
+            bits |= {"ALL": _TCP_FLAGS, "NONE": 0}.get(name, BITS.get(name.lower(), 0))
+        return bits
+
+    def _having(self, looked_at: int, wanted: int, option: _Option) -> bool:
+        flags = flags_where(lambda flags: (flags & looked_at == wanted) != option.negated)
+        return self._narrow("flags", flags, EVERY_FLAGS, negated=False)
 
     def _syn(self, option: _Option) -> bool:
-        return (self._scene.transport is Transport.TCP and self._scene.phase is Phase.OPEN) != option.negated
+        return self._scene.transport is Transport.TCP and self._having(SYN | RST | ACK | FIN, SYN, option)
+
+    def _either_ports(self, option: _Option) -> bool:
+        ports, axes = self._port_list(option), (self._fields.source_port, self._fields.destination_port)
+        if option.negated:
+            return all(self._narrow(axis, ports, EVERY_PORT, negated=True) for axis in axes)
+        self._matches = tuple(match.narrowed(**{axis: ports}) for match in self._matches for axis in axes)
+        return True
 
     def _destination_type(self, option: _Option) -> bool:
         return self._type(option, mine=self._fields.inbound)
@@ -390,12 +413,11 @@ class _Reader:
         kinds = set(self._value(option).split(","))
         if kinds <= {"LOCAL", "UNICAST", "BROADCAST", "MULTICAST", "ANYCAST"}:
             return (("LOCAL" if mine else "UNICAST") in kinds) != option.negated
-        self._match = self._match.doubted(f"{option.name} {self._value(option)} is not modelled")
-        return True
+        return self._doubt(f"{option.name} {self._value(option)} is not modelled")
 
     def _module(self, option: _Option) -> bool:
         if self._value(option) not in _PLAIN:
-            self._match = self._match.doubted(f"the match {self._value(option)} is not modelled")
+            return self._doubt(f"the match {self._value(option)} is not modelled")
         return True
 
     def _nothing(self, option: _Option) -> bool:
@@ -419,6 +441,7 @@ class _Reader:
         "--dport": _destination_ports,
         "--destination-port": _destination_ports,
         "--dports": _destination_ports,
+        "--ports": _either_ports,
         "--ctstate": _state,
         "--state": _state,
         "-i": _interface,
@@ -451,11 +474,6 @@ def _addresses(text: str) -> Intervals | None:
             mask = str(32 - zeros.bit_length())
         networks.append(ip_network(f"{address}{slash}{mask}", strict=False))
     return of_networks(networks)
-
-
-def _flags(text: str) -> set[str]:
-    named = set(text.split(","))
-    return _TCP_FLAGS if "ALL" in named else named - {"NONE"}
 
 
 def _service(text: str) -> str:

@@ -10,8 +10,21 @@ from typing import Any
 
 from quorate.network.audit.ruleset import OTHERS, Phase, Ruleset, Scene, of_networks, of_ports, source_ports
 from quorate.network.audit.ruleuse import Uses, rule_findings
-from quorate.network.audit.space import EVERY_ADDRESS, LAST_ADDRESS, V6, Box, Cell, Intervals, Outcome, both, cells
+from quorate.network.audit.space import (
+    EVERY_ADDRESS,
+    EVERY_FLAGS,
+    EVERY_PORT,
+    LAST_ADDRESS,
+    V6,
+    Box,
+    Cell,
+    Intervals,
+    Outcome,
+    both,
+    cells,
+)
 from quorate.network.audit.spare import passes_without
+from quorate.network.audit.tcpflags import needed, valid
 from quorate.network.audit.verdicts import (
     SERVICES,
     Ends,
@@ -107,7 +120,7 @@ class _Mending:
     """How rules that let too much pass are taken away: what the plan needs of them is opened by itself first."""
 
     def __init__(self, ruleset: Ruleset, planned: Mapping[PlannedFlow, Ends], going: frozenset[str]) -> None:
-        self._ruleset = ruleset
+        self._ruleset, self._going = ruleset, going
         self._rules = {rule.id: rule for rule in ruleset.rules}
         self._relying: dict[str, dict[str, None]] = defaultdict(dict)
         for flow, ends in planned.items() if going else ():
@@ -119,7 +132,7 @@ class _Mending:
     def withdrawing(self, name: str) -> tuple[str, ...]:
         """Return the commands or edits that take a rule away, none for a default."""
         rule = self._rules.get(name)
-        return (*filter(None, self._relying[name]), self._ruleset.removal(rule)) if rule else ()
+        return (*filter(None, self._relying[name]), self._ruleset.removing(rule, self._going)) if rule else ()
 
 
 def _relying(ends: Ends, going: frozenset[str]) -> dict[Direction, set[str]]:
@@ -208,11 +221,16 @@ class _Asking:
         asked = [_Asked(flow, self.planned.get(flow), index) for index, flow in enumerate(mine)]
         own: set[int] = set()
         looked_at = dict.fromkeys(entry.other for entry in entries if entry.other is not None)
-        if looked_at:
-            # Connections of the plan have few source ports, where a rule looks at these; everybody else has any.
+        by_flags = any(entry.flags is not None for entry in entries)
+        if looked_at or by_flags:
+            # Connections of the plan have few source ports, and begin with SYN alone, where a rule looks at these;
+            # everybody else's have any.
+            flags = needed(scene) if by_flags else EVERY_FLAGS
             for one in asked:
                 if one.must_pass is not None:
-                    one.marker = markers.add(replace(markers[one.marker], other=source_ports(one.flow)))
+                    ports = source_ports(one.flow) if looked_at else EVERY_PORT
+                    one.marker = markers.add(replace(markers[one.marker], other=ports, flags=flags))
+        if looked_at:
             needs = (
                 box for box in self._ruleset.own_needs(scene) if any(both(box.other, ports) for ports in looked_at)
             )
@@ -225,8 +243,8 @@ class _Asking:
                 continue
             held = set(cell.markers)
             sure, perhaps, mine_alone = held & placed, held & named, held & own
-            needed = bool(sure or perhaps or mine_alone)
-            self.uses.note(cell, stand, scene, needed=needed, everybody=scene.peer in (_ANYONE, OTHERS))
+            wanted_here = bool(sure or perhaps or mine_alone)
+            self.uses.note(cell, stand, scene, needed=wanted_here, everybody=scene.peer in (_ANYONE, OTHERS))
             for one in asked:
                 if one.marker not in held:
                     continue
@@ -247,7 +265,9 @@ class _Asking:
         flows = [flow for flow in mine if flow in self.planned]
         # A datagram and its answer are all that every use of UDP needs.
         recorded = scene.transport is Transport.TCP or scene.phase is Phase.ANSWER
-        markers = [Box(local=_addresses(scene.local), service=of_ports(f.ports), other=source_ports(f)) for f in flows]
+        flags = needed(scene) if any(entry.flags is not None for entry in entries) else EVERY_FLAGS
+        near = _addresses(scene.local)
+        markers = [Box(local=near, service=of_ports(f.ports), other=source_ports(f), flags=flags) for f in flows]
         found: dict[PlannedFlow, list[Cell]] = defaultdict(list)
         within = _within(scene)
         for cell in cells(entries, default, within, markers):
@@ -282,7 +302,7 @@ class _Markers(list[Box]):
 def _within(scene: Scene) -> Box:
     """Return what is asked about: of everybody else also what they reach at addresses that the plan does not name."""
     local = EVERY_ADDRESS if scene.peer is _ANYONE else _addresses(scene.local)
-    return Box(_addresses(scene.peer), local, SERVICES)
+    return Box(_addresses(scene.peer), local, SERVICES, flags=valid(scene))
 
 
 @lru_cache(4096)

@@ -21,6 +21,7 @@ from quorate.network.audit.space import (
     both,
     cells,
 )
+from quorate.network.audit.tcpflags import needed
 from quorate.network.catalogue import DHCP
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
@@ -170,7 +171,7 @@ class NetfilterRuleset(Ruleset):
                 for version, networks in _far_networks(flow, direction):
                     if version not in base.versions or (phase is Phase.GO_ON and (base.chain, version) in opened):
                         continue
-                    if _passes(entries, flow, direction, version, gone):
+                    if _passes(entries, flow, scene, version, gone):
                         continue
                     insertion = Insertion(base, flow, direction, phase, version, networks)
                     commands.setdefault(self.command(insertion))
@@ -179,9 +180,10 @@ class NetfilterRuleset(Ruleset):
         return " && ".join(commands)
 
 
-def _passes(entries: Sequence[Entry], flow: PlannedFlow, way: Direction, version: int, gone: Collection[str]) -> bool:
-    peer, local = (of_networks(party.addresses) or EVERY_ADDRESS for party in (flow.peer(way), flow.local(way)))
-    box = Box(both(peer, FAMILIES[version]) or (), local, of_ports(flow.ports), source_ports(flow))
+def _passes(entries: Sequence[Entry], flow: PlannedFlow, scene: Scene, version: int, gone: Collection[str]) -> bool:
+    peer, local = (of_networks(party.addresses) or EVERY_ADDRESS for party in (scene.peer, scene.local))
+    near = both(peer, FAMILIES[version]) or ()
+    box = Box(near, local, of_ports(flow.ports), source_ports(flow), needed(scene))
     found = cells(entries, Outcome.ALLOW, box)
     return all(cell.stand.decide(gone).outcome is Outcome.ALLOW for cell in found)
 

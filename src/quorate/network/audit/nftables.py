@@ -7,7 +7,7 @@ asked too; a drop is final. What is not modelled makes its rule doubtful, never 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -18,6 +18,7 @@ from quorate.network.audit.documents import refuse_depth
 from quorate.network.audit.netfilter import XT_HARMLESS, Base, Insertion, NetfilterRuleset
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Intervals, join, outside
+from quorate.network.audit.tcpflags import BITS, flags_where
 from quorate.network.flows import Direction, Transport
 
 _V4: Intervals = ((0, V6 - 1),)
@@ -323,6 +324,12 @@ class _Nftables(NetfilterRuleset):
 
     def _compare(self, left: Any, op: str, right: Any, table: str, scene: Scene, fields: Fields) -> list[Match]:
         """Return the alternatives in which the comparison holds."""
+        if (looked_at := _flags_looked_at(left)) is not None:
+            if scene.transport is not Transport.TCP:
+                raise _NoMatch
+            listed = _is_named(right)
+            compared = [_flag_bits(value) for value in (self._values(right, table) if listed else [right])]
+            return [Match(flags=_flags(looked_at, "==" if op == "in" and listed else op, compared))]
         if op not in ("==", "!=", "in"):
             left_text = _left(left)
             values = _less(op, right) if "port" in left_text else None
@@ -517,8 +524,6 @@ def _payload(protocol: str, name: str, values: list[Any], negated: bool, scene: 
         given = join(_port(value) for value in values)
         axis = fields.source_port if name == "sport" else fields.destination_port
         return Match().narrowed(**{axis: outside(given, EVERY_PORT) if negated else given})
-    if protocol == "tcp" and name == "flags":
-        raise _Doubt("matches on TCP flags are not modelled") if scene.transport is Transport.TCP else _NoMatch
     if protocol in ("icmp", "icmpv6", "sctp", "dccp", "ah", "esp", "arp", "igmp"):
         raise _NoMatch
     raise _Doubt(f"{protocol} {name} is not modelled")
@@ -543,6 +548,51 @@ def _meta(key: str, values: list[Any], negated: bool, scene: Scene, fields: Fiel
     if key == "pkttype":
         return _sure(("host" in values or "unicast" in values) != negated)
     raise _Doubt(f"meta {key} is not modelled")
+
+
+def _is_named(right: Any) -> bool:
+    return _is_set(right) or (isinstance(right, str) and right.startswith("@"))
+
+
+def _flags_looked_at(left: Any) -> int | None:
+    """Return which of TCP's flags a comparison looks at; None for one of something else."""
+    if isinstance(left, dict) and isinstance(left.get("&"), list) and len(left["&"]) == 2:
+        inner, mask = left["&"]
+        return None if _flags_looked_at(inner) is None else _flag_bits(mask)
+    body = left.get("payload") if isinstance(left, dict) else None
+    return 255 if isinstance(body, dict) and (body.get("protocol"), body.get("field")) == ("tcp", "flags") else None
+
+
+def _flag_bits(value: Any) -> int:
+    if isinstance(value, str) and value in BITS:
+        return BITS[value]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
+        return value
+    if isinstance(value, dict) and "|" in value:
+        value = value["|"]
+    if isinstance(value, list):
+        bits = 0
+        for item in value:
+            bits |= _flag_bits(item)
+        return bits
+    raise _Doubt(f"the TCP flags {json.dumps(value)[:40]} are not modelled")
+
+
+def _flags(looked_at: int, op: str, values: list[int]) -> Intervals:
+    """Return the flags with which a comparison holds; `in` and `!` ask for any of several, or none (nft(8))."""
+    holds: dict[str, Callable[[int], bool]] = {
+        "==": lambda flags: flags in values,
+        "!=": lambda flags: flags not in values,
+        "in": lambda flags: any(flags & value for value in values),
+        "!": lambda flags: not any(flags & value for value in values),
+        "<": lambda flags: all(flags < value for value in values),
+        "<=": lambda flags: all(flags <= value for value in values),
+        ">": lambda flags: all(flags > value for value in values),
+        ">=": lambda flags: all(flags >= value for value in values),
+    }
+    if op not in holds:
+        raise _Doubt(f"the comparison tcp flags {op} is not modelled")
+    return flags_where(lambda flags: holds[op](flags & looked_at))
 
 
 def _addresses(value: Any) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -289,15 +288,23 @@ class _Oci(Ruleset):
 
     def removal(self, rule: Rule) -> str:
         """Return the oci command, or for a rule of a file that was never loaded where it stands."""
+        return self.removing(rule, ())
+
+    def removing(self, rule: Rule, gone: Collection[str]) -> str:
+        """Return the command that leaves as many of the rules that read the same as are to stay."""
         found = self._by_rule[rule.id]
-        twins = self._alike[_reading(found, found.raw)] - 1
-        tracked = self._alike[_reading(found, ocimends.as_stateful(found.raw))]
-        return ocimends.remove(found, self._holders[found.holder], twins, beside_tracked=tracked > 0)
+        alike = self._alike[_reading(found, found.raw)]
+        tracked = self._alike.get(_reading(found, ocimends.as_stateful(found.raw)))
+        staying = len(alike - {rule.id, *gone})
+        return ocimends.remove(found, self._holders[found.holder], staying, beside_tracked=bool(tracked))
 
     @cached_property
-    def _alike(self) -> Counter[tuple[str, Direction, str]]:
-        """How many rules of a holder and direction read the same."""
-        return Counter(_reading(item, item.raw) for item in self._found)
+    def _alike(self) -> dict[tuple[str, Direction, str], set[str]]:
+        """The rules of a holder and direction that read the same."""
+        found: dict[tuple[str, Direction, str], set[str]] = {}
+        for item in self._found:
+            found.setdefault(_reading(item, item.raw), set()).add(item.rule.id)
+        return found
 
 
 def _reading(item: SecurityRule, raw: Mapping[str, Any]) -> tuple[str, Direction, str]:

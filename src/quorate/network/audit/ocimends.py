@@ -87,8 +87,8 @@ def as_stateful(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {**raw, **_TRACKED}
 
 
-def remove(item: SecurityRule, holder: Holder, twins: int, *, beside_tracked: bool) -> str:
-    """Return what takes a rule away, and leaves its `twins`, which read the same.
+def remove(item: SecurityRule, holder: Holder, staying: int, *, beside_tracked: bool) -> str:
+    """Return what takes a rule away, and leaves as many of those that read the same as are `staying`.
 
     `beside_tracked` says whether another one reads as it would if it were stateful.
     """
@@ -98,8 +98,8 @@ def remove(item: SecurityRule, holder: Holder, twins: int, *, beside_tracked: bo
             # Another finding's command may have made it stateful before.
             gone.append(tracked)
         query = f"{_rules_of(item.direction)}[?{' && '.join(f'@ != {_literal(raw)}' for raw in gone)}]"
-        if twins:
-            query = f"[{query}, {_literal([item.raw] * twins)}][]"
+        if staying:
+            query = f"[{query}, {_literal([item.raw] * staying)}][]"
         return _write(holder.id, item.direction, query)
     if "id" not in item.raw:
         return f"take out {item.rule.place}"

@@ -118,6 +118,10 @@ class Ruleset(ABC):
     def removal(self, rule: Rule) -> str:
         """Return the exact command or edit that takes a rule away."""
 
+    def removing(self, rule: Rule, gone: Collection[str]) -> str:
+        """Return the same as it is needed where all of `gone` are to go, in whatever order, each command once."""
+        return self.removal(rule)
+
     def stateful(self, scene: Scene) -> bool:
         """Say whether the other packets pass by themselves once the first was let through; so it is in most clouds."""
         return True

@@ -119,7 +119,7 @@ def rule_findings(
         if rule.id in ids:
             code = "RULE-REDUNDANT" if rule.id in reached else "RULE-SHADOWED"
             why = "without it the same would be decided" if rule.id in reached else _SHADOWED
-            yield Finding(code, rule.id, f"{_read(rule)}: {why}", remedy=ruleset.removal(rule))
+            yield Finding(code, rule.id, f"{_read(rule)}: {why}", remedy=ruleset.removing(rule, ids))
 
 
 _SHADOWED = "rules before it decide all that it would match"

@@ -1,9 +1,10 @@
 """The space of connections, cut into the fewest classes that a rule set treats alike, and what is decided in each.
 
-A connection is a point: the peer's address, the own address, the service's port and the other port. Rules become
-entries, boxes in that space in the order in which they are asked; the first that matches decides. Along each axis,
-points that the same entries match form a class, and the product of the classes is exact: nothing is sampled. Which
-entries match a class is one integer, a bit for each entry, so that a thousand rules cost a few operations on integers.
+A packet is a point: the peer's address, the own address, the service's port, the other port, and TCP's flags. Rules
+become entries, boxes in that space in the order in which they are asked; the first that matches decides. Along each
+axis, points that the same entries match form a class, and the product of the classes is exact: nothing is sampled.
+Which entries match a class is one integer, a bit for each entry, so that a thousand rules cost a few operations on
+integers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ V6 = 1 << 32
 LAST_ADDRESS = V6 + (1 << 128) - 1
 EVERY_ADDRESS: Intervals = ((0, LAST_ADDRESS),)
 EVERY_PORT: Intervals = ((0, 65535),)
+#: TCP's flags are one byte; what has none is not limited by them.
+EVERY_FLAGS: Intervals = ((0, 255),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Entry:
     to: int = 0
     #: Why it may or may not match, where that is not known; empty for an entry that surely matches its box.
     doubt: str = ""
+    flags: Intervals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Box:
     local: Intervals = EVERY_ADDRESS
     service: Intervals = EVERY_PORT
     other: Intervals = EVERY_PORT
+    flags: Intervals = EVERY_FLAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Cell:
     local: Intervals
     service: Intervals
     other: Intervals
+    flags: Intervals
     stand: Stand
     #: Indexes of the markers whose box holds the points.
     markers: tuple[int, ...]
@@ -71,13 +77,14 @@ class Cell:
         return self.stand.decision.outcome
 
 
-Axis = Literal["peer", "local", "service", "other"]
+Axis = Literal["peer", "local", "service", "other", "flags"]
 #: Each axis and all of its points.
 _AXES: dict[Axis, Intervals] = {
     "peer": EVERY_ADDRESS,
     "local": EVERY_ADDRESS,
     "service": EVERY_PORT,
     "other": EVERY_PORT,
+    "flags": EVERY_FLAGS,
 }
 
 
@@ -87,12 +94,12 @@ def cells(entries: Sequence[Entry], default: Outcome, within: Box, markers: Sequ
     mask = (1 << count) - 1
     candidates = [Candidate(entry.rule, entry.act, entry.doubt, entry.to) for entry in entries]
     stands: dict[int, Stand] = {}
-    for bits, (peer, local, service, other) in _pieces(within, [*entries, *markers]):
+    for bits, (peer, local, service, other, flags) in _pieces(within, [*entries, *markers]):
         rules = bits & mask
         if rules not in stands:
             matching = list(_indexes(rules))
             stands[rules] = Stand.of(matching, [candidates[index] for index in matching], default)
-        yield Cell(peer, local, service, other, stands[rules], tuple(_indexes(bits >> count)))
+        yield Cell(peer, local, service, other, flags, stands[rules], tuple(_indexes(bits >> count)))
 
 
 #: A part of the space: the bits of the boxes that hold it, and its intervals on the axes that are cut so far.

@@ -9,6 +9,7 @@ from typing import Any
 
 from quorate.network.audit.ruleset import OTHERS, Phase, Scene, show_addresses, show_ports
 from quorate.network.audit.space import EVERY_PORT, Axis, Box, Cell, Intervals, Outcome, both, join, outside
+from quorate.network.audit.tcpflags import shown
 from quorate.network.flows import Direction
 from quorate.network.plan import PlannedFlow
 
@@ -172,7 +173,7 @@ def _passes(ends: Ends, *outcomes: Outcome) -> bool:
 def _connection(seen: Seen) -> tuple[Intervals, ...]:
     cell = seen.cell
     ends = (cell.peer, cell.local) if seen.scene.direction is Direction.INGRESS else (cell.local, cell.peer)
-    return (*ends, cell.service, cell.other)
+    return (*ends, cell.service, cell.other, cell.flags)
 
 
 def forbidden_verdict(transports: Collection[tuple[PlannedFlow, Ends]], changes: Iterable[str]) -> FlowVerdict:
@@ -200,7 +201,8 @@ def passing(cell: Cell, scene: Scene) -> str:
     far = "from" if scene.direction is Direction.INGRESS else "to"
     ports = " on all ports" if cell.service == SERVICES else f"/{show_ports(cell.service)}"
     source = "" if cell.other == EVERY_PORT else f" with source port {_few_ports(cell.other)}"
-    return f"{scene.transport.value}{ports} {far} {_who(cell, scene)}{source}"
+    with_flags = f" with TCP flags {flags}" if (flags := shown(cell.flags, scene)) else ""
+    return f"{scene.transport.value}{ports} {far} {_who(cell, scene)}{source}{with_flags}"
 
 
 def by_whom(cell: Cell) -> str:
@@ -233,7 +235,8 @@ def _where(seen: Seen) -> str:
     way = f"{scene.direction.value} at {scene.local.key}"
     if scene.phase is not Phase.OPEN:
         way = f"answers, {way}" if scene.answers else f"packets after the first, {way}"
-    return f"{way}, {_who(cell, scene)}, {scene.transport.value}/{show_ports(cell.service)}"
+    with_flags = f" with TCP flags {flags}" if (flags := shown(cell.flags, scene)) else ""
+    return f"{way}, {_who(cell, scene)}, {scene.transport.value}/{show_ports(cell.service)}{with_flags}"
 
 
 def _doubts(ends: Ends) -> str:
