@@ -7,7 +7,7 @@ asked too; a drop is final. What is not modelled makes its rule doubtful, never 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -16,9 +16,9 @@ from typing import Any
 from quorate.network.audit.chains import Fields, Match, Step, Verdict
 from quorate.network.audit.documents import refuse_depth
 from quorate.network.audit.netfilter import XT_HARMLESS, Base, Insertion, NetfilterRuleset
+from quorate.network.audit.nftflags import NotModelled, bits_of, holding, looked_at_by
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Intervals, join, outside
-from quorate.network.audit.tcpflags import BITS, flags_where
 from quorate.network.flows import Direction, Transport
 
 _V4: Intervals = ((0, V6 - 1),)
@@ -72,10 +72,6 @@ class _Chain:
 class _Rule:
     rule: Rule
     statements: list[Any]
-
-
-class _Doubt(Exception):
-    """A match that is not modelled; the text says which."""
 
 
 class _NoMatch(Exception):
@@ -261,7 +257,7 @@ class _Nftables(NetfilterRuleset):
                     alternatives = _meet(alternatives, self._match(body, table, scene, fields))
                 except _NoMatch:
                     return
-                except _Doubt as doubt:
+                except NotModelled as doubt:
                     alternatives = [match.doubted(str(doubt)) for match in alternatives]
             elif key in _ENDS:
                 yield Step(rule.rule.id, tuple(alternatives), _ENDS[key])
@@ -302,7 +298,7 @@ class _Nftables(NetfilterRuleset):
         data = body["data"]
         try:
             pairs = self._elements(data, table) if isinstance(data, str) else data["set"]
-        except _Doubt as doubt:
+        except NotModelled as doubt:
             yield Step(rule.rule.id, tuple(match.doubted(str(doubt)) for match in before), Verdict.ELSEWHERE)
             return
         for pair in pairs:
@@ -312,7 +308,7 @@ class _Nftables(NetfilterRuleset):
                 mine = _meet(before, self._compare(body["key"], "==", key, table, scene, fields))
             except _NoMatch:
                 continue
-            except _Doubt as doubt:
+            except NotModelled as doubt:
                 mine = [match.doubted(str(doubt)) for match in before]
             if name in _ENDS:
                 yield Step(rule.rule.id, tuple(mine), _ENDS[name])
@@ -324,22 +320,22 @@ class _Nftables(NetfilterRuleset):
 
     def _compare(self, left: Any, op: str, right: Any, table: str, scene: Scene, fields: Fields) -> list[Match]:
         """Return the alternatives in which the comparison holds."""
-        if (looked_at := _flags_looked_at(left)) is not None:
+        if (looked_at := looked_at_by(left)) is not None:
             if scene.transport is not Transport.TCP:
                 raise _NoMatch
             listed = _is_named(right)
-            compared = [_flag_bits(value) for value in (self._values(right, table) if listed else [right])]
-            return [Match(flags=_flags(looked_at, "==" if op == "in" and listed else op, compared))]
+            compared = [bits_of(value) for value in (self._values(right, table) if listed else [right])]
+            return [Match(flags=holding(looked_at, "==" if op == "in" and listed else op, compared))]
         if op not in ("==", "!=", "in"):
             left_text = _left(left)
             values = _less(op, right) if "port" in left_text else None
             if values is None:
-                raise _Doubt(f"the comparison {left_text} {op} is not modelled")
+                raise NotModelled(f"the comparison {left_text} {op} is not modelled")
             op, right = "==", {"range": list(values)}
         negated = op == "!="
         if isinstance(left, dict) and "concat" in left:
             if negated:
-                raise _Doubt("a negated concatenation is not modelled")
+                raise NotModelled("a negated concatenation is not modelled")
             found: list[Match] = []
             for value in self._values(right, table):
                 parts = value["concat"] if isinstance(value, dict) and "concat" in value else [value]
@@ -366,7 +362,7 @@ class _Nftables(NetfilterRuleset):
     def _elements(self, name: str, table: str) -> list[Any]:
         body = self._sets.get(f"{table} {name.removeprefix('@')}")
         if body is None:
-            raise _Doubt(f"the set {name} is not in the text")
+            raise NotModelled(f"the set {name} is not in the text")
         found = []
         for item in body.get("elem", ()):
             inner = item.get("elem") if isinstance(item, dict) else None
@@ -374,7 +370,7 @@ class _Nftables(NetfilterRuleset):
         return found
 
     def _field(self, left: Any, values: list[Any], negated: bool, scene: Scene, fields: Fields) -> Match:
-        """Return what one field of the packet limits; raises _NoMatch or _Doubt."""
+        """Return what one field of the packet limits; raises _NoMatch or NotModelled."""
         kind, body = _statement(left, None)
         if kind == "payload" and isinstance(body, dict):
             return _payload(str(body.get("protocol")), str(body.get("field")), values, negated, scene, fields)
@@ -382,7 +378,7 @@ class _Nftables(NetfilterRuleset):
         if kind == "meta":
             return _meta(str(key), values, negated, scene, fields)
         if kind == "ct" and self._untracked and fields.tracked:
-            raise _Doubt("rules with notrack leave some connections untracked")
+            raise NotModelled("rules with notrack leave some connections untracked")
         if kind == "ct" and key == "state":
             state = "new" if scene.phase is Phase.OPEN else "established"
             # Before connections are tracked, every packet's state is invalid.
@@ -392,7 +388,7 @@ class _Nftables(NetfilterRuleset):
         if kind == "fib" and isinstance(body, dict) and body.get("result") == "type" and _side(body):
             mine = (_side(body) == "daddr") == fields.inbound
             return _sure((("local" if mine else "unicast") in values) != negated)
-        raise _Doubt(f"{_left(left)} is not modelled")
+        raise NotModelled(f"{_left(left)} is not modelled")
 
     def command(self, insertion: Insertion) -> str:
         """Return an nft command that puts a rule at the head of a chain."""
@@ -526,7 +522,7 @@ def _payload(protocol: str, name: str, values: list[Any], negated: bool, scene: 
         return Match().narrowed(**{axis: outside(given, EVERY_PORT) if negated else given})
     if protocol in ("icmp", "icmpv6", "sctp", "dccp", "ah", "esp", "arp", "igmp"):
         raise _NoMatch
-    raise _Doubt(f"{protocol} {name} is not modelled")
+    raise NotModelled(f"{protocol} {name} is not modelled")
 
 
 def _meta(key: str, values: list[Any], negated: bool, scene: Scene, fields: Fields) -> Match:
@@ -544,55 +540,14 @@ def _meta(key: str, values: list[Any], negated: bool, scene: Scene, fields: Fiel
             return _sure(negated)
         if all(value == "lo" for value in values):
             return _sure(negated)
-        raise _Doubt(f"it is for the interface {', '.join(map(str, values))}, which the plan does not know")
+        raise NotModelled(f"it is for the interface {', '.join(map(str, values))}, which the plan does not know")
     if key == "pkttype":
         return _sure(("host" in values or "unicast" in values) != negated)
-    raise _Doubt(f"meta {key} is not modelled")
+    raise NotModelled(f"meta {key} is not modelled")
 
 
 def _is_named(right: Any) -> bool:
     return _is_set(right) or (isinstance(right, str) and right.startswith("@"))
-
-
-def _flags_looked_at(left: Any) -> int | None:
-    """Return which of TCP's flags a comparison looks at; None for one of something else."""
-    if isinstance(left, dict) and isinstance(left.get("&"), list) and len(left["&"]) == 2:
-        inner, mask = left["&"]
-        return None if _flags_looked_at(inner) is None else _flag_bits(mask)
-    body = left.get("payload") if isinstance(left, dict) else None
-    return 255 if isinstance(body, dict) and (body.get("protocol"), body.get("field")) == ("tcp", "flags") else None
-
-
-def _flag_bits(value: Any) -> int:
-    if isinstance(value, str) and value in BITS:
-        return BITS[value]
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
-        return value
-    if isinstance(value, dict) and "|" in value:
-        value = value["|"]
-    if isinstance(value, list):
-        bits = 0
-        for item in value:
-            bits |= _flag_bits(item)
-        return bits
-    raise _Doubt(f"the TCP flags {json.dumps(value)[:40]} are not modelled")
-
-
-def _flags(looked_at: int, op: str, values: list[int]) -> Intervals:
-    """Return the flags with which a comparison holds; `in` and `!` ask for any of several, or none (nft(8))."""
-    holds: dict[str, Callable[[int], bool]] = {
-        "==": lambda flags: flags in values,
-        "!=": lambda flags: flags not in values,
-        "in": lambda flags: any(flags & value for value in values),
-        "!": lambda flags: not any(flags & value for value in values),
-        "<": lambda flags: all(flags < value for value in values),
-        "<=": lambda flags: all(flags <= value for value in values),
-        ">": lambda flags: all(flags > value for value in values),
-        ">=": lambda flags: all(flags >= value for value in values),
-    }
-    if op not in holds:
-        raise _Doubt(f"the comparison tcp flags {op} is not modelled")
-    return flags_where(lambda flags: holds[op](flags & looked_at))
 
 
 def _addresses(value: Any) -> Iterator[tuple[int, int]]:
@@ -606,7 +561,7 @@ def _addresses(value: Any) -> Iterator[tuple[int, int]]:
     elif isinstance(value, str):
         yield from _network(value)
     else:
-        raise _Doubt(f"the address {value} is not modelled")
+        raise NotModelled(f"the address {value} is not modelled")
 
 
 @lru_cache(65_536)
@@ -620,7 +575,7 @@ def _port(value: Any) -> tuple[int, int]:
         return int(first), int(last)
     if isinstance(value, int) and not isinstance(value, bool):
         return value, value
-    raise _Doubt(f"the port {value} is not modelled")
+    raise NotModelled(f"the port {value} is not modelled")
 
 
 def _less(op: str, right: Any) -> tuple[int, int] | None:
