@@ -19,6 +19,7 @@ from quorate.network.plan import Party, Plan, PlannedFlow
 if TYPE_CHECKING:
     from quorate.cli.netlive import LiveLease
     from quorate.network.audit import AuditReport, FlowVerdict
+    from quorate.network.audit.mustfail import MustFail
     from quorate.network.planfile import Change
     from quorate.network.portreport import PortReport
 
@@ -133,12 +134,17 @@ def show_audit(report: AuditReport, *, as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict())
         return
+    from quorate.network.audit.mustfail import worst_first
+
     verdicts = [verdict.to_dict()["verdict"] for verdict in report.flows]
     # What asks for something to be done stands first.
     order = {"blocked": 0, "undetermined": 1, "open": 2}
     pairs = sorted(zip(report.flows, verdicts, strict=True), key=lambda pair: order[pair[1]])
     rows = [(word, *_row(verdict.flow)[:4], _decided_by(verdict)) for verdict, word in pairs]
     table(["VERDICT", *_COLUMNS[:4], "BY"], rows, empty="the plan has no flow that these rules decide")
+    print()
+    print(bold("must fail"))
+    table(["VERDICT", "FLOW", "FROM", "TO", "BY"], [_must_fail(line) for line in worst_first(report.must_fail)])
     show_findings(report.findings)
     print()
     open_ = verdicts.count("open")
@@ -149,7 +155,12 @@ def show_audit(report: AuditReport, *, as_json: bool) -> None:
         f"{verdicts.count('blocked')} blocked, {verdicts.count('undetermined')} undetermined; "
         f"{_count(forbidden.count('open'), 'forbidden flow')} possible" + (f", {unsure} undetermined" if unsure else "")
     )
-    print(dim("what members must not reach is held by the agents' own rules, not by these: quorate job network JOB"))
+    print(dim("held: no firewall between machines sees it; what agents refused is in `quorate job network JOB`"))
+
+
+def _must_fail(line: MustFail) -> tuple[str, ...]:
+    why = "see below" if line.holds in ("possible", "undetermined") else line.why
+    return line.holds.value, line.flow.id, line.flow.source.value, line.flow.destination.value, why
 
 
 def _decided_by(verdict: FlowVerdict) -> str:

@@ -37,7 +37,9 @@ def plan_cluster(cluster: ClusterFile, *, unserved: Set[str] = frozenset(), at: 
     builder = _Builder(cluster, unserved)
     flows = tuple(dict.fromkeys(builder.flows()))
     forbidden = tuple(dict.fromkeys(builder.forbidden()))
-    return Plan(cluster.name, flows, forbidden, settle([*builder.findings, *check_cluster(cluster, flows, at)]))
+    findings = settle([*builder.findings, *check_cluster(cluster, flows, at)])
+    modes = {pool.name: modes_of(cluster.settings(pool)) for pool in cluster.pools}
+    return Plan(cluster.name, flows, forbidden, findings, modes=modes)
 
 
 class _Builder:

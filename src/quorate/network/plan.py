@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import (
     IPv4Address,
@@ -17,7 +17,7 @@ from typing import Any
 
 from quorate.model.ports import PortRange
 from quorate.network.findings import Finding
-from quorate.network.flows import Direction, Encryption, Role, Transport
+from quorate.network.flows import Direction, Encryption, NetworkMode, Role, Transport
 
 Network = IPv4Network | IPv6Network
 
@@ -155,6 +155,8 @@ class Plan:
     findings: tuple[Finding, ...] = field(default=(), compare=False)
     #: Where it is the plan of one pool's agents: rules for agents are theirs alone.
     pool: str | None = None
+    #: How members of each pool may be joined; not known of a plan that was read back.
+    modes: Mapping[str, frozenset[NetworkMode]] = field(default_factory=dict, compare=False)
 
     def on(self, pool: str) -> Plan:
         """Return what concerns agents of that pool, as a firewall on one of them sees it."""

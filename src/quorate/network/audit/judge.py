@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from quorate.network.audit.mustfail import MustFail, of_each
 from quorate.network.audit.ruleset import OTHERS, Phase, Ruleset, Scene, of_networks, of_ports, source_ports
 from quorate.network.audit.ruleuse import Uses, rule_findings
 from quorate.network.audit.space import (
@@ -62,6 +63,8 @@ class AuditReport:
     forbidden: tuple[FlowVerdict, ...]
     findings: tuple[Finding, ...]
     rules: int
+    #: A line for each forbidden flow of the catalogue, also for those that other rules hold.
+    must_fail: tuple[MustFail, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for `--json`."""
@@ -70,6 +73,7 @@ class AuditReport:
             "rules": self.rules,
             "flows": [verdict.to_dict() for verdict in self.flows],
             "forbidden": [verdict.to_dict() for verdict in self.forbidden],
+            "must_fail": [line.to_dict() for line in self.must_fail],
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -109,7 +113,8 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     }
     of_rules = rule_findings(ruleset, asking.uses, going, disputed, waiting, mending.withdrawing)
     findings = [*plan.findings, *_flow_findings(flows, forbidden), *of_rules]
-    return AuditReport(form, flows, forbidden, settle(findings), len(ruleset.rules))
+    must_fail = of_each(plan, forbidden, {flow for flow, ends in asking.forbidden.items() if ends.asked})
+    return AuditReport(form, flows, forbidden, settle(findings), len(ruleset.rules), must_fail)
 
 
 def _open_by_default(transports: Iterable[tuple[PlannedFlow, Ends]]) -> bool:

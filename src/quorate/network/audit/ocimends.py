@@ -97,9 +97,11 @@ def remove(item: SecurityRule, holder: Holder, staying: int, *, beside_tracked: 
         if item.stateless and not beside_tracked:
             # Another finding's command may have made it stateful before.
             gone.append(tracked)
-        query = f"{_rules_of(item.direction)}[?{' && '.join(f'@ != {_literal(raw)}' for raw in gone)}]"
+        rules = _rules_of(item.direction)
+        query = f"{rules}[?{' && '.join(f'@ != {_literal(raw)}' for raw in gone)}]"
         if staying:
-            query = f"[{query}, {_literal([item.raw] * staying)}][]"
+            alike = " || ".join(f"@ == {_literal(raw)}" for raw in gone)
+            query = f"[{query}, {rules}[?{alike}] | [:{staying}]][]"
         return _write(holder.id, item.direction, query)
     if "id" not in item.raw:
         return f"take out {item.rule.place}"
