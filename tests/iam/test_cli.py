@@ -138,6 +138,11 @@ def test_a_file_without_end_is_not_read_to_its_end(iam) -> None:  # type: ignore
         [*GCP, "--for", "master", "--host-project", "x"],
         ["policy", "--cloud", "azure", "--for", "master"],
         ["policy"],
+        [*JOB, "--dynamic-group", "ocid1.group.oc1..a"],
+        [*JOB, "--compartment", "ocid1.group.oc1..a"],
+        [*JOB, "--compartment-ocid", "ocid1.group.oc1..a"],
+        [*JOB, "--network-compartment", "ocid1.subnet.oc1..a"],
+        [*JOB, "--target", "instances", "--for", "master", "--instance", "ocid1.image.oc1..a"],
         ["explain", "IAM-NO-SUCH-CODE"],
     ],
 )

@@ -273,7 +273,8 @@ def _print_report(file: str, source: Input, found: list[Finding]) -> None:
         typer.echo(f"{file}:{each.place}: {severity} {each.code.name}: {_visible(each.evidence)}")
         typer.echo(f"    {_visible(each.mend)}")
         if each.replacement is not None:
-            typer.echo(f"    => {_visible(each.replacement)}")
+            for line in each.replacement.split("\n"):
+                typer.echo(f"    => {_visible(line)}")
     if not found:
         typer.echo(f"{file}: no findings ({_extent(source)})")
 

@@ -28,10 +28,15 @@ NO_LOCATION = _code("IAM-NO-LOCATION", _E, "Neither tenancy nor a compartment is
 NO_VALUE = _code("IAM-NO-VALUE", _E, "A condition compares with nothing.")
 UNQUOTED = _code("IAM-UNQUOTED", _E, "A condition's string value lacks its single quotes.")
 PLACEHOLDER = _code("IAM-PLACEHOLDER", _E, "A template's placeholder was never filled in.")
-RESOURCE_UNKNOWN = _code("IAM-RESOURCE-UNKNOWN", _W, "Not a documented resource type, but very near to one.")
-PERMISSION_UNKNOWN = _code("IAM-PERMISSION-UNKNOWN", _W, "Not a documented permission, but very near to one.")
-VARIABLE_UNKNOWN = _code("IAM-VARIABLE-UNKNOWN", _W, "Not a documented condition variable, but very near to one.")
+RESOURCE_UNKNOWN = _code(
+    "IAM-RESOURCE-UNKNOWN", _W, "Not known to Quorate, and a slip away from a resource type that is."
+)
+PERMISSION_UNKNOWN = _code(
+    "IAM-PERMISSION-UNKNOWN", _W, "Not known to Quorate, and a slip away from a permission that is."
+)
+VARIABLE_UNKNOWN = _code("IAM-VARIABLE-UNKNOWN", _W, "Not known to Quorate, and a slip away from a variable that is.")
 UNLISTED = _code("IAM-UNLISTED", _N, "A name that Quorate does not know; the vendors add new ones all the time.")
+OCID_KIND = _code("IAM-OCID-KIND", _E, "An OCID of another kind than the place asks for: it names nobody, or nothing.")
 VARIABLE_MISPLACED = _code(
     "IAM-VARIABLE-MISPLACED",
     _E,
@@ -50,6 +55,11 @@ ALWAYS_TRUE = _code("IAM-ALWAYS-TRUE", _W, "The condition is true of everything 
 SUBSUMED = _code("IAM-SUBSUMED", _W, "Another statement already grants all of this.")
 ALL_RESOURCES = _code("IAM-ALL-RESOURCES", _E, "Grants more than reading on every resource that there is.")
 ANY_USER = _code("IAM-ANY-USER", _E, "Grants to every principal, with no condition on who asks.")
+ESCALATION = _code(
+    "IAM-ESCALATION",
+    _E,
+    "Code that runs on machines, or anybody, may change who may do what, and so take more than this.",
+)
 TENANCY_WIDE = _code("IAM-TENANCY-WIDE", _W, "Grants use or manage in the whole tenancy without a condition.")
 WIDER = _code("IAM-WIDER", _W, "Wider than training needs; a narrower statement does the same work.")
 NO_BUCKET = _code("IAM-NO-BUCKET", _W, "Objects or buckets may be changed in every bucket of the location.")
@@ -70,7 +80,9 @@ DG_MATCHES_TENANCY = _code(
 DG_INSTANCE_VARIABLE = _code(
     "IAM-DG-INSTANCE-VARIABLE", _E, "An `instance.*` variable matches compute instances only, never a job run."
 )
-DG_TYPE_UNKNOWN = _code("IAM-DG-TYPE-UNKNOWN", _W, "No documented resource type of a principal has this name.")
+DG_TYPE_UNKNOWN = _code(
+    "IAM-DG-TYPE-UNKNOWN", _W, "Not known to Quorate as a type of principal, and a slip away from one that is."
+)
 
 # AWS
 AWS_GRAMMAR = _code("IAM-AWS-GRAMMAR", _E, "The document breaks the grammar of AWS policies.")

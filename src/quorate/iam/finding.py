@@ -21,7 +21,8 @@ class Code:
 class Finding:
     """One defect of one statement.
 
-    `replacement` is the whole statement as it should read, where that can be known without asking anybody.
+    `replacement` is the whole statement as it should read, where that can be known without asking anybody; a line for
+    each where one statement has to become two.
     """
 
     code: Code

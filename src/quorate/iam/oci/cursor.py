@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quorate.iam import codes
 from quorate.iam.finding import Code
+from quorate.iam.oci.ocid import misplaced
 from quorate.iam.oci.tokens import Kind, Problem, Token, tokenize
 
 # Deeper nesting than this has no use, and without a limit a hostile file could exhaust the stack.
@@ -55,8 +56,13 @@ class Cursor:
             return True
         return False
 
-    def report(self, code: Code, message: str, mend: str, at: Token | None = None) -> None:
-        self.problems.append(Problem(code, (at or self.token).place, message, mend))
+    def report(self, code: Code, message: str, mend: str, at: Token | None = None, *, mendable: bool = True) -> None:
+        self.problems.append(Problem(code, (at or self.token).place, message, mend, mendable))
+
+    def check_kind(self, token: Token, wanted: frozenset[str]) -> None:
+        """Report an OCID that is of another kind than the wanted ones."""
+        if odd := misplaced(token.text, wanted):
+            self.report(codes.OCID_KIND, *odd, at=token, mendable=False)
 
     def give_up(self, code: Code, message: str, mend: str, at: Token | None = None) -> GiveUp:
         """Report, and return what the caller raises."""

@@ -8,7 +8,7 @@ from quorate.iam.explained import Reasons
 from quorate.iam.finding import RefusedRequest
 from quorate.iam.oci import matching, render
 from quorate.iam.oci.needs import Need, Place, needs
-from quorate.iam.oci.request import OciRequest, plain
+from quorate.iam.oci.request import OciRequest, of_kind, plain
 from quorate.iam.oci.syntax import (
     Combination,
     Compare,
@@ -129,6 +129,7 @@ def _master_rule(request: OciRequest) -> Condition:
         raise RefusedRequest(
             "--instance is missing: the OCID of the master's own machine, so that no agent is taken for it"
         )
+    of_kind("--instance", request.instance, "instance")
     return Compare("instance.id", Operator.EQUAL, (Value(ValueKind.STRING, plain(request.instance, "instance")),))
 
 

@@ -11,6 +11,7 @@ from quorate.iam.finding import Finding
 from quorate.iam.oci import render
 from quorate.iam.oci.lint_statement import lint_statement
 from quorate.iam.oci.matching import Case, alternatives, cases, read_rule, render_rule
+from quorate.iam.oci.ocid import OF_VARIABLE, misplaced
 from quorate.iam.oci.subsume import EVERYBODY, covers, members_of
 from quorate.iam.oci.syntax import (
     Condition,
@@ -22,7 +23,7 @@ from quorate.iam.oci.syntax import (
     comparisons,
 )
 from quorate.iam.oci.vocabulary import ALL_RESOURCES, FAMILIES, PRINCIPAL_TYPES
-from quorate.iam.place import Place, suggestion
+from quorate.iam.place import Place, slip
 
 # https://docs.oracle.com/en-us/iaas/Content/General/Concepts/servicelimits.htm: statements on one path of compartments
 MAX_STATEMENTS = 500
@@ -66,7 +67,8 @@ def lint(statements: Sequence[StatementText], rules: Sequence[RuleText] = ()) ->
 
 
 _BROKEN = frozenset(
-    code.name for code in (codes.SYNTAX, codes.NO_SUBJECT, codes.NO_LOCATION, codes.NO_VALUE, codes.PLACEHOLDER)
+    code.name
+    for code in (codes.SYNTAX, codes.NO_SUBJECT, codes.NO_LOCATION, codes.NO_VALUE, codes.PLACEHOLDER, codes.OCID_KIND)
 )
 
 
@@ -193,6 +195,8 @@ def _judge_rule(rule: Condition, grants_to_runs: bool) -> Iterator[Finding]:
                     f"{part.variable} is compared with an empty string",
                     f"write `{part.variable} = '<value>'`",
                 )
+            if odd := misplaced(value.text, OF_VARIABLE.get(part.variable.lower(), frozenset())):
+                yield Finding(codes.OCID_KIND, part.place, f"{part.variable}: {odd[0]}", odd[1])
         if part.variable.lower() == "resource.type" and part.values:
             yield from _type(part.values[0].text, part.place)
     ways = cases(rule)
@@ -239,13 +243,15 @@ def _instance_variable(rule: Condition, at: Place, evidence: str) -> Finding:
 def _type(name: str, at: Place) -> Iterator[Finding]:
     if not name or name.lower() in PRINCIPAL_TYPES:
         return
-    guess = suggestion(name.replace("-", ""), PRINCIPAL_TYPES)
+    guess = slip(name.replace("-", ""), PRINCIPAL_TYPES)
     if guess:
         yield Finding(
             codes.DG_TYPE_UNKNOWN,
             at,
-            f"there is no resource.type '{name}'; did you mean '{guess}'?",
+            f"resource.type '{name}' is not known to Quorate; did you mean '{guess}'?",
             f"write `resource.type = '{guess}'`",
         )
     else:
-        yield Finding(codes.UNLISTED, at, f"resource.type '{name}'", "check it in the vendor's reference")
+        yield Finding(
+            codes.UNLISTED, at, f"resource.type '{name}' is not known to Quorate", "check it in the vendor's reference"
+        )

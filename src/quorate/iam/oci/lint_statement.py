@@ -9,6 +9,7 @@ from quorate.iam import codes
 from quorate.iam.finding import Code, Finding
 from quorate.iam.oci import render
 from quorate.iam.oci.matching import alternatives, cases
+from quorate.iam.oci.ocid import OF_VARIABLE, misplaced
 from quorate.iam.oci.parser import read
 from quorate.iam.oci.syntax import (
     Combination,
@@ -36,13 +37,17 @@ from quorate.iam.oci.vocabulary import (
     contains,
     members,
 )
-from quorate.iam.place import START, Place, suggestion
+from quorate.iam.place import START, Place, slip
 
 # What says who asks; a grant to everybody without one of these is open.
 _WHO = ("request.principal.", "request.user.", "request.groups.", "request.instance.", "request.networksource.")
 # A request may carry several values of these, so two different ones do not contradict each other.
 _MANY_VALUED = ("request.groups.", "request.principal.group.tag.", "target.resource.tag.", "request.permission")
 _LISTED_BY_NAME = frozenset({"target.bucket.name", "target.repo.name", "target.object.name"})
+
+# Whoever manages one of these can take more than it was given (IAM's page of the policy reference): write a policy, let
+# a dynamic group take it in, or make itself a key of somebody else's.
+_RIGHTS = frozenset({"policies", "dynamic-groups", "users", "domains"})
 
 CHECKPOINT_PERMISSIONS = ("OBJECT_INSPECT", "OBJECT_READ", "OBJECT_CREATE", "OBJECT_OVERWRITE")
 # All of `manage repos` but deleting images and changing who may see them (REGISTRY).
@@ -81,8 +86,8 @@ def lint_statement(text: str, at: Place = START) -> tuple[Statement | Define | N
     reading = read(text)
     statement = reading.statement
     rewritten = None
-    if statement is not None and reading.problems:
-        rewritten = as_mended(statement)
+    if statement is not None and reading.problems and all(problem.mendable for problem in reading.problems):
+        rewritten = "\n".join(as_mended(each) for each in (statement, *reading.others))
     found = [
         Finding(problem.code, at.moved_by(problem.place), problem.message, problem.mend, rewritten)
         for problem in reading.problems
@@ -136,40 +141,39 @@ def _names(statement: Statement) -> Iterator[Finding]:
         resource = statement.grant.resource
         if resource in RESOURCES or resource.startswith("<"):
             return
-        if guess := suggestion(resource, RESOURCES):
+        if guess := slip(resource, RESOURCES):
             becomes = replace(statement, grant=replace(statement.grant, resource=guess))
             yield _finding(
                 statement,
                 codes.RESOURCE_UNKNOWN,
-                f'there is no resource type "{resource}"; did you mean "{guess}"?',
+                f'the resource type "{resource}" is not known to Quorate; did you mean "{guess}"?',
                 f"write `{guess}`",
                 becomes=becomes,
             )
         else:
             yield _finding(
-                statement, codes.UNLISTED, f'resource type "{resource}"', "check it in the vendor's reference"
+                statement,
+                codes.UNLISTED,
+                f'the resource type "{resource}" is not known to Quorate',
+                "check it in the vendor's reference",
             )
     elif isinstance(statement.grant, PermissionGrant):
         for permission in statement.grant.permissions:
             if permission in PERMISSIONS:
                 continue
-            near = suggestion(permission, {known.lower() for known in PERMISSIONS})
-            # Permissions of one service differ by a word, so only a slip of a letter or two counts as near.
-            if (
-                near
-                and sum(a != b for a, b in zip(permission.lower(), near, strict=False))
-                + abs(len(permission) - len(near))
-                <= 2
-            ):
+            if near := slip(permission, PERMISSIONS):
                 yield _finding(
                     statement,
                     codes.PERMISSION_UNKNOWN,
-                    f'there is no permission "{permission}"; did you mean "{near.upper()}"?',
-                    f"write `{near.upper()}`",
+                    f'the permission "{permission}" is not known to Quorate; did you mean "{near}"?',
+                    f"write `{near}`",
                 )
             else:
                 yield _finding(
-                    statement, codes.UNLISTED, f'permission "{permission}"', "check it in the vendor's reference"
+                    statement,
+                    codes.UNLISTED,
+                    f'the permission "{permission}" is not known to Quorate',
+                    "check it in the vendor's reference",
                 )
 
 
@@ -226,6 +230,8 @@ def _comparison(statement: Statement, part: Compare, reach: frozenset[str] | Non
                 f"write the pattern as /{value.text}/",
                 at=part.place,
             )
+        if value.kind is ValueKind.STRING and (odd := misplaced(value.text, OF_VARIABLE.get(variable, frozenset()))):
+            yield _finding(statement, codes.OCID_KIND, f"{part.variable}: {odd[0]}", odd[1], at=part.place)
     if variable in SERVICE_VARIABLES:
         carriers = SERVICE_VARIABLES[variable]
         if reach is not None and not reach & carriers:
@@ -250,12 +256,11 @@ def _comparison(statement: Statement, part: Compare, reach: frozenset[str] | Non
                 at=part.place,
             )
     elif variable not in VARIABLES and not variable.startswith(TAG_VARIABLES) and not variable.startswith("<"):
-        guess = suggestion(variable, VARIABLES)
-        if guess:
+        if guess := slip(variable, VARIABLES):
             yield _finding(
                 statement,
                 codes.VARIABLE_UNKNOWN,
-                f'there is no variable "{part.variable}"; did you mean "{guess}"?',
+                f'the variable "{part.variable}" is not known to Quorate; did you mean "{guess}"?',
                 f"write `{guess}`",
                 at=part.place,
             )
@@ -263,7 +268,7 @@ def _comparison(statement: Statement, part: Compare, reach: frozenset[str] | Non
             yield _finding(
                 statement,
                 codes.UNLISTED,
-                f'variable "{part.variable}"',
+                f'the variable "{part.variable}" is not known to Quorate',
                 "check it in the vendor's reference",
                 at=part.place,
             )
@@ -346,6 +351,21 @@ def _breadth(statement: Statement) -> Iterator[Finding]:
             codes.ANY_USER,
             f"{statement.subject.kind} without a condition on who asks",
             "name a group, or add `where request.principal.type = '…'`",
+        )
+    machines = statement.subject.kind is SubjectKind.DYNAMIC_GROUP or statement.subject.kind.is_everybody
+    about = any(part.variable.lower().startswith("target.") for part in comparisons(statement.condition))
+    if (
+        machines
+        and not about
+        and isinstance(grant, VerbGrant)
+        and grant.verb is Verb.MANAGE
+        and grant.resource in _RIGHTS
+    ):
+        yield _finding(
+            statement,
+            codes.ESCALATION,
+            f"{who} may {grant.verb} {grant.resource}",
+            "leave rights to people: name a group, or bind it with a condition on `target.…`",
         )
     if (
         changes

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from quorate.iam.explained import Reasons
 from quorate.iam.oci.lint_statement import CHECKPOINT_PERMISSIONS, PUSH_PERMISSIONS
-from quorate.iam.oci.request import OciRequest
+from quorate.iam.oci.request import OciRequest, of_kind
 from quorate.iam.oci.syntax import Grant, PermissionGrant, Principal, Subject, SubjectKind, Verb, VerbGrant
 from quorate.iam.oci.vocabulary import CORE, DATA_SCIENCE, LOGGING, MONITORING, OBJECT_STORAGE, REGISTRY
 from quorate.iam.request import Audience, Profile, Target
@@ -267,6 +267,7 @@ def _master(request: OciRequest) -> Iterator[Need]:
             place=Place.TENANCY,
             conditions=(("target.tag-namespace.name", request.tag.namespace),),
         )
+    of_kind("--image", request.image, "image")
     yield Need(
         "image",
         PermissionGrant(("INSTANCE_IMAGE_READ",)) if request.image else _on(Verb.READ, "instance-images"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from quorate.iam import codes
 from quorate.iam.oci.conditions import parse_condition
 from quorate.iam.oci.cursor import Cursor, GiveUp
+from quorate.iam.oci.ocid import AFTER, OCID
 from quorate.iam.oci.subject import expect_to, parse_subject, take_name
 from quorate.iam.oci.syntax import (
     AssociateGrant,
@@ -26,35 +27,39 @@ from quorate.iam.place import did_you_mean, suggestion
 
 START_WORDS = frozenset({"allow", "deny", "define", "endorse", "admit"})
 _VERBS = frozenset(verb.value for verb in Verb)
-_OCID = re.compile(r"ocid1\.[a-z0-9]+\.[a-z0-9-]*\.[a-z0-9-]*\.\S+", re.IGNORECASE)
 _PERMISSION = re.compile(r"[A-Z][A-Z0-9_]*")
 _RESOURCE = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a lenient parse found: the statement as far as it goes, and every problem in it."""
+    """What a lenient parse found: the statement as far as it goes, and every problem in it.
+
+    `others` are the same for subjects of other kinds, where one statement named several.
+    """
 
     statement: Statement | Define | None
     problems: tuple[Problem, ...]
+    others: tuple[Statement, ...] = ()
 
 
 def read(text: str) -> Reading:
     """As much of a statement as can be made out, with all its problems; for a linter."""
     at = Cursor(text)
     try:
-        statement = _statement(at)
+        if at.token.is_word("define"):
+            return Reading(_define(at), tuple(at.problems))
+        statement, *others = _statements(at)
     except GiveUp:
         return Reading(None, tuple(at.problems))
-    return Reading(statement, tuple(at.problems))
+    return Reading(statement, tuple(at.problems), tuple(others))
 
 
-def _statement(at: Cursor) -> Statement | Define:
+def _statements(at: Cursor) -> list[Statement]:
+    """The statement; more than one where it names subjects of several kinds."""
     start = at.token
-    if start.is_word("define"):
-        return _define(at)
     effect = _effect(at)
-    subject = parse_subject(at, admitted=effect in (Effect.ADMIT, Effect.DENY_ADMIT))
+    subjects = parse_subject(at, admitted=effect in (Effect.ADMIT, Effect.DENY_ADMIT))
     expect_to(at)
     crosses = effect not in (Effect.ALLOW, Effect.DENY)
     grant = _grant(at, crosses_tenancies=crosses)
@@ -63,7 +68,7 @@ def _statement(at: Cursor) -> Statement | Define:
     if at.take_word("where"):
         condition = parse_condition(at)
     at.expect_end("the statement", "start a new statement")
-    return Statement(effect, subject, grant, location, condition, start.place)
+    return [Statement(effect, subject, grant, location, condition, start.place) for subject in subjects]
 
 
 def _effect(at: Cursor) -> Effect:
@@ -98,7 +103,7 @@ def _define(at: Cursor) -> Define:
     alias = take_name(at, "an alias")
     if not at.take_word("as"):
         raise at.give_up(codes.SYNTAX, f"expected `as`, found {at.token}", "write `as <ocid>`")
-    ocid = _ocid(at)
+    ocid = _ocid(at, kind.text.lower())
     at.expect_end("the statement", "start a new statement")
     return Define(kind.text.lower(), alias, ocid, start.place)
 
@@ -221,7 +226,7 @@ def _compartment(at: Cursor, start: Token, whose: str) -> Location:
         return Location(LocationKind.COMPARTMENT, _path(at, start))
     if at.token.is_word("id") and not at.following.is_sign(":"):
         at.take()
-        return Location(LocationKind.COMPARTMENT_ID, (_ocid(at),))
+        return Location(LocationKind.COMPARTMENT_ID, (_ocid(at, "compartment"),))
     return Location(LocationKind.COMPARTMENT, _path(at, start))
 
 
@@ -240,14 +245,16 @@ def _path(at: Cursor, start: Token) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _ocid(at: Cursor) -> str:
+def _ocid(at: Cursor, of: str) -> str:
+    """`of`: the word that says what the OCID is of."""
     token = at.take()
     if token.kind is Kind.PLACEHOLDER:
         at.report(codes.PLACEHOLDER, f"{token} was never filled in", "write the OCID", token)
         return token.text
     if token.kind not in (Kind.WORD, Kind.STRING) or not token.text:
         raise at.give_up(codes.SYNTAX, f"expected an OCID, found {token}", "write the OCID after `id`", token)
-    if not _OCID.fullmatch(token.text):
+    at.check_kind(token, AFTER[of])
+    if not OCID.fullmatch(token.text):
         at.report(
             codes.SYNTAX,
             f"{token} is not an OCID (ocid1.<type>.<realm>.[region].<id>)",

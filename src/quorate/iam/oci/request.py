@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 
 from quorate.iam.finding import RefusedRequest
+from quorate.iam.oci.ocid import AFTER, OCID, misplaced
 from quorate.iam.oci.syntax import Location, LocationKind, Principal, Subject, SubjectKind
 from quorate.iam.request import Audience, Auth, Profile, Target
 
-_OCID = re.compile(r"ocid1\.[a-z0-9]+\.[a-z0-9-]*\.[a-z0-9-]*\.\S+", re.IGNORECASE)
 _TAG = re.compile(r"([\w-]+)\.([\w-]+)=([^'\n]+)")
 
 
@@ -66,23 +66,28 @@ class OciRequest:
     def subject(self) -> Subject:
         if self.caller is Auth.GROUP:
             name = self.group or _refuse("--group", "it names the user group that the policy is for")
+            of_kind("--group", name, "group")
             return Subject(SubjectKind.GROUP, (principal(name),))
         name = self.dynamic_group or _refuse("--dynamic-group", "it names the dynamic group that the policy is for")
+        of_kind("--dynamic-group", name, "dynamic-group")
         return Subject(SubjectKind.DYNAMIC_GROUP, (principal(name),))
 
     @property
     def location(self) -> Location:
+        of_kind("--compartment", self.compartment, "compartment")
         return location(self.compartment)
 
     @property
     def network_location(self) -> Location:
+        of_kind("--network-compartment", self.network_compartment, "compartment")
         return location(self.network_compartment or self.compartment)
 
     @property
     def rule_ocid(self) -> str:
         """The compartment's OCID for a matching rule."""
         for candidate in (self.compartment_ocid, self.compartment):
-            if candidate and _OCID.fullmatch(candidate):
+            if candidate and OCID.fullmatch(candidate):
+                of_kind("--compartment-ocid", candidate, "compartment")
                 return candidate
         if self.compartment_ocid:
             raise RefusedRequest(f'"{self.compartment_ocid}" is not an OCID (ocid1.compartment.<realm>..<id>)')
@@ -96,9 +101,15 @@ def _refuse(option: str, why: str) -> str:
     raise RefusedRequest(f"{option} is missing: {why}")
 
 
+def of_kind(option: str, text: str | None, word: str) -> None:
+    """Refuse an OCID that cannot name what the option is for."""
+    if text is not None and (odd := misplaced(text, AFTER[word])):
+        raise RefusedRequest(f"{option}: {odd[0]}")
+
+
 def principal(text: str) -> Principal:
     """`Name`, `Domain/Name` or an OCID."""
-    if _OCID.fullmatch(text):
+    if OCID.fullmatch(text):
         return Principal(text, is_ocid=True)
     domain, slash, name = text.partition("/")
     return Principal(_name(name if slash else domain), domain=_name(domain) if slash else None)
@@ -108,7 +119,7 @@ def location(text: str | None) -> Location:
     """`A:B`, an OCID, or None for the tenancy."""
     if text is None:
         return Location(LocationKind.TENANCY)
-    if _OCID.fullmatch(text):
+    if OCID.fullmatch(text):
         return Location(LocationKind.COMPARTMENT_ID, (text,))
     return Location(LocationKind.COMPARTMENT, tuple(_name(part) for part in text.split(":")))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quorate.iam import codes
 from quorate.iam.oci.cursor import Cursor
+from quorate.iam.oci.ocid import AFTER
 from quorate.iam.oci.render import RESERVED
 from quorate.iam.oci.syntax import Principal, Subject, SubjectKind
 from quorate.iam.oci.tokens import Kind
@@ -12,12 +13,13 @@ from quorate.iam.place import suggestion
 _KINDS = frozenset(kind.value for kind in SubjectKind)
 
 
-def parse_subject(at: Cursor, *, admitted: bool) -> Subject:
-    """`admitted`: the subject of an admit statement, which comes from another tenancy."""
+def parse_subject(at: Cursor, *, admitted: bool) -> tuple[Subject, ...]:
+    """The subject, and where it mixes kinds, which OCI refuses, one for each kind.
+
+    `admitted`: the subject of an admit statement, which comes from another tenancy.
+    """
     kind = _kind(at)
-    members: tuple[Principal, ...] = ()
-    if not kind.is_everybody:
-        members = _members(at, kind)
+    members = {kind: ()} if kind.is_everybody else _members(at, kind)
     tenancy = None
     if at.token.is_word("of") and at.following.is_word("tenancy"):
         of = at.take()
@@ -25,7 +27,7 @@ def parse_subject(at: Cursor, *, admitted: bool) -> Subject:
         tenancy = take_name(at, "a tenancy's alias")
         if not admitted:
             at.report(codes.SYNTAX, "only an admit statement may say `of tenancy`", "leave it out", of)
-    return Subject(kind, members, tenancy)
+    return tuple(Subject(each, of_kind, tenancy) for each, of_kind in members.items())
 
 
 def _kind(at: Cursor) -> SubjectKind:
@@ -46,23 +48,26 @@ def _kind(at: Cursor) -> SubjectKind:
     return SubjectKind.GROUP
 
 
-def _members(at: Cursor, kind: SubjectKind) -> tuple[Principal, ...]:
+def _members(at: Cursor, kind: SubjectKind) -> dict[SubjectKind, tuple[Principal, ...]]:
+    """Everybody who is named, by kind; in a sound statement there is one kind."""
     if _ends_subject(at):
         at.report(codes.NO_SUBJECT, f"no {kind} is named", f"write `{kind} <name>`")
-        return (Principal(f"<{kind}>"),)
-    found = [_member(at)]
+        return {kind: (Principal(f"<{kind}>"),)}
+    found = {kind: (_member(at, kind),)}
+    named = kind
     while at.take_sign(","):
         if at.token.is_word(*_KINDS) and not at.following.is_sign(",") and not at.following.is_word("to"):
             other = at.take()
-            if other.text.lower() != kind.value:
+            named = SubjectKind(other.text.lower())
+            if named is not kind:
                 at.report(
                     codes.SYNTAX,
-                    f"a statement names subjects of one kind, not {kind} and {other.text}",
+                    f"a statement names subjects of one kind, not {kind} and {named}",
                     "write a statement for each kind",
                     other,
                 )
-        found.append(_member(at))
-    return tuple(found)
+        found[named] = (*found.get(named, ()), _member(at, named))
+    return found
 
 
 def _ends_subject(at: Cursor) -> bool:
@@ -70,7 +75,7 @@ def _ends_subject(at: Cursor) -> bool:
     return at.at_end or at.token.is_word("to") or (at.token.is_word("of") and at.following.is_word("tenancy"))
 
 
-def _member(at: Cursor) -> Principal:
+def _member(at: Cursor, kind: SubjectKind) -> Principal:
     if at.token.is_word("id") and at.following.kind in (Kind.WORD, Kind.PLACEHOLDER) and not at.following.is_word("to"):
         at.take()
         token = at.take()
@@ -78,6 +83,8 @@ def _member(at: Cursor) -> Principal:
             at.report(codes.PLACEHOLDER, f"{token} was never filled in", "write the OCID", token)
         elif not token.text.lower().startswith("ocid1."):
             at.report(codes.SYNTAX, f"{token} is not an OCID", "copy the OCID, or leave `id` out", token)
+        elif kind.value in AFTER:
+            at.check_kind(token, AFTER[kind.value])
         return Principal(token.text, is_ocid=True)
     first = take_name(at, "a name")
     if not at.take_sign("/"):

@@ -53,12 +53,16 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a text is not a statement, and what to write instead."""
+    """Why a text is not a statement, and what to write instead.
+
+    `mendable`: whether the statement written anew, as it was understood, is what was meant.
+    """
 
     code: Code
     place: Place
     message: str
     mend: str
+    mendable: bool = True
 
 
 _SPACE = re.compile(r"\s+")

@@ -79,7 +79,12 @@ _SINGLES = words(
     osmh-family analytics-instances vulnerability-scanning-family container-family compute-container-family
     compute-containers management-agents logging-analytics-family loganalytics-features-family
     ai-service-language-family ai-service-vision-family ai-service-forecasting-family generative-ai-family
-    optimizer-api-family resource-schedule-family dashboards-family workrequest policy-family"""
+    optimizer-api-family resource-schedule-family dashboards-family workrequest policy-family key-delegates vss-family
+    autonomous-database autonomous-backups external-database-family apm-domains certificate-associations
+    certificate-authority-associations certificate-authority-bundles organizations-family cloud-guard-detectors
+    cloud-guard-targets announcement-subscriptions management-dashboard management-saved-search
+    management-dashboard-family instance-agent-command-execution-family ai-service-document-family ons-topic
+    vn-path-analyzer-test tag-namespace"""
 )
 
 RESOURCES = frozenset({ALL_RESOURCES}) | _SINGLES | FAMILIES.keys() | frozenset().union(*FAMILIES.values())
@@ -176,6 +181,8 @@ PERMISSIONS: dict[str, str] = {
     permission: resource for resource, adds in _ADDS.items() for more in adds.values() for permission in more.split()
 } | {
     # Named by Data Science's page on schedulers; the service publishes no table by verb that could be trusted whole.
+    # Network Path Analyzer's page; each is a letter or two away from one of a network card.
+    **dict.fromkeys(words("VNPA_READ VNPA_UPDATE VNPA_CREATE VNPA_DELETE"), "vn-path-analyzer-test"),
     "DATA_SCIENCE_PROJECT_READ": "data-science-projects",
     "DATA_SCIENCE_JOB_READ": "data-science-jobs",
     "DATA_SCIENCE_JOB_RUN_CREATE": "data-science-job-runs",
@@ -191,7 +198,7 @@ GENERAL_VARIABLES = words(
     request.instance.compartment.id request.resource.compartment.id request.utc-timestamp
     request.utc-timestamp.month-of-year request.utc-timestamp.day-of-month request.utc-timestamp.day-of-week
     request.utc-timestamp.time-of-day request.vcn.id request.ipv4.ipaddress request.domain.name
-    target.compartment.id target.compartment.name target.resource.id""".lower()
+    target.compartment.id target.compartment.name target.resource.id target.resource.kind""".lower()
 )
 # A tag's namespace and key follow these.
 TAG_VARIABLES = (
