@@ -1,6 +1,7 @@
 """`quorate iam` as people and pipelines use it: what it prints and how it ends."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from quorate.cli.app import run
 from quorate.iam import codes
+from quorate.iam.request import Audience, Cloud
 
 JOB = [
     *("policy", "--cloud", "oci", "--for", "job", "--dynamic-group", "runs", "--compartment", "ml"),
@@ -197,6 +199,101 @@ def test_a_master_yaml_with_a_mistake_is_refused_with_its_line(iam, tmp_path: Pa
     ended = iam("policy", "--for", "master", "--config", str(file))
     assert (ended.code, ended.out) == (2, "")
     assert f"{file}:2" in ended.err
+
+
+def test_all_that_is_missing_is_said_at_once_with_a_command_that_would_do(iam) -> None:  # type: ignore[no-untyped-def]
+    ended = iam("policy", "--cloud", "oci", "--for", "job", "--compartment", "ml:my training", "--no-volumes")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "error: --dynamic-group, --compartment-ocid and --bucket are missing\n"
+        "  --dynamic-group: it names the dynamic group that the policy is for\n"
+        "  --compartment-ocid: a dynamic group's matching rule knows compartments by OCID only\n"
+        "  --bucket: without it the policy would open every bucket\n"
+        "try:   quorate iam policy --for job --cloud oci --compartment 'ml:my training' --no-volumes "
+        "--dynamic-group NAME --compartment-ocid ocid1.compartment.oc1..ID --bucket BUCKET\n"
+    )
+
+
+@pytest.mark.parametrize("cloud", list(Cloud))
+@pytest.mark.parametrize("audience", list(Audience))
+@pytest.mark.parametrize("more", [[], ["--repo", "r"], ["--bucket", "b"], ["--profile", "as-documented"]])
+def test_the_command_that_an_error_proposes_is_one_that_runs(  # type: ignore[no-untyped-def]
+    iam, cloud: Cloud, audience: Audience, more: list[str]
+) -> None:
+    ended = iam("policy", "--cloud", cloud, "--for", audience, *more)
+    if ended.code:
+        (proposed,) = [line for line in ended.err.splitlines() if line.startswith("try:")]
+        ended = iam(*shlex.split(proposed)[3:])
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize("command", ["policy", "lint", "explain"])
+def test_the_examples_of_the_help_run(  # type: ignore[no-untyped-def]
+    iam, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs.policy").write_text("Allow group A to read repos in tenancy\n")
+    printed = iam(command, "--help").out
+    assert printed.startswith(f"Usage: quorate iam {command} ")
+    examples = [
+        line.split("quorate iam ")[1] for line in printed.splitlines()[1:] if line.startswith("    quorate iam")
+    ]
+    assert len(examples) >= 1
+    assert {iam(*shlex.split(example)).code for example in examples} == {0}
+
+
+def test_no_command_at_all_is_answered_with_the_help_and_not_called_an_error(iam) -> None:  # type: ignore[no-untyped-def]
+    ended = iam()
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("Usage: quorate iam ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["policy"], ["policy", "--for", "boss"], ["policy", "--for", "user", "--cloud", "x"]]
+)
+def test_a_choice_that_is_missing_or_wrong_is_one_line_with_all_choices(iam, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+    cause, hint = iam(*arguments).err.splitlines()
+    assert "user" in cause or "oci" in cause
+    assert "Value error" not in cause
+    assert hint == "try:   quorate iam policy --help"
+
+
+def test_who_asks_decides_where_on_oci_training_runs(iam) -> None:  # type: ignore[no-untyped-def]
+    named = ["--cloud", "oci", "--dynamic-group", "m", "--compartment", "ml", "--instance", "ocid1.instance.oc1..a"]
+    assert "INSTANCE_CREATE" in iam("policy", "--for", "master", *named).out
+    refused = iam("policy", "--for", "master", "--target", "data-science", *named)
+    assert "have no master of ours" in refused.err
+
+
+def test_what_json_has_no_room_for_is_said_beside_it(iam) -> None:  # type: ignore[no-untyped-def]
+    ended = iam(*AWS, "--for", "agent")
+    assert json.loads(ended.out)["Statement"]
+    assert "note: No --bucket, --repo or --log-group: it only denies" in ended.err
+
+
+def test_what_policy_prints_for_any_cloud_can_be_linted_and_explained(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "policy"
+    for arguments in (JOB, [*AWS, "--for", "master"], [*AWS, "--for", "master", "--json"], [*JOB, "--json"]):
+        file.write_text(iam(*arguments).out)
+        assert iam("lint", str(file)).code == 0
+        assert "without it:" in iam("explain", str(file)).out
+    for audience in ("master", "agent"):
+        file.write_text(iam(*GCP, "--for", audience, "--bucket", "my-bucket", "--part", "roles").out)
+        assert iam("lint", str(file)).code == 0
+        assert "without it:" in iam("explain", str(file)).out
+    file.write_text(iam(*GCP, "--for", "master").out)
+    ended = iam("lint", str(file))
+    assert ended.code == 2
+    assert "a script of gcloud commands" in ended.err
+    assert "--part roles" in ended.err
+
+
+def test_two_statements_that_one_should_have_been_are_printed_on_two_lines(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "x"
+    file.write_text("Allow group g, dynamic-group d to read repos in compartment C\n")
+    assert (
+        "    => Allow group g to read repos in compartment C\n    => Allow dynamic-group d to read repos in compartment C\n"
+    ) in iam("lint", str(file)).out
 
 
 def test_without_a_cloud_the_command_says_how_to_name_one(iam) -> None:  # type: ignore[no-untyped-def]

@@ -159,6 +159,14 @@ def test_a_defect_has_its_code(document: object, code: str) -> None:
     assert code in codes_of(document)
 
 
+def test_roles_by_their_names_are_judged_each_where_it_stands() -> None:
+    text = b'{"one": {"title": "x", "includedPermissions": ["compute.instances.get"]},\n "two": {"includedPermissions": ["a"]}}'
+    assert [(each.code.name, each.place.line) for each in lint_file(text)[1]] == [
+        ("IAM-GCP-GRAMMAR", 2),
+        ("IAM-GCP-PERMISSION", 2),
+    ]
+
+
 def test_a_role_as_gcloud_prints_it_in_yaml_is_read() -> None:
     text = b"title: Provisioner\nstage: GA\nincludedPermissions:\n- compute.instances.list\n- compute.instances\n"
     assert [each.code.name for each in lint_file(text)[1]] == ["IAM-GCP-PERMISSION"]

@@ -216,6 +216,7 @@ def test_subjects_of_two_kinds_become_two_statements_and_no_dynamic_group_become
     assert mended(text, "IAM-SYNTAX") == (
         "Allow group g, h to read repos in compartment C\nAllow dynamic-group d, e to read repos in compartment C"
     )
+    assert mended("Allow group g, dynamic-group d to manage log-groups in compartment C", "IAM-WIDER") is None
     assert mended("Allow group g, group h to user repos in tenancy", "IAM-VERB-UNKNOWN") == (
         "Allow group g, h to use repos in tenancy"
     )
@@ -225,14 +226,15 @@ def test_no_mend_is_written_around_an_ocid_that_only_its_author_can_correct() ->
     text = "Allow group id ocid1.compartment.oc1..a to user repos in compartment C"
     assert {each.code.name: (str(each.place), each.replacement) for each in lint_statement(text)[1]} == {
         "IAM-OCID-KIND": ("1:16", None),
-        "IAM-VERB-UNKNOWN": ("1:46", None),
+        "IAM-VERB-UNKNOWN": ("1:44", None),
+        "IAM-WIDER": ("1:1", None),
     }
 
 
 @pytest.mark.parametrize(
     ("name", "guess"),
     [
-        ("Allow group A to read autonomous-backup in compartment C", "autonomous-databases"),
+        ("Allow group A to read objectstorage-private-endpoint in compartment C", "orm-private-endpoints"),
         ("Allow group A to read repos in tenancy where target.dns-zone.name='a'", "target.user.name"),
         ("Allow group A to {VTAP_READ} in compartment C", "VNIC_READ"),
     ],

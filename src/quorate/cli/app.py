@@ -196,14 +196,21 @@ def _unread() -> Exit:
 
 
 def _explain(error: Exception) -> int:
+    from typer._click.exceptions import NoArgsIsHelpError
+
     from quorate.cli import errors
     from quorate.model.problem import QuorateError
 
     if isinstance(error, QuorateError):
         return errors.show_problem(error)
+    if isinstance(error, NoArgsIsHelpError):
+        print(error.format_message(), file=sys.stderr)
+        return Exit.USAGE
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):
         hint = getattr(getattr(error, "ctx", None), "command_path", "quorate")
-        errors.show(error.format_message(), hint=f"{hint} --help")
+        # Click sets choices below each other, and names the exception of whoever refused a value.
+        cause = " ".join(error.format_message().split()).replace(": Value error, ", ": ")
+        errors.show(cause, hint=f"{hint} --help")
         return Exit.USAGE
     if os.environ.get("QUORATE_DEBUG"):
         raise error

@@ -29,6 +29,7 @@ Text = str | None
 
 @app.command()
 def policy(
+    ctx: typer.Context,
     audience: Annotated[Audience, typer.Option("--for", help="Whose permissions.")],
     cloud: Annotated[
         Cloud | None, typer.Option("--cloud", help="Which cloud; master.yaml's provider.", show_default=False)
@@ -52,9 +53,12 @@ def policy(
     region: Annotated[Text, typer.Option(help="AWS: the region. GCP: of the shared subnet and the repository.")] = None,
     subnet: Annotated[list[str] | None, typer.Option(help="AWS: agents' subnets. GCP: the shared VPC's.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="OCI, AWS: the image that agents start from.")] = None,
-    target: Annotated[Target, typer.Option(help="OCI: Data Science jobs, or Quorate's own agents.")] = (
-        Target.DATA_SCIENCE
-    ),
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            help="OCI: Data Science jobs (users, jobs) or Quorate's own agents (master, agents).", show_default=False
+        ),
+    ] = None,
     auth: Annotated[Auth | None, typer.Option(help="OCI: how the caller signs in.", show_default=False)] = None,
     group: Annotated[Text, typer.Option(help="OCI: the user group, as Name, Domain/Name or OCID.")] = None,
     dynamic_group: Annotated[Text, typer.Option(help="OCI: the dynamic group, likewise.")] = None,
@@ -81,13 +85,20 @@ def policy(
     log_group: Annotated[Text, typer.Option(help="AWS: agents' logs go there.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="AWS: agents may be spot machines.")] = False,
 ) -> None:
-    """Write the permissions that one audience needs."""
-    from quorate.cli.iaminput import chosen_cloud, known
+    """Write the permissions that one audience needs.
+
+    \b
+      quorate iam policy --cloud oci --for user --group researchers --compartment ml --bucket training
+      quorate iam policy --cloud gcp --for agent --project ml-prod --agent-account agent@ml-prod.iam.gserviceaccount.com
+      quorate iam policy --cloud aws --for master --account 123456789012 --region eu-central-1
+    """
+    from quorate.cli.iaminput import again, chosen_cloud, known
     from quorate.iam.aws.generate import AwsRequest
-    from quorate.iam.finding import RefusedRequest
+    from quorate.iam.finding import MissingOptions, RefusedRequest
     from quorate.iam.gcp.generate import GcpRequest
     from quorate.iam.oci.request import OciRequest, Tag
-    from quorate.iam.policy import write
+    from quorate.iam.policy import aside, check, write
+    from quorate.iam.request import usual_target
 
     images, subnets = tuple(image or ()), tuple(subnet or ())
     given = known(config)
@@ -97,7 +108,7 @@ def policy(
             case Cloud.OCI:
                 request = OciRequest(
                     audience,
-                    target,
+                    target or usual_target(audience),
                     profile,
                     auth,
                     group=group,
@@ -150,10 +161,17 @@ def policy(
                     spot=spot,
                     may_delete=may_delete,
                 )
+        check(request)
         text = write(request, part, as_json=as_json, bare=bare)
+        notes = () if as_json else aside(request, part)
+    except MissingOptions as error:
+        lines = tuple(f"{each.option}: {each.why}" for each in error.missing) if len(error.missing) > 1 else ()
+        raise CommandError(str(error), lines=lines, hint=again(ctx, error.missing), code=Exit.USAGE) from None
     except RefusedRequest as error:
         usage(str(error), "quorate iam policy --help")
     typer.echo(text, nl=False)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 @app.command()
@@ -166,9 +184,15 @@ def lint(
         bool, typer.Option("--for-agents", help="AWS: the policy is that of machines that run users' code.")
     ] = False,
 ) -> None:
-    """Check policies offline.
+    """Check policies offline, each finding with its line and what to write instead.
 
     Exit code 0: clean, 1: findings, 2: not a policy.
+
+    \b
+      quorate iam lint runs.policy
+      aws iam get-role-policy --role-name NAME --policy-name NAME --query PolicyDocument | quorate iam lint -
+      oci iam policy list --compartment-id OCID --all | quorate iam lint -
+      gcloud projects get-iam-policy PROJECT --format=json | quorate iam lint -
     """
     from quorate.iam.finding import UnreadableFile
     from quorate.iam.lint import is_clean, lint_file
@@ -188,7 +212,7 @@ def lint(
             _print_report(file, source, found)
     if unreadable:
         cause, *more = unreadable
-        raise CommandError(cause, lines=tuple(more), code=Exit.USAGE)
+        raise CommandError(cause, lines=tuple(more), hint="quorate iam lint --help", code=Exit.USAGE)
     if not all(is_clean(found) for _, _, found in reports):
         raise typer.Exit(Exit.FAILED)
 
@@ -203,6 +227,11 @@ def explain(
     """Say what a policy grants, and why.
 
     In plain words, with what each statement is needed for and what breaks without it.
+
+    \b
+      quorate iam explain "Allow dynamic-group runs to read repos in compartment ml"
+      quorate iam explain runs.policy
+      quorate iam explain IAM-CANNOT-CREATE
     """
     from quorate.iam.explain import explain as explain_parts
     from quorate.iam.explain import explain_code

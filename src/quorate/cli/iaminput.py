@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from quorate.cli.errors import usage
 from quorate.cli.netinput import cluster
 from quorate.iam.request import Cloud
 
 if TYPE_CHECKING:
+    from quorate.iam.finding import MissingOption
     from quorate.model.clusterfile import ClusterFile
+
+
+def again(ctx: typer.Context, missing: tuple[MissingOption, ...]) -> str:
+    """The command as it was given, with what it lacks filled in by samples, for people to put their own names into."""
+    words = ctx.command_path.split()
+    for each in ctx.command.params:
+        source = ctx.get_parameter_source(each.name or "")
+        value = ctx.params.get(each.name or "")
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if isinstance(value, bool):
+            words.append(each.opts[-1] if value else each.secondary_opts[-1])
+        else:
+            for one in value if isinstance(value, list | tuple) else (value,):
+                words += [each.opts[-1], str(one)]
+    return shlex.join([*words, *(word for each in missing for word in (each.option, each.sample))])
 
 
 @dataclass(frozen=True, slots=True)

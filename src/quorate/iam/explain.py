@@ -113,17 +113,11 @@ def _aws_reasons() -> dict[tuple[str, tuple[str, ...]], tuple[tuple[str, Reasons
 def _gcp(source: Input) -> list[Part]:
     document = source.document
     found: list[Part] = []
-    for index, permission in enumerate(_listed(document, "includedPermissions")):
-        reasons = _gcp_reasons().get(str(permission))
-        found.append(
-            Part(
-                source.place("includedPermissions", index),
-                str(permission),
-                reasons.why if reasons else "Not among the permissions that a cluster needs.",
-                (),
-                (("master or agent", reasons),) if reasons else (),
-            )
-        )
+    roles: list[tuple[tuple[str, ...], object]] = [((), document)]
+    if isinstance(document, dict) and not {"includedPermissions", "bindings"} & document.keys():
+        roles = [((name,), role) for name, role in document.items()]
+    for at, role in roles:
+        found += _gcp_role(source, role, at)
     for index, binding in enumerate(_listed(document, "bindings")):
         if isinstance(binding, dict):
             members = binding.get("members")
@@ -132,6 +126,22 @@ def _gcp(source: Input) -> list[Part]:
             details = (f"only if {condition.get('expression')}",) if isinstance(condition, dict) else ()
             role = str(binding.get("role"))
             found.append(Part(source.place("bindings", index), role, f"{who} holds {role}.", details, ()))
+    return found
+
+
+def _gcp_role(source: Input, role: object, at: tuple[str, ...]) -> list[Part]:
+    found: list[Part] = []
+    for index, permission in enumerate(_listed(role, "includedPermissions")):
+        reasons = _gcp_reasons().get(str(permission))
+        found.append(
+            Part(
+                source.place(*at, "includedPermissions", index),
+                str(permission),
+                reasons.why if reasons else "Not among the permissions that a cluster needs.",
+                (),
+                (("master or agent", reasons),) if reasons else (),
+            )
+        )
     return found
 
 

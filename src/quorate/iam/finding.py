@@ -52,8 +52,10 @@ class IamError(Exception):
     """Input that cannot be worked with; the tree below it names why.
 
     IamError
-    ├── UnreadableFile   not text, not JSON, not a policy of any known kind
-    └── RefusedRequest   a policy that cannot be written, such as one without a subject
+    ├── UnreadableFile      not text, not JSON, not a policy of any known kind
+    └── RefusedRequest      a policy that cannot be written, such as one that would hold everywhere
+        ├── MissingOption       one option is missing, without which it cannot
+        └── MissingOptions      all that are, gathered
     """
 
 
@@ -68,3 +70,24 @@ class UnreadableFile(IamError):
 
 class RefusedRequest(IamError):
     """A policy was asked for that cannot be written; the text says why."""
+
+
+class MissingOption(RefusedRequest):
+    """A field of the request was left out; `sample` is what it might be, in the form that it must have."""
+
+    def __init__(self, field: str, why: str, sample: str) -> None:
+        self.field, self.why, self.sample = field, why, sample
+        super().__init__(f"{self.option} is missing: {why}")
+
+    @property
+    def option(self) -> str:
+        return f"--{self.field.replace('_', '-')}"
+
+
+class MissingOptions(RefusedRequest):
+    """Everything that a request lacks, so that it need not be found out one after the other."""
+
+    def __init__(self, missing: tuple[MissingOption, ...]) -> None:
+        *others, last = (each.option for each in missing)
+        super().__init__(f"{', '.join(others)} and {last} are missing" if others else str(missing[0]))
+        self.missing = missing

@@ -39,7 +39,7 @@ def slip(word: str, known: Iterable[str]) -> str | None:
     Unlike a suggestion, which only helps a reader on, this is near enough to warn of where the list may have gaps.
     """
     lower = word.lower()
-    most = 2 if len(lower) > 5 else 1
+    most = 2 if len(lower) > 9 else 1
     near = ((distance(lower, each.lower(), most), each) for each in known if abs(len(each) - len(lower)) <= most)
     found = min((pair for pair in near if pair[0] <= most and pair[1] != word), default=None)
     return found[1] if found else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from quorate.iam.aws import generate as aws
-from quorate.iam.finding import RefusedRequest
+from quorate.iam.finding import MissingOption, MissingOptions, RefusedRequest
 from quorate.iam.gcp import generate as gcp
 from quorate.iam.gcp import render as gcp_text
 from quorate.iam.oci import generate as oci
@@ -13,6 +14,43 @@ from quorate.iam.oci.request import OciRequest
 from quorate.iam.request import Part
 
 Request = OciRequest | aws.AwsRequest | gcp.GcpRequest
+
+
+def check(request: Request) -> None:
+    """Raises RefusedRequest where the request cannot be met; MissingOptions with all that it lacks, not the first."""
+    missing: list[MissingOption] = []
+    while True:
+        try:
+            _generate(request)
+        except MissingOption as lack:
+            missing.append(lack)
+            request = replace(request, **{lack.field: lack.sample})  # type: ignore[arg-type]
+        except RefusedRequest:
+            if not missing:
+                raise
+            break
+        else:
+            break
+    if missing:
+        raise MissingOptions(tuple(missing))
+
+
+def aside(request: Request, part: Part) -> tuple[str, ...]:
+    """What to know besides the text that `write` returns, where that text has no room for it: JSON has no comments."""
+    if isinstance(request, aws.AwsRequest) and part is Part.NATIVE:
+        policy = aws.generate(request)
+        return policy.notes if policy.grants else ()
+    return ()
+
+
+def _generate(request: Request) -> object:
+    match request:
+        case OciRequest():
+            return oci.generate(request)
+        case aws.AwsRequest():
+            return aws.generate(request)
+        case gcp.GcpRequest():
+            return gcp.generate(request)
 
 
 def write(request: Request, part: Part, *, as_json: bool, bare: bool) -> str:

@@ -28,6 +28,13 @@ _WORD = re.compile(r"\S+")
 _QUOTED = re.compile(r'"([^"]+)",?')
 
 
+_GCLOUD = re.compile(r"^gcloud\s", re.MULTILINE)
+_ROLES_ADVICE = (
+    "its roles, which `quorate iam policy --cloud gcp --part roles` prints as JSON, can be checked, and so can "
+    "what `gcloud projects get-iam-policy PROJECT --format=json` prints"
+)
+
+
 class Kind(StrEnum):
     """What a file holds."""
 
@@ -151,6 +158,14 @@ def _yaml(text: str) -> object:
 
 def _structured(document: object, places: dict[Path, Place]) -> Input:
     if isinstance(document, dict):
+        if document.get("cloud") == "aws" and isinstance(document.get("policy"), dict):
+            # What `quorate iam policy --json` prints: the document is a part of it.
+            inner = {path[1:]: place for path, place in places.items() if path[:1] == ("policy",)}
+            return Input(Kind.AWS, document=document["policy"], places=inner)
+        if document.get("cloud") == "gcp" and isinstance(document.get("roles"), list):
+            raise UnreadableFile("this is a whole answer of `quorate iam policy`; " + _ROLES_ADVICE)
+        if document and all(isinstance(each, dict) and "includedPermissions" in each for each in document.values()):
+            return Input(Kind.GCP, document=document, places=places)
         if "Statement" in document or "Version" in document:
             return Input(Kind.AWS, document=document, places=places)
         if "includedPermissions" in document or "bindings" in document:
@@ -224,6 +239,9 @@ def _plain(text: str) -> Input:
             statements.append(StatementText(unit, place))
     if not statements and not rules:
         raise UnreadableFile("the file holds comments only, and no statement")
+    if not familiar and (script := _GCLOUD.search(text)):
+        place = _place_at(text, script.start())
+        raise UnreadableFile("this is a script of gcloud commands, not a policy; " + _ROLES_ADVICE, place)
     if not familiar:
         raise UnreadableFile(
             "the file holds no policy statement: none of its lines begins with Allow", statements[0].place

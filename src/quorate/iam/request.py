@@ -36,6 +36,11 @@ class Target(StrEnum):
     INSTANCES = "instances"
 
 
+def usual_target(audience: Audience) -> Target:
+    """Where the audience is to be found: Data Science jobs have neither master nor agent of ours."""
+    return Target.INSTANCES if audience in (Audience.MASTER, Audience.AGENT) else Target.DATA_SCIENCE
+
+
 class Auth(StrEnum):
     """OCI: how the caller proves who it is: a user with an API key, or a resource or instance by what it is."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from quorate.iam.explained import Reasons
-from quorate.iam.finding import RefusedRequest
+from quorate.iam.finding import MissingOption, RefusedRequest
 from quorate.iam.request import Audience, Profile
 
 RUN_DOC = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ExamplePolicies_EC2.html"
@@ -79,9 +79,9 @@ class AwsRequest:
 
     def arn(self, service: str, resource: str, *, account: bool = True, region: bool = True) -> str:
         if self.account is None:
-            raise RefusedRequest("--account is missing: the twelve digits of the AWS account")
+            raise MissingOption("account", "the twelve digits of the AWS account", "123456789012")
         if self.region is None:
-            raise RefusedRequest("--region is missing: without it the policy would hold in every region")
+            raise MissingOption("region", "without it the policy would hold in every region", "eu-central-1")
         where = self.region if region else ""
         return f"arn:{self.partition}:{service}:{where}:{self.account if account else ''}:{resource}"
 
@@ -159,6 +159,8 @@ def generate(request: AwsRequest) -> AwsPolicy:
         case Audience.AGENT:
             grants = tuple(_agent(request))
             notes = ["Attach it to the role of the agents' instance profile, never to the master's."]
+            if not (request.bucket or request.repo or request.log_group):
+                notes.append("No --bucket, --repo or --log-group: it only denies, and an agent reaches nothing of AWS.")
         case Audience.USER:
             grants = tuple(_user(request))
             notes = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from quorate.iam.explained import Reasons
-from quorate.iam.finding import RefusedRequest
+from quorate.iam.finding import MissingOption, RefusedRequest
 from quorate.iam.gcp import roles as known
 from quorate.iam.request import Audience, Profile
 
@@ -16,6 +16,16 @@ _PROJECT = re.compile(r"([a-z][a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _EMAIL = re.compile(r"[a-z0-9][a-z0-9.-]*@[a-z0-9.-]+\.[a-z]+")
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+
+
+_SAMPLES = {
+    "project": "my-project",
+    "master_account": "quorate-master@my-project.iam.gserviceaccount.com",
+    "agent_account": "quorate-agent@my-project.iam.gserviceaccount.com",
+    "region": "europe-west4",
+    "subnet": "my-subnet",
+    "user": "group:researchers@example.org",
+}
 
 
 class On(StrEnum):
@@ -72,7 +82,7 @@ class GcpRequest:
     def needs(self, name: str, why: str) -> str:
         value = getattr(self, name)
         if value is None:
-            raise RefusedRequest(f"--{name.replace('_', '-')} is missing: {why}")
+            raise MissingOption(name, why, _SAMPLES[name])
         return str(value)
 
 
@@ -397,7 +407,7 @@ def _user(request: GcpRequest) -> Iterator[Binding]:
 
 def _repository(request: GcpRequest, need: str, role: str, member: str, why: str) -> Binding:
     location = request.needs("region", "the location of the repository")
-    where = (request.needs("repo", ""), f"--location={location}", f"--project={_project(request)}")
+    where = (request.repo or "", f"--location={location}", f"--project={_project(request)}")
     return Binding(
         need, On.REPOSITORY, where, role, member, Reasons(why, "Jobs fail for want of an image.", known.REGISTRY_DOC)
     )

@@ -46,25 +46,29 @@ def lint(source: Input) -> list[Finding]:
         judge.report((), "expected an object", "write {…}")
     elif "bindings" in document:
         _policy(judge, document)
-    else:
+    elif "includedPermissions" in document:
         _role(judge, document)
+    else:
+        for name, role in document.items():
+            _role(judge, role, name)
     return sorted(judge.found, key=lambda each: (each.place, each.code.name))
 
 
-def _role(judge: _Judge, role: dict[str, object]) -> None:
-    judge.keys(role, _ROLE_KEYS, "a role", ())
+def _role(judge: _Judge, role: dict[str, object], *at: str) -> None:
+    """`at`: the path to the role, where the document holds several by their names."""
+    judge.keys(role, _ROLE_KEYS, "a role", at)
     if not isinstance(role.get("title"), str) or not 1 <= len(str(role.get("title"))) <= 100:
-        judge.report(("title",), "a role needs a title of 1 to 100 characters", "add a title")
+        judge.report((*at, "title"), "a role needs a title of 1 to 100 characters", "add a title")
     if "stage" in role and str(role["stage"]) not in STAGES:
-        judge.report(("stage",), f"the stage {role['stage']!r} is none of {', '.join(sorted(STAGES))}", "write GA")
+        judge.report((*at, "stage"), f"the stage {role['stage']!r} is none of {', '.join(sorted(STAGES))}", "write GA")
     listed = role.get("includedPermissions")
     if not isinstance(listed, list) or not listed:
         judge.report(
-            ("includedPermissions",), "includedPermissions must be a list that is not empty", "list permissions"
+            (*at, "includedPermissions"), "includedPermissions must be a list that is not empty", "list permissions"
         )
         return
     for index, permission in enumerate(listed):
-        path = ("includedPermissions", index)
+        path = (*at, "includedPermissions", index)
         if not isinstance(permission, str) or not PERMISSION.fullmatch(permission):
             judge.report(path, f"{permission!r} is not service.resource.verb", "correct it", codes.GCP_PERMISSION)
         elif permission in listed[:index]:
@@ -76,16 +80,16 @@ def _role(judge: _Judge, role: dict[str, object]) -> None:
                 "put it in a role of its own, bound on the agents' account alone",
                 codes.GCP_ACT_AS_ANY,
             )
-    _strangers(judge, listed)
+    _strangers(judge, listed, (*at, "includedPermissions"))
 
 
-def _strangers(judge: _Judge, listed: list[object]) -> None:
+def _strangers(judge: _Judge, listed: list[object], at: tuple[str | int, ...]) -> None:
     """Permissions that the table has not: a slip for one that it has is worth a warning, the rest a note."""
     unlisted: dict[str, list[tuple[int, str]]] = {}
     for index, permission in enumerate(listed):
         if not isinstance(permission, str) or not PERMISSION.fullmatch(permission) or is_known(permission):
             continue
-        path = ("includedPermissions", index)
+        path = (*at, index)
         if meant := of_call(permission):
             evidence = f"{permission} is the name of a call, not of a permission"
             judge.report(path, evidence, f"write `{meant}`", codes.GCP_PERMISSION_UNKNOWN)
@@ -98,7 +102,7 @@ def _strangers(judge: _Judge, listed: list[object]) -> None:
         first, names = several[0][0], ", ".join(name for _, name in several[:3])
         more = f" and {len(several) - 3} more" if len(several) > 3 else ""
         judge.report(
-            ("includedPermissions", first),
+            (*at, first),
             f"of {service} not known to Quorate: {names}{more}",
             "check them in https://cloud.google.com/iam/docs/permissions-reference",
             codes.UNLISTED,

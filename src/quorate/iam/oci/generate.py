@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quorate.iam.explained import Reasons
-from quorate.iam.finding import RefusedRequest
+from quorate.iam.finding import MissingOption, RefusedRequest
 from quorate.iam.oci import matching, render
 from quorate.iam.oci.needs import Need, Place, needs
 from quorate.iam.oci.request import OciRequest, of_kind, plain
@@ -126,9 +126,8 @@ def _dynamic_group(request: OciRequest) -> DynamicGroup:
 
 def _master_rule(request: OciRequest) -> Condition:
     if request.instance is None:
-        raise RefusedRequest(
-            "--instance is missing: the OCID of the master's own machine, so that no agent is taken for it"
-        )
+        why = "the OCID of the master's own machine, so that no agent is taken for it"
+        raise MissingOption("instance", why, "ocid1.instance.oc1.REGION.ID")
     of_kind("--instance", request.instance, "instance")
     return Compare("instance.id", Operator.EQUAL, (Value(ValueKind.STRING, plain(request.instance, "instance")),))
 

@@ -96,8 +96,10 @@ def lint_statement(text: str, at: Place = START) -> tuple[Statement | Define | N
         judged = _judge(statement)
         # After a syntax error the meaning is a guess; a guess must not raise doubts of its own about the rest.
         known = {problem.code for problem in reading.problems}
+        # Nor may a mend carry on an OCID that names nothing, or leave out those of another kind.
+        whole = not reading.others and all(problem.mendable for problem in reading.problems)
         found += [
-            replace(each, place=at.moved_by(each.place))
+            replace(each, place=at.moved_by(each.place), replacement=each.replacement if whole else None)
             for each in judged
             if not (each.code is codes.NO_VALUE and known & {codes.NO_VALUE})
         ]

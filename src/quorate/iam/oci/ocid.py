@@ -64,7 +64,10 @@ def misplaced(text: str, wanted: frozenset[str]) -> tuple[str, str] | None:
         return None
     right = " or ".join(f"ocid1.{each}.…" for each in sorted(wanted))
     if kind in _CERTAIN:
-        return f"ocid1.{kind}.… is the OCID of another kind of thing; {right} belongs here", f"copy the one of {right}"
+        return (
+            f"ocid1.{kind}.… is the OCID of another kind of thing; {right} belongs here",
+            f"copy the OCID that begins with {right.replace('…', '')}",
+        )
     if guess := slip(kind, wanted):
         return f'ocid1.{kind}.… is of no kind that Quorate knows; did you mean "ocid1.{guess}.…"?', "copy the OCID anew"
     return None

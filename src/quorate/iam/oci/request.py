@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from quorate.iam.finding import RefusedRequest
+from quorate.iam.finding import MissingOption, RefusedRequest
 from quorate.iam.oci.ocid import AFTER, OCID, misplaced
 from quorate.iam.oci.syntax import Location, LocationKind, Principal, Subject, SubjectKind
 from quorate.iam.request import Audience, Auth, Profile, Target
@@ -65,10 +65,12 @@ class OciRequest:
     @property
     def subject(self) -> Subject:
         if self.caller is Auth.GROUP:
-            name = self.group or _refuse("--group", "it names the user group that the policy is for")
+            name = self.group or _missing("group", "it names the user group that the policy is for", "NAME")
             of_kind("--group", name, "group")
             return Subject(SubjectKind.GROUP, (principal(name),))
-        name = self.dynamic_group or _refuse("--dynamic-group", "it names the dynamic group that the policy is for")
+        name = self.dynamic_group or _missing(
+            "dynamic_group", "it names the dynamic group that the policy is for", "NAME"
+        )
         of_kind("--dynamic-group", name, "dynamic-group")
         return Subject(SubjectKind.DYNAMIC_GROUP, (principal(name),))
 
@@ -91,14 +93,15 @@ class OciRequest:
                 return candidate
         if self.compartment_ocid:
             raise RefusedRequest(f'"{self.compartment_ocid}" is not an OCID (ocid1.compartment.<realm>..<id>)')
-        return _refuse("--compartment-ocid", "a dynamic group's matching rule knows compartments by OCID only")
+        why = "a dynamic group's matching rule knows compartments by OCID only"
+        return _missing("compartment_ocid", why, "ocid1.compartment.oc1..ID")
 
     def needs_bucket(self) -> str:
-        return self.bucket or _refuse("--bucket", "without it the policy would open every bucket")
+        return self.bucket or _missing("bucket", "without it the policy would open every bucket", "BUCKET")
 
 
-def _refuse(option: str, why: str) -> str:
-    raise RefusedRequest(f"{option} is missing: {why}")
+def _missing(field: str, why: str, sample: str) -> str:
+    raise MissingOption(field, why, sample)
 
 
 def of_kind(option: str, text: str | None, word: str) -> None:

@@ -53,7 +53,7 @@ def _members(at: Cursor, kind: SubjectKind) -> dict[SubjectKind, tuple[Principal
     if _ends_subject(at):
         at.report(codes.NO_SUBJECT, f"no {kind} is named", f"write `{kind} <name>`")
         return {kind: (Principal(f"<{kind}>"),)}
-    found = {kind: (_member(at, kind),)}
+    found: dict[SubjectKind, tuple[Principal, ...]] = {kind: (_member(at, kind),)}
     named = kind
     while at.take_sign(","):
         if at.token.is_word(*_KINDS) and not at.following.is_sign(",") and not at.following.is_word("to"):
