@@ -291,9 +291,11 @@ def test_what_policy_prints_for_any_cloud_can_be_linted_and_explained(iam, tmp_p
 def test_two_statements_that_one_should_have_been_are_printed_on_two_lines(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "x"
     file.write_text("Allow group g, dynamic-group d to read repos in compartment C\n")
-    assert (
-        "    => Allow group g to read repos in compartment C\n    => Allow dynamic-group d to read repos in compartment C\n"
-    ) in iam("lint", str(file)).out
+    mends = [line.strip() for line in iam("lint", str(file)).out.splitlines() if "=>" in line]
+    assert mends == [
+        "=> Allow group g to read repos in compartment C",
+        "=> Allow dynamic-group d to read repos in compartment C",
+    ]
 
 
 def test_without_a_cloud_the_command_says_how_to_name_one(iam) -> None:  # type: ignore[no-untyped-def]

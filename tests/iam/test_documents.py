@@ -11,7 +11,7 @@ from quorate.iam.oci.generate import as_text, generate
 from quorate.iam.oci.syntax import Statement, VerbGrant
 from quorate.iam.pages import EXAMPLE_AWS, EXAMPLE_GCP, example_oci
 from quorate.iam.policy import write
-from quorate.iam.request import Part, Profile, Target
+from quorate.iam.request import Audience, Part, Profile, Target
 
 from .strictly import NotAccepted, parse
 
@@ -38,8 +38,57 @@ all { resource.type='datasciencejobrun', resource.compartment.id='' }
 """.splitlines()
 
 
+# What the page's prose asks for, by its words; the same page's "See also" links ask for nothing.
+GRANTS_OF_THE_OCI_PAGES_PROSE = """\
+manage repos
+use repos
+read repos
+manage data-science-jobs
+manage data-science-job-runs
+use virtual-network-family
+manage log-groups
+use log-content
+read metrics
+manage objects
+manage buckets
+""".splitlines()
+
+# What the page on dynamic agents asks for, by a word of each sentence that speaks of a right.
+RIGHTS_OF_THE_GCP_PAGE = (
+    "Compute Admin role",
+    "Service Account User role",
+    "Compute Network User role",
+    "Compute Engine: Read Write",
+    "cloud-platform",
+    "associated with a service account",
+    "Instance label",
+    "boot_disk_source_image",
+    "Attach an existing persistent disk",
+    "external IP address",
+    "Pull images from GCR",
+)
+
+
 def test_every_statement_of_the_page_is_in_the_table() -> None:
     assert {item.says for item in OCI} >= set(STATEMENTS_OF_THE_OCI_PAGE)
+
+
+@pytest.mark.parametrize("grant", GRANTS_OF_THE_OCI_PAGES_PROSE)
+def test_what_the_pages_prose_asks_for_is_written_as_documented_or_is_a_row_of_its_own(grant: str) -> None:
+    asked = [
+        as_text(generate(example_oci(audience, Target.DATA_SCIENCE, Profile.AS_DOCUMENTED)))
+        for audience in (Audience.USER, Audience.JOB)
+    ]
+    assert any(f"to {grant} in" in text for text in asked) or any(item.says.startswith(grant) for item in OCI)
+
+
+@pytest.mark.parametrize("right", RIGHTS_OF_THE_GCP_PAGE)
+def test_every_right_of_the_gcp_page_is_a_row(right: str) -> None:
+    assert len([item for item in GCP if right in item.says]) == 1
+
+
+def test_the_gcp_table_has_no_row_that_the_page_does_not_ask_for() -> None:
+    assert len(GCP) == len(RIGHTS_OF_THE_GCP_PAGE)
 
 
 def written(item: Documented, profile: Profile) -> str:
@@ -48,7 +97,10 @@ def written(item: Documented, profile: Profile) -> str:
         # A repository of one's own is pulled from by the right to push to it; without one, pulling is by itself.
         return as_text(generate(request)) + as_text(generate(replace(request, repo=None)))
     if item in GCP:
-        asked = replace(EXAMPLE_GCP, audience=item.audience, profile=profile, host_project="host-project", subnet="net")
+        shared = {"host_project": "host-project", "subnet": "net", "image_project": "images-project"}
+        asked = replace(
+            EXAMPLE_GCP, audience=item.audience, profile=profile, external_ip=True, data_disk=True, **shared
+        )
         return write(asked, Part.NATIVE, as_json=False, bare=True)
     spot = profile is Profile.AS_DOCUMENTED
     return write(

@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from quorate.iam.finding import RefusedRequest
 from quorate.iam.gcp.generate import GcpRequest, On, generate
 from quorate.iam.gcp.lint import PERMISSION
 from quorate.iam.gcp.render import as_commands
-from quorate.iam.gcp.roles import KNOWN_ROLES, SCOPE_CLOUD_PLATFORM, SCOPE_COMPUTE
+from quorate.iam.gcp.roles import KNOWN_ROLES, SCOPE_CLOUD_PLATFORM, SCOPE_COMPUTE, STAGES
 from quorate.iam.lint import lint_file
 from quorate.iam.pages import EXAMPLE_GCP
 from quorate.iam.request import Audience, Profile
@@ -32,6 +33,29 @@ def test_every_role_is_valid_and_the_linter_has_nothing_to_say_of_it(request_: G
     for role in generate(request_).roles:
         assert codes_of(role.as_json()) == set()
         assert all(PERMISSION.fullmatch(each.name) for each in role.permissions)
+
+
+def schema(document: str, name: str) -> dict[str, dict[str, object]]:
+    """The members of a type in Google's discovery document."""
+    documents = pytest.importorskip("googleapiclient.discovery_cache.documents")
+    text = (Path(documents.__path__[0]) / document).read_text()
+    return json.loads(text)["schemas"][name]["properties"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("audience", [Audience.MASTER, Audience.AGENT])
+def test_every_role_has_only_what_googles_own_document_knows_of_a_role(audience: Audience) -> None:
+    known = schema("iam.v1.json", "Role")
+    for role in generate(replace(EXAMPLE_GCP, audience=audience, may_delete=True)).roles:
+        body = role.as_json()
+        assert body.keys() <= known.keys()
+        assert body["stage"] in known["stage"]["enum"]  # type: ignore[operator]
+        assert all(isinstance(body[key], str) is (known[key]["type"] == "string") for key in body)
+        assert len(str(body["title"])) <= 100
+        assert len(str(body["description"])) <= 256
+
+
+def test_the_stages_that_the_linter_knows_are_googles() -> None:
+    assert set(schema("iam.v1.json", "Role")["stage"]["enum"]) <= STAGES  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("audience", [Audience.MASTER, Audience.AGENT])
@@ -160,7 +184,10 @@ def test_a_defect_has_its_code(document: object, code: str) -> None:
 
 
 def test_roles_by_their_names_are_judged_each_where_it_stands() -> None:
-    text = b'{"one": {"title": "x", "includedPermissions": ["compute.instances.get"]},\n "two": {"includedPermissions": ["a"]}}'
+    text = (
+        b'{"one": {"title": "x", "includedPermissions": ["compute.instances.get"]},\n'
+        b' "two": {"includedPermissions": ["a"]}}'
+    )
     assert [(each.code.name, each.place.line) for each in lint_file(text)[1]] == [
         ("IAM-GCP-GRAMMAR", 2),
         ("IAM-GCP-PERMISSION", 2),

@@ -76,6 +76,9 @@ def policy(
     image_project: Annotated[Text, typer.Option(help="GCP: the project of the image, if another.")] = None,
     user: Annotated[Text, typer.Option(help="GCP: a member such as group:researchers@example.org.")] = None,
     external_ip: Annotated[bool, typer.Option("--external-ip", help="GCP: agents get external addresses.")] = False,
+    data_disk: Annotated[
+        bool, typer.Option("--data-disk", help="GCP: agents get an existing disk, to be read.")
+    ] = False,
     legacy_scope: Annotated[
         bool, typer.Option("--legacy-scope", help="GCP: default account with the read-write scope.")
     ] = False,
@@ -142,6 +145,7 @@ def policy(
                     user=user,
                     external_ip=external_ip,
                     legacy_scope=legacy_scope,
+                    data_disk=data_disk,
                     may_delete=may_delete,
                 )
             case Cloud.AWS:

@@ -162,6 +162,7 @@ def _gcp_reasons() -> dict[str, Reasons]:
                 agent_account="a@project.iam.gserviceaccount.com",
                 bucket="bucket",
                 external_ip=True,
+                data_disk=True,
                 may_delete=True,
             )
         )

@@ -57,6 +57,7 @@ class GcpRequest:
     user: str | None = None
     external_ip: bool = False
     legacy_scope: bool = False
+    data_disk: bool = False
     may_delete: bool = False
 
     def __post_init__(self) -> None:
@@ -255,6 +256,10 @@ def _master(request: GcpRequest) -> GcpPolicy:
     if request.external_ip:
         granted.append(
             _because("compute.subnetworks.useExternalIp", "Gives machines an external address.", "They get none.")
+        )
+    if request.data_disk:
+        granted.append(
+            _because("compute.disks.useReadOnly", "Attaches an existing disk, to be read.", "Agents lack their data.")
         )
     make = CustomRole("quorateMaster", "Quorate master: start and see machines", tuple(granted))
     end = CustomRole(

@@ -68,7 +68,7 @@ def _role(judge: _Judge, role: dict[str, object], *at: str) -> None:
         )
         return
     for index, permission in enumerate(listed):
-        path = (*at, "includedPermissions", index)
+        path: tuple[str | int, ...] = (*at, "includedPermissions", index)
         if not isinstance(permission, str) or not PERMISSION.fullmatch(permission):
             judge.report(path, f"{permission!r} is not service.resource.verb", "correct it", codes.GCP_PERMISSION)
         elif permission in listed[:index]:
