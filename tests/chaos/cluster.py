@@ -32,6 +32,14 @@ PATIENCE_S = 60.0
 #: Heartbeats in a rhythm that a test can wait for; nobody is given up while a test kills and restarts.
 TIMERS = {"heartbeat_s": 0.5, "unreachable_s": 20.0, "margin_s": 1.0}
 
+#: For agents that are given up: a lease of two seconds, the grace of one, and the margin; so soon a silent agent's job
+#: may be placed again.
+IMPATIENT = {"unreachable_s": 2.0, "replace_after_s": 3.0, "margin_s": 12.0}
+STOP_AFTER_S = 2.0
+
+#: How a shim and its companion are called.
+_SHIM = "quorate-shim"
+
 #: Prints numbered lines until the gate opens, then how many there were: what is lost or doubled shows.
 COUNTING = """
 echo "$QUORATE_MEMBER" >> "$CHAOS/starts"
@@ -130,6 +138,14 @@ class Work:
         """Every process of every member there ever was: commands, shims and companions."""
         return [p for p in psutil.process_iter() if f"{self.id}-" in member_of(p)]
 
+    def of_attempt(self, attempt: int) -> list[psutil.Process]:
+        """Those of them that belong to one attempt."""
+        return [process for process in self.left() if self.is_of(attempt, member_of(process))]
+
+    def commands(self, attempt: int) -> list[psutil.Process]:
+        """What runs of an attempt's own program: a shim and a companion may have a last word when that is over."""
+        return [process for process in self.of_attempt(attempt) if _name(process) not in ("", _SHIM)]
+
     def started_once(self) -> None:
         starts = (self.folder / "starts").read_text().split()
         assert len(starts) == len(set(starts)), f"a member was started twice: {starts}"
@@ -165,21 +181,28 @@ class Work:
         return psutil.Process(self.cluster.agents[member.agent].shim(member.id))
 
     def companion(self, name: str = "sub1") -> psutil.Process:
-        return next(child for child in self.shim(name).children() if child.name() == "quorate-shim")
+        return next(child for child in self.shim(name).children() if child.name() == _SHIM)
 
     def command(self, name: str = "sub1") -> psutil.Process:
-        return next(child for child in self.shim(name).children() if child.name() != "quorate-shim")
+        return next(child for child in self.shim(name).children() if child.name() != _SHIM)
 
 
 def _unbegun(view: JobDetail) -> int:
     return sum("(PORT-TAKEN)" in entry.what for entry in view.history)
 
 
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
 def member_of(process: psutil.Process) -> str:
     """The member that a process belongs to: by its mark, or by the folder where shims and companions live."""
     try:
         marked = process.environ().get(MARKER, "")
-        if marked or process.name() != "quorate-shim" or process.status() == psutil.STATUS_ZOMBIE:
+        if marked or process.name() != _SHIM or process.status() == psutil.STATUS_ZOMBIE:
             return marked
         return Path(process.cwd()).name
     except (psutil.Error, OSError):
@@ -228,6 +251,17 @@ class Cluster:
     def start_agent(self, agent: Agent) -> None:
         agent.come_back(self.master.url)
 
+    @contextmanager
+    def stopped(self, agent: Agent) -> Iterator[None]:
+        """The agent is stopped by SIGSTOP until the end of the block."""
+        assert agent.process is not None
+        process = psutil.Process(agent.process.pid)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
     def zygote(self, agent: Agent) -> psutil.Process:
         """It comes a moment after its agent."""
         assert agent.process is not None
@@ -245,7 +279,7 @@ class Cluster:
         for agent in self.agents.values():
             assert agent.process is not None
             daemons += [psutil.Process(agent.process.pid), self.zygote(agent)]
-        return daemons + [p for p in work.left() if p.name() == "quorate-shim"]
+        return daemons + [p for p in work.left() if p.name() == _SHIM]
 
     def until_ready(self, *names: str) -> None:
         """Those agents (all, if none is named) can take work."""
@@ -286,6 +320,23 @@ def running(*names: str, slots: int = 8, timers: dict[str, float] | None = None,
         if server.process is not None and server.process.poll() is None:
             server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def until_placed_again(cluster: Cluster, work: Work) -> None:
+    """Something of the job's second attempt runs, and at no moment anything of the first one beside it."""
+    together = []
+
+    def placed_again() -> bool:
+        # The later one first: what of the former is seen after it was there beside it.
+        if again := work.of_attempt(2):
+            together.extend(work.of_attempt(1))
+        return bool(again)
+
+    until(
+        placed_again,
+        Told(lambda: f"the second attempt of {work}; {[(a.id, a.state, a.silent) for a in cluster.client.agents()]}"),
+    )
+    assert not together, "both attempts ran"
 
 
 def is_root() -> bool:

@@ -1,29 +1,23 @@
 """Being cut off is not being dead: masters that stay away, agents that are stopped, and what becomes of the jobs."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.agent.conftest import Agent
-from tests.chaos.cluster import Cluster, Told, Work, member_of, running, until
+from tests.chaos.cluster import IMPATIENT, STOP_AFTER_S, Cluster, Work, running, until, until_placed_again
 
 from quorate.model.state import JobState
 
 pytestmark = pytest.mark.slow
 
-#: A lease of two seconds, the grace of one, and the margin: so soon a silent agent's job may be placed again.
-TIMERS = {"unreachable_s": 2.0, "replace_after_s": 3.0, "margin_s": 12.0}
-STOP_AFTER_S = 2.0
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with running("a", "b", "c", timers=TIMERS) as cluster:
+    with running("a", "b", "c", timers=IMPATIENT) as cluster:
         yield cluster
 
 
@@ -98,49 +92,13 @@ def test_a_planned_stop_stops_nobody_however_long_it_lasts(cluster: Cluster) -> 
 # --- no agent ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def stopped(cluster: Cluster) -> Iterator[list[psutil.Process]]:
-    """Agents that have been stopped; they go on in the end."""
-    processes: list[psutil.Process] = []
-    yield processes
-    for process in processes:
-        process.send_signal(signal.SIGCONT)
-    cluster.until_ready()
-
-
-def stop_agent(cluster: Cluster, work: Work, stopped: list[psutil.Process]) -> Agent:
-    agent = cluster.agent_of(work, "main1")
-    assert agent.process is not None
-    process = psutil.Process(agent.process.pid)
-    process.send_signal(signal.SIGSTOP)
-    stopped.append(process)
-    return agent
-
-
-def of_attempt(work: Work, attempt: int) -> list[psutil.Process]:
-    return [process for process in work.left() if work.is_of(attempt, member_of(process))]
-
-
-def test_an_agent_is_stopped_beyond_its_timers_and_its_job_runs_elsewhere_but_never_twice(
-    cluster: Cluster, stopped: list[psutil.Process]
-) -> None:
+def test_an_agent_is_stopped_beyond_its_timers_and_its_job_runs_elsewhere_but_never_twice(cluster: Cluster) -> None:
     work = cluster.submit(nodes=1, restarts=1, stop_after=STOP_AFTER_S, grace=1.0)
     work.until_counting()
-    agent = stop_agent(cluster, work, stopped)
-    seen_together = []
-
-    def placed_again() -> bool:
-        second = of_attempt(work, 2)
-        seen_together.append(bool(second and of_attempt(work, 1)))
-        return bool(second)
-
-    until(
-        placed_again,
-        Told(lambda: f"the second attempt of {work}; {[(a.id, a.state, a.silent) for a in cluster.client.agents()]}"),
-    )
-    assert not any(seen_together), "both attempts ran"
-    assert cluster.agent_of(work, "main1") is not agent
-    stopped.pop().send_signal(signal.SIGCONT)
+    agent = cluster.agent_of(work, "main1")
+    with cluster.stopped(agent):
+        until_placed_again(cluster, work)
+        assert cluster.agent_of(work, "main1") is not agent
     cluster.until_ready()
     completes(work, 2)
     work.counted_well(1, complete=False)
@@ -151,33 +109,31 @@ def test_an_agent_that_died_leaves_nobody_running_beyond_the_lease(cluster: Clus
     work.until_counting()
     agent = cluster.agent_of(work, "main1")
     cluster.kill_agent(agent)
-    until(lambda: not of_attempt(work, 1), "that the shim ends its member")
+    until(lambda: not work.of_attempt(1), "that the shim ends its member")
     work.until_counting(attempt=2)
     cluster.start_agent(agent)
     completes(work, 2)
     work.counted_well(1, complete=False)
 
 
-def test_an_agent_is_stopped_beyond_its_timers_and_a_job_that_may_run_once_runs_on(
-    cluster: Cluster, stopped: list[psutil.Process]
-) -> None:
+def test_an_agent_is_stopped_beyond_its_timers_and_a_job_that_may_run_once_runs_on(cluster: Cluster) -> None:
     work = cluster.submit(nodes=1, restarts=0)
     work.until_counting()
-    agent, member = stop_agent(cluster, work, stopped), work.member("main1").id
-    until(lambda: cluster.client.agent(agent.name).state == "unreachable", f"that agent {agent.name} is missed")
-    until_counted_on(work, agent, member, 200)
-    assert "has been silent" in work.view().reason
-    stopped.pop().send_signal(signal.SIGCONT)
+    agent, member = cluster.agent_of(work, "main1"), work.member("main1").id
+    with cluster.stopped(agent):
+        until(lambda: cluster.client.agent(agent.name).state == "unreachable", f"that agent {agent.name} is missed")
+        until_counted_on(work, agent, member, 200)
+        assert "has been silent" in work.view().reason
     cluster.until_ready()
     completes(work, 1)
 
 
-def test_an_agent_that_is_stopped_for_a_moment_concerns_nobody(cluster: Cluster, stopped: list[psutil.Process]) -> None:
+def test_an_agent_that_is_stopped_for_a_moment_concerns_nobody(cluster: Cluster) -> None:
     work = cluster.submit(restarts=1)
     work.until_counting()
-    agent, member = stop_agent(cluster, work, stopped), work.member("main1").id
-    until_counted_on(work, agent, member, 50)
-    stopped.pop().send_signal(signal.SIGCONT)
+    agent, member = cluster.agent_of(work, "main1"), work.member("main1").id
+    with cluster.stopped(agent):
+        until_counted_on(work, agent, member, 50)
     completes(work, 1)
 
 

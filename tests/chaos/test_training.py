@@ -1,11 +1,24 @@
 """The demo's own training, on two agents, goes through the death of everybody whom it can do without."""
 
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
-from tests.chaos.cluster import PATIENCE_S, Cluster, Work, kill, member_of, running, until
+from tests.chaos.cluster import (
+    IMPATIENT,
+    PATIENCE_S,
+    STOP_AFTER_S,
+    Cluster,
+    Work,
+    kill,
+    member_of,
+    running,
+    until,
+    until_placed_again,
+)
 
 from quorate import demo
 from quorate.client.context import packed
@@ -15,6 +28,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 #: Enough for the accidents to come one after the other, and still a few seconds.
 EPOCHS = 160
+#: Of an attempt that nothing happens to any more.
+FEW_EPOCHS = 30
+#: The same training, which is in the middle whenever an accident comes: what starts before the gate is open has no end.
+_ENDLESS = f"""
+import os, runpy, sys
+last = os.path.exists(os.path.join(os.environ["CHAOS"], "gate"))
+sys.argv = ["train.py", "--epochs", "{FEW_EPOCHS}" if last else "1000000"]
+runpy.run_path("train.py", run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +45,26 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+def impatient() -> Iterator[Cluster]:
+    """A cluster that gives a silent agent up within a quarter of a minute."""
+    with running("a", "b", timers=IMPATIENT) as cluster:
+        yield cluster
+
+
 def train(cluster: Cluster, epochs: int, **spec: object) -> Work:
-    with packed(demo.CONTEXT) as context:
+    return submitted(cluster, demo.CONTEXT, (*demo.ENTRYPOINT, "--epochs", str(epochs)), **spec)
+
+
+def train_endlessly(cluster: Cluster, folder: Path, **spec: object) -> Work:
+    shutil.copy(demo.CONTEXT / "train.py", folder)
+    (folder / "main.py").write_text(_ENDLESS)
+    return submitted(cluster, folder, ("python", "main.py"), **spec)
+
+
+def submitted(cluster: Cluster, folder: Path, entrypoint: tuple[str, ...], **spec: object) -> Work:
+    with packed(folder) as context:
         cluster.client.upload(context)
-        entrypoint = (*demo.ENTRYPOINT, "--epochs", str(epochs))
         environment = {"OMP_NUM_THREADS": "1", "PATH": cluster.path}
         return cluster.submit(
             entrypoint=entrypoint, launcher="torch", context=context.sha256, environment=environment, **spec
@@ -102,3 +140,38 @@ def test_a_training_starts_anew_after_its_worker_and_then_everything_died(cluste
         cluster.start_agent(agent)
     cluster.start_master()
     finished(work, 3, EPOCHS)
+
+
+def test_a_training_starts_anew_after_a_shim_alone_died_and_leaves_nobody_behind(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    work = train_endlessly(cluster, tmp_path, restarts=1)
+    until_epoch(work, 5)
+    work.open_gate()
+    kill(work.shim())
+    until(lambda: work.commands(2), "the second attempt")
+    assert not work.commands(1)
+    finished(work, 2, FEW_EPOCHS)
+    view = work.view()
+    assert "MEMBER-LOST" in view.attempts[-2].reason
+    assert view.attempts[-2].reason.startswith("member sub1 on agent ")
+    assert view.restarts_left == 1, "that a supervisor dies is no failure of the job"
+
+
+def test_a_training_goes_on_elsewhere_when_an_agent_is_stopped_beyond_its_timers(
+    impatient: Cluster, tmp_path: Path
+) -> None:
+    work = train_endlessly(impatient, tmp_path, restarts=1, stop_after=STOP_AFTER_S, grace=1.0)
+    until_epoch(work, 5)
+    agent = impatient.agent_of(work, "main1")
+    work.open_gate()
+    with impatient.stopped(agent):
+        until_placed_again(impatient, work)
+        assert impatient.client.agent(agent.name).state == "unreachable"
+        assert {member.agent for member in work.view().members} == impatient.agents.keys() - {agent.name}
+        until_epoch(work, 5, attempt=2)
+    impatient.until_ready()
+    finished(work, 2, FEW_EPOCHS)
+    view = work.view()
+    assert f"agent {agent.name}" in view.attempts[-2].reason
+    assert view.restarts_left == 1, "that an agent is silent is no failure of the job"

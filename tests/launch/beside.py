@@ -92,6 +92,14 @@ class Beside:
         message = {"exited": {"code": code, "signal": signal, "stopped": stopped}}
         self._socket.sendall(json.dumps(message).encode() + b"\n")
 
+    def ended(self, reason: str) -> None:
+        """Tells that the member is ended by its own machine."""
+        self._socket.sendall(json.dumps({"ended": reason}).encode() + b"\n")
+
+    def dies(self) -> None:
+        """The shim dies, without a word; its companion lives."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
     def vanish(self) -> None:
         """The companion is killed, as by the machine's going down."""
         self.process.kill()

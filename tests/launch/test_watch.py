@@ -68,6 +68,23 @@ def test_an_end_by_order_is_no_failure() -> None:
         first.ends()
 
 
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_member_that_its_machine_ends_stops_the_others_before_they_lose_it(ended: int) -> None:
+    with running(2) as members:
+        members[ended].ended("its agent heard nothing from the master for 15m")
+        reason = f"member {('main1', 'sub1')[ended]} is ended: its agent heard nothing from the master for 15m"
+        assert members[1 - ended].stops() == reason
+        members[ended].ends()
+
+
+@pytest.mark.parametrize("died", [0, 1])
+def test_a_supervisor_that_dies_stops_the_others_before_they_lose_its_member(died: int) -> None:
+    with running(2) as members:
+        members[died].dies()
+        assert members[1 - died].stops() == f"the supervisor of member {('main1', 'sub1')[died]} died"
+        members[died].ends()
+
+
 def test_the_watch_goes_on_when_the_first_member_has_ended() -> None:
     with running(4) as (first, second, third, fourth):
         first.exited(code=0)

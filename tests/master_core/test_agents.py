@@ -207,6 +207,25 @@ def test_a_silent_agents_job_is_placed_again_only_when_it_has_surely_stopped(clu
     assert other is not None
 
 
+def test_a_silent_agents_job_costs_no_restart_though_its_other_members_ended_first(cluster: Cluster) -> None:
+    a, b = cluster.agent("a"), cluster.agent("b")
+    job = cluster.submit(2, restarts=1)
+    cluster.run_all(job)
+    b.says(exited(f"{job}-1.1.1", 3))
+    a.says(killed(f"{job}-1.0.1", echo=True))
+    assert cluster.job(job).restarts_left == 0
+    cluster.run_all(job)
+    c = cluster.agent("c")
+    # Its agent is cut off, and ends its member: the other one's is told so by the members themselves.
+    cluster.wait(920, b, c)
+    b.says(killed(f"{job}-2.1.1", echo=True, reason="member main1 is ended: its agent heard nothing from the master"))
+    cluster.wait(20, b, c)
+    assert cluster.job(job).state is JobState.STOPPING
+    cluster.wait(60, b, c)
+    again = cluster.job(job)
+    assert (again.attempt, again.restarts_left) == (3, 0)
+
+
 def test_a_job_that_may_not_restart_outlives_a_long_silence(cluster: Cluster) -> None:
     a = cluster.agent("a")
     job = cluster.submit()

@@ -4,6 +4,7 @@ It is forked from the agent's zygote and speaks with the member's shim over a so
 
     shim → companion   the configuration (config.py), first
                        {"exited": {"code", "signal", "stopped"}}   `stopped`: by order, so it is no failure
+                       {"ended": reason}                           its machine ends it, and nobody else has said so
                        {"first_waits": seconds}                    the first member is there, its agent says
     companion → shim   {"go": {"environment": {…}}}                variables to add where the user has not set them
                        {"failed": {"code", "sentence"}}            the command must not be started
@@ -11,8 +12,9 @@ It is forked from the agent's zygote and speaks with the member's shim over a so
                        {"notice": {"code", "sentence"}}            worth a line
                        {"waits": seconds}                          the first member's: some have not come
 
-After `exited` it ends by itself within FAREWELL_S. If the shim ends without a word, so does the companion, and the
-other members see a broken connection, which is no failure (watch.py).
+After `exited` or `ended` it ends by itself within FAREWELL_S, whatever else is said. If the shim dies without a word,
+its member is lost, which the others are told like any failure. Else they would meet broken connections of the member's
+own in both cases, fail by themselves, and be taken for the cause.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class _Companion:
     def __init__(self, channel: socket.socket) -> None:
         self._reactor = Reactor()
         self._channel = Lines(self._reactor, channel, self._configured, lambda _: self._shim_gone(), max_line=MAX_BYTES)
-        self._exited = False
+        self._said_end = False
+        #: The command has been let go.
+        self._may_run = False
         self._variables: Dict[str, str] = {}
         self._configuration: Configuration | None = None
         self._barrier: Gathering | Arrival | None = None
@@ -102,6 +106,7 @@ class _Companion:
     def _go(self) -> None:
         assert self._configuration is not None and self._watch is not None
         self._channel.send({"go": {"environment": self._variables}})
+        self._may_run = True
         self._watch.start()
         looks = self._configuration.preflight is not Preflight.OFF
         if looks and not names.is_loopback(self._configuration.own.address):
@@ -123,33 +128,45 @@ class _Companion:
         threading.Thread(target=look_up, daemon=True).start()
 
     def _told(self, message: Object) -> None:
-        exited, waited_s = message.get("exited"), message.get("first_waits")
+        exited, ended, waited_s = message.get("exited"), message.get("ended"), message.get("first_waits")
         if isinstance(waited_s, float) and isinstance(self._barrier, Arrival):
             self._barrier.first_waits(waited_s)
         if isinstance(exited, dict):
-            self._exited = True
-            if self._watch is None:
-                self._reactor.stop()
-            else:
-                self._watch.own_ended(self._how(exited))
+            self._tell_end(self._how(exited))
+        elif isinstance(ended, str):
+            self._tell_end(f"{self._own} is ended: {ended}")
 
     def _shim_gone(self) -> None:
-        # What it said last is still to be passed on.
-        if not self._exited:
+        if self._may_run:
+            self._tell_end(f"the supervisor of {self._own} died")
+        elif not self._said_end:
             self._reactor.stop()
+
+    def _tell_end(self, failure: str | None) -> None:
+        """Tells the others, once."""
+        if self._said_end:
+            return
+        self._said_end = True
+        if self._watch is None:
+            self._reactor.stop()
+        else:
+            self._watch.own_ended(failure)
+
+    @property
+    def _own(self) -> str:
+        assert self._configuration is not None
+        return f"member {self._configuration.own.name}"
 
     def _how(self, exited: Dict[str, Any]) -> str | None:
         """Words for a failed end; none for a good one and for one by order."""
-        assert self._configuration is not None
         code, number = exited.get("code"), exited.get("signal")
         if exited.get("stopped") is True or code == 0:
             return None
-        name = self._configuration.own.name
         if type(code) is int:
-            return f"member {name} failed with exit code {code}"
+            return f"{self._own} failed with exit code {code}"
         if type(number) is int:
-            return f"member {name} was ended by {_signal_name(number)}"
-        return f"member {name} failed"
+            return f"{self._own} was ended by {_signal_name(number)}"
+        return f"{self._own} failed"
 
     def _stop(self, reason: str) -> None:
         self._channel.send({"stop": {"reason": reason, "echo": True}})

@@ -258,6 +258,9 @@ class Shim:
         if self._stop is None and self._end is None:
             self._stop = (reason, echo)
             self._log.say(f"stopping: {reason}")
+            if not echo and self._companion is not None:
+                # Before the signal: whoever then loses a connection to this member must not be taken for the cause.
+                self._companion.send({"ended": reason})
             self._runner.signal(signal.SIGTERM)
         self._kill_at = min(self._kill_at or now + grace_s, now + grace_s)
 

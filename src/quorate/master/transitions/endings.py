@@ -86,6 +86,13 @@ def will_restart(draft: Draft, job: JobRecord, ending: Ending) -> bool:
             return False
 
 
+def _may_go_on(draft: Draft, job: JobRecord, ending: Ending) -> bool:
+    """The same while the ending may still give way to what it is an echo of: a machine may be to blame."""
+    failures_left = job.platform_failures < draft.state.settings.platform_failures
+    echo = ending.provisional and draft.state.specs[job.id].spec.may_restart and failures_left
+    return echo or will_restart(draft, job, ending)
+
+
 def _nothing_began(draft: Draft, job: JobRecord) -> bool:
     """Whether no command of the attempt has started, as far as is known: then a job that may run once may go again.
 
@@ -151,7 +158,7 @@ def give_up_unreachable(draft: Draft, job: JobRecord) -> None:
     The members stay held, with their slots and their order to stop, until the agent is back or known to be gone.
     """
     job = draft.job(job.id)
-    if job.ending is None or (draft.state.specs[job.id].spec.may_restart and will_restart(draft, job, job.ending)):
+    if job.ending is None or (draft.state.specs[job.id].spec.may_restart and _may_go_on(draft, job, job.ending)):
         return
     for member in list(draft.state.members_of(current(draft, job))):
         if not member.state.final and draft.live(member.agent).unreachable:
@@ -166,7 +173,7 @@ def overdue(draft: Draft, allocation: AllocationRecord) -> None:
     assert job.ending is not None
     state, spec = draft.state, draft.state.specs[job.id].spec
     waited = draft.age(allocation.stopping)
-    if will_restart(draft, job, job.ending):
+    if _may_go_on(draft, job, job.ending):
         # It must never restart beside members that may still run; a silent agent has a deadline of its own.
         left = [m for m in state.members_of(allocation) if not m.state.final and draft.live(m.agent).link is not None]
         if left and waited >= state.settings.stop_limit_s + spec.grace:
