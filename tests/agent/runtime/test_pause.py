@@ -1,13 +1,16 @@
 """The container that holds a member's network namespace: there when it is asked for, and gone when nobody needs it."""
 
 import asyncio
+import json
 import platform
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.agent.conftest import eventually
-from tests.docker_engine import DockerEngine, busybox
+from tests.docker_engine import DockerEngine, busybox, docker_engine, missing
 
 from quorate.agent.runtime import pause, waiter
 from quorate.agent.runtime.containers import Containers, pause_pid, sweep
@@ -69,6 +72,48 @@ async def test_a_member_that_is_cancelled_while_its_own_is_made_leaves_none(
     await containers.forget(M)
     await asyncio.wait([starting, under_way])
     assert sweep(containers.engine, containers.labels, ()) == ()
+
+
+#: Stands before the engine's own runtime, and notes how far that is from its container's limits before it becomes the
+#: container's program: what is in use, and what is allowed, of threads and of bytes.
+_LOOKS = """#!{python}
+import json, os, sys
+
+def read(*places):
+    for controller, name in places:
+        try:
+            with open(os.path.join(groups.get(controller, ""), name)) as file:
+                said = file.read().strip()
+                return None if said == "max" else int(said)
+        except FileNotFoundError:
+            pass
+
+if "start" in sys.argv:
+    with open(os.path.join(sys.argv[sys.argv.index("--root") + 1], sys.argv[-1], "state.json")) as file:
+        state = json.load(file)
+    groups = state["cgroup_paths"]
+    threads = len(os.listdir("/proc/%d/task" % state["init_process_pid"]))
+    used = read(("memory", "memory.max_usage_in_bytes"), ("", "memory.peak"))
+    with open({seen!r}, "w") as file:
+        json.dump([[threads, read(("pids", "pids.max"), ("", "pids.max"))],
+                   [used, read(("memory", "memory.limit_in_bytes"), ("", "memory.max"))]], file)
+os.execv({runc!r}, [{runc!r}, *sys.argv[1:]])
+"""
+
+
+async def test_the_engines_runtime_stays_far_below_its_limits_while_it_becomes_its_program(tmp_path: Path) -> None:
+    if why := missing():
+        pytest.skip(why)
+    seen, runtime = tmp_path / "seen", tmp_path / "runtime"
+    runtime.write_text(_LOOKS.format(python=sys.executable, seen=str(seen), runc=shutil.which("runc")))
+    runtime.chmod(0o755)
+    with docker_engine("--add-runtime", f"looks={runtime}", "--default-runtime", "looks") as docker:
+        containers = Containers(docker.engine, tmp_path, {"quorate.folder": str(tmp_path)}, Policy(Allow()), None)
+        await containers.pause(M, "main1", tmp_path)
+        for used, most in json.loads(seen.read_text()):
+            assert used is not None
+            assert most is None or most >= 4 * used
+        await containers.forget(M)
 
 
 @pytest.fixture

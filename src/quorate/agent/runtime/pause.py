@@ -85,8 +85,11 @@ def _body(member: str, hostname: str, labels: Mapping[str, str], waiter: str) ->
             "SecurityOpt": ["no-new-privileges"],
             "RestartPolicy": {"Name": "no"},
             "LogConfig": {"Type": "none"},
-            "PidsLimit": 1,
-            "Memory": 16 * 2**20,
+            # Not for the waiter, which is one process and a few pages, but for the engine's runtime, which has them as
+            # soon as it begins to become the waiter: a program with threads of its own, more where there are more
+            # cores, that dies where it may have no other one.
+            "PidsLimit": 1024,
+            "Memory": 64 * 2**20,
         },
     }
 
