@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from tests.agent.runtime.scripted import Scripted
+
 _BYTES = 1 << 16
 _CONTAINER = re.compile(r"/v[\d.]+/containers/([^/?]+)(?:/([a-z]+))?")
 
@@ -74,10 +76,7 @@ class Middle:
         self._names: dict[str, str] = {}
         self._order: _Order | None = None
         self._lock = threading.Lock()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        self._listener.listen(64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._scripted = Scripted(path, self._serve)
 
     def kill(self, step: Step, moment: Moment, whom: Whom = whoever_asks) -> threading.Event:
         """The first time that somebody takes this step, those die whom `whom` names to it; set once they have."""
@@ -90,17 +89,9 @@ class Middle:
         self._held.set()
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._scripted.close()
 
     # --- one connection ----------------------------------------------------------------------------------------
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                asker = self._listener.accept()[0]
-                threading.Thread(target=self._serve, args=(asker,), daemon=True).start()
 
     def _serve(self, asker: socket.socket) -> None:
         with suppress(OSError), asker, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as engine:

@@ -6,11 +6,11 @@ import selectors
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.agent.runtime.scripted import Scripted
 
 from quorate.agent import processes
 from quorate.agent.command import CommandError
@@ -30,36 +30,28 @@ class Lacking:
     """An engine on a machine that lacks controllers: what it says of limits, and what it then keeps."""
 
     def __init__(self, path: Path, warnings: list[str], kept: dict[str, int]) -> None:
-        self.path = str(path)
         self.asked: list[str] = []
         self._warnings, self._kept = warnings, kept
         self._held: list[socket.socket] = []
-        self.listening = socket.socket(socket.AF_UNIX)
-        self.listening.bind(self.path)
-        self.listening.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.scripted = Scripted(path, self._hear)
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listening.accept()
-            except OSError:
-                return
-            with connection.makefile("rb") as request:
-                self.asked.append(b" ".join(request.readline().split()[:2]).decode())
-                length = 0
-                while line := request.readline().strip():
-                    name, _, value = line.partition(b":")
-                    length = int(value) if name.lower() == b"content-length" else length
-                request.read(length)
-            answer = self._answer(self.asked[-1])
-            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
-            if answer is None:
-                # The output of the container, or its end, which does not come.
-                self._held.append(connection)
-            else:
-                connection.sendall(json.dumps(answer).encode())
-                connection.close()
+    def _hear(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as request:
+            asked = b" ".join(request.readline().split()[:2]).decode()
+            self.asked.append(asked)
+            length = 0
+            while line := request.readline().strip():
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            request.read(length)
+        answer = self._answer(asked)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        if answer is None:
+            # The output of the container, or its end, which does not come.
+            self._held.append(connection)
+        else:
+            connection.sendall(json.dumps(answer).encode())
+            connection.close()
 
     def _answer(self, asked: str) -> object | None:
         if "/attach" in asked or "/wait" in asked:
@@ -76,15 +68,14 @@ def lacking(tmp_path: Path) -> Iterator[list[Lacking]]:
     made: list[Lacking] = []
     yield made
     for engine in made:
-        engine.listening.shutdown(socket.SHUT_RDWR)
-        engine.listening.close()
+        engine.scripted.close()
 
 
 def runner_of(made: list[Lacking], folder: Path, warnings: list[str], kept: dict[str, int]) -> ContainerRunner:
     made.append(Lacking(folder / "engine.sock", warnings, kept))
     body = {"Image": "train", "HostConfig": {"Mounts": [], **ASKED}}
     return ContainerRunner(
-        {"engine": made[0].path, "api": "1.41", "stage": "/nowhere", "name": "quorate-x", "image": "train",
+        {"engine": made[0].scripted.path, "api": "1.41", "stage": "/nowhere", "name": "quorate-x", "image": "train",
          "body": body, "mounts": [], "memory": 1 << 26, "stop_signal": "SIGTERM", "kept": []}
     )  # fmt: skip
 

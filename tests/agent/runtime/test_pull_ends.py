@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.agent.runtime.scripted import Scripted
 
 from quorate.agent.runtime.containers import Containers
 from quorate.agent.runtime.engine import Engine
@@ -26,21 +27,9 @@ class Trickling:
     """An engine that has no image, and whose pulls say one thing and then nothing more."""
 
     def __init__(self, path: Path) -> None:
-        self.path = str(path)
         self.pulling, self.ended = threading.Semaphore(0), threading.Semaphore(0)
         self.pulls = 0
-        self.listening = socket.socket(socket.AF_UNIX)
-        self.listening.bind(self.path)
-        self.listening.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+        self.scripted = Scripted(path, self._answer)
 
     def _answer(self, connection: socket.socket) -> None:
         with connection:
@@ -56,10 +45,9 @@ class Trickling:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Trickling]:
-    serving = Trickling(tmp_path / "engine.sock")
-    yield serving
-    serving.listening.shutdown(socket.SHUT_RDWR)
-    serving.listening.close()
+    trickling = Trickling(tmp_path / "engine.sock")
+    yield trickling
+    trickling.scripted.close()
 
 
 def role(image: str) -> RoleSpec:
@@ -78,7 +66,7 @@ async def leave(*waiting: "asyncio.Task[object]") -> None:
 
 
 def of(engine: Trickling, folder: Path) -> Containers:
-    return Containers(Engine(engine.path, "1.41"), folder, {}, Policy(Allow()), None)
+    return Containers(Engine(engine.scripted.path, "1.41"), folder, {}, Policy(Allow()), None)
 
 
 async def test_a_pull_ends_with_the_last_member_that_waits_for_it(engine: Trickling, tmp_path: Path) -> None:
