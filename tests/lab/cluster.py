@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +41,7 @@ class Work:
 
     def ended(self, patience_s: float = 120.0) -> JobDetail:
         """The job at its end."""
-        until(lambda: self.view().state.final, _Told(self.told), patience_s)
+        until(lambda: self.view().state.final, self.told, patience_s)
         return self.view()
 
     def until_running(self, patience_s: float = 60.0) -> JobDetail:
@@ -52,7 +52,7 @@ class Work:
             assert not view.state.final, self.told()
             return view.state.value == "running"
 
-        until(reached, _Told(self.told), patience_s)
+        until(reached, self.told, patience_s)
         return self.view()
 
     def output(self) -> dict[str, list[str]]:
@@ -73,16 +73,6 @@ class Work:
         for name, said in self.output().items():
             lines += [f"  {name} | {line}" for line in said[-20:]]
         return "\n".join(lines)
-
-
-class _Told:
-    """Words that are made when they are needed."""
-
-    def __init__(self, words: Callable[[], str]) -> None:
-        self._words = words
-
-    def __str__(self) -> str:
-        return self._words()
 
 
 @dataclass
@@ -257,7 +247,7 @@ class LabCluster:
                 return wanted <= {agent.id for agent in self.client.agents() if agent.state == "ready"}
             return False
 
-        until(ready, _Told(lambda: f"{wanted} ready:\n" + self.logs()))
+        until(ready, lambda: f"{wanted} ready:\n" + self.logs())
 
     def logs(self) -> str:
         """The last that the daemons said."""

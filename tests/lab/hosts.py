@@ -81,10 +81,11 @@ def run(*command: str, text: str | None = None, timeout_s: float = 60.0) -> str:
 
 
 def until(condition: Callable[[], Value], what: object, patience_s: float = PATIENCE_S) -> Value:
-    """Waits for what nobody announces; returns what the condition gave. `what` is told where it does not come about."""
+    """Waits for what nobody announces; returns what the condition gave. `what` is told where it does not come about:
+    words, or who has them then."""
     deadline = time.monotonic() + patience_s
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {patience_s:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {patience_s:g} s: {what() if callable(what) else what}"
         time.sleep(0.02)
     return value
 

@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.lab import faults
 from tests.lab.cluster import LabCluster, Work, running
+from tests.lab.hanging import WAITS_AT, asked, skipping, trying, waiting
 from tests.lab.hosts import a_lab, until
 
-from quorate.client.context import packed
-
 pytestmark = [pytest.mark.lab, pytest.mark.torch, pytest.mark.slow]
-
-SKIPS = """
-import time
-import torch
-import torch.distributed as dist
-dist.init_process_group("gloo")
-values = torch.ones(8)
-dist.all_reduce(values)
-print("met", flush=True)
-if dist.get_rank() == 1:
-    time.sleep(1000)
-dist.all_reduce(values)
-"""
-
-
-#: The first member listens on a port of the plan (Gloo's, in the window) and on one that is in no plan; the other one
-#: tries the one that is given, again and again.
-TRIES = """
-import os, socket, sys, time
-if os.environ["QUORATE_RANK"] == "0":
-    listening = [socket.create_server(("0.0.0.0", port)) for port in (8080, 50505)]
-    print("listens", flush=True)
-    time.sleep(1000)
-while True:
-    try:
-        socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=300).close()
-        print("connected", flush=True)
-    except OSError as error:
-        print(type(error).__name__, flush=True)
-    time.sleep(0.2)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -59,47 +24,13 @@ def cluster() -> Iterator[LabCluster]:
 
 @pytest.fixture
 def hanging(cluster: LabCluster, tmp_path: Path) -> Iterator[Work]:
-    """A training of two members, one of which never comes to the second collective."""
-    (tmp_path / "train.py").write_text(SKIPS)
-    with packed(tmp_path) as context:
-        cluster.client.upload(context)
-        work = cluster.submit(
-            "python", "train.py", kind="train", launcher="torch", context=context.sha256,
-            environment={"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-    until(lambda: sum(lines.count("met") for lines in work.output().values()) == 2, "both have met", 90)
-    yield work
-    cluster.client.cancel(work.id)
-    work.ended()
-
-
-@contextmanager
-def trying(cluster: LabCluster, address: str, port: int, says: str = "") -> Iterator[Work]:
-    """A training of two members, the second of which tries that place again and again, and has said so once."""
-    work = cluster.submit(
-        "python", "-c", TRIES, address, str(port),
-        kind="train", launcher="torch", preflight="off", network={"members": "planned"},
-    )  # fmt: skip
-    try:
-        until(lambda: "listens" in work.output().get("main1", ()), "the members say so", 60)
-        if says:
-            until(lambda: says in work.output().get("sub1", ()), "the members say so", 60)
+    with skipping(cluster, tmp_path) as work:
         yield work
-    finally:
-        cluster.client.cancel(work.id)
-        work.ended()
-
-
-def asked(cluster: LabCluster, *arguments: str) -> dict[str, Any]:
-    done = cluster.lab["desk"].quorate(*arguments, "--json")
-    assert done.stdout, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def test_a_hang_inside_an_overlay_is_explained_and_its_flows_are_counted(cluster: LabCluster, hanging: Work) -> None:
     found = asked(cluster, "job", "diagnose", hanging.id)
-    assert "rank 0 (main1) waits in all_reduce at train.py:11 for rank 1 (sub1)" in found["cause"]
+    assert f"rank 0 (main1) waits in all_reduce at {WAITS_AT} for rank 1 (sub1)" in found["cause"]
     main, sub = found["members"]
     assert (main["device"], main["mtu"], sub["address"]) == ("eth0", 1450, "10.64.0.3")
     assert {socket["flow"] for socket in main["sockets"] if socket["peer"] == "sub1"} == {
@@ -148,10 +79,6 @@ def test_a_port_that_is_not_planned_is_refused_by_the_jobs_own_rules_counted_and
         (finding,) = found["findings"]
         assert finding["remedy"].startswith("network: {members: open}")
         assert f"quorate job network {work.id}" in finding["remedy"]
-
-
-def waiting(found: dict[str, Any]) -> list[dict[str, Any]]:
-    return [socket for member in found["members"] for socket in member["sockets"] if socket["state"] == "SYN-SENT"]
 
 
 def test_a_connection_that_waits_for_a_member_is_seen_with_the_member_and_the_flow(cluster: LabCluster) -> None:
