@@ -7,10 +7,12 @@ import pytest
 from tests.agent.test_planning import allocation
 
 from quorate.agent.onhost import OnHost, host_members
+from quorate.agent.sandbox.counters import Counters, Refusal
 from quorate.agent.sandbox.spec import Desired, Mode
+from quorate.model.asks import RefusedBy
 from quorate.model.messages import AllocationSpec, HostsSpec
 from quorate.network.catalogue import EPHEMERAL
-from quorate.network.flows import Transport
+from quorate.network.flows import Direction, Transport
 
 KERNEL = (20_000, 30_000)
 USERS = (1_000_000, 2_000_000)
@@ -59,6 +61,30 @@ def test_a_uid_that_is_nobodys_is_refused_before_it_spoils_the_rules_of_all() ->
         with pytest.raises(ValueError, match=f"{uid} is the UID of nobody"):
             here.hold("abcd1234-1.1.1", uid, members, told=True)
     assert Desired(chosen=here.chosen).chosen == (2**32 - 2,)
+
+
+def test_what_was_refused_is_told_of_the_member_whose_it_was_where_that_shows() -> None:
+    here = OnHost(USERS)
+    members = host_members(on_host(), "agent-0", KERNEL)
+    here.hold("abcd1234-1.0.1", 1_000_001, members, told=True, ports=(29_500,))
+    here.hold(
+        "efgh1234-1.0.1", 1_000_002, host_members(on_host("efgh1234-1"), "agent-0", KERNEL), told=True, ports=(2000,)
+    )
+
+    def counted(direction: Direction, peer: str, port: int) -> tuple[str, RefusedBy]:
+        known = Counters(refused=(Refusal("", direction, peer, "tcp", port, 1),))
+        (one,) = here.attributed("abcd1234-1", known, "10.0.0.2").refused
+        return one.member, one.by
+
+    first = "abcd1234-1.0.1"
+    assert counted(Direction.INGRESS, "192.0.2.1", 29_500) == (first, RefusedBy.PLAN)
+    assert counted(Direction.EGRESS, "10.0.0.3", 22) == (first, RefusedBy.PLAN)
+    for peer, port in (("10.0.0.9", 8000), ("169.254.169.254", 80), ("10.0.0.2", 22), ("::1", 2000)):
+        assert counted(Direction.EGRESS, peer, port) == (first, RefusedBy.FORBIDDEN), peer
+    # With one user for two, only a leased port still shows whose it was.
+    here.hold("abcd1234-1.1.1", 1_000_001, members, told=True, ports=(29_501,))
+    assert counted(Direction.EGRESS, "10.0.0.3", 22) == ("", RefusedBy.PLAN)
+    assert counted(Direction.INGRESS, "192.0.2.1", 29_501) == ("abcd1234-1.1.1", RefusedBy.PLAN)
 
 
 def test_what_two_allocations_claim_is_nobodys_or_the_later_ones() -> None:

@@ -64,10 +64,10 @@ class Host:
         with namespaces.entered(self.namespace):
             return self.network.converge(desired, distrust)
 
-    def has_members(self, *members: HostMembers) -> None:
-        """These allocations have members in the host's own network, and nobody else."""
+    def has_members(self, *members: HostMembers, users: tuple[int, int] | None = None) -> None:
+        """These allocations have members in the host's own network, and nobody else; `users` are allocations' own."""
         with namespaces.entered(self.namespace):
-            self.network.converge(Desired(on_host=members))
+            self.network.converge(Desired(on_host=members, users=users))
 
     def run(self, *command: str, text: str | None = None) -> str:
         with namespaces.entered(self.namespace):

@@ -117,6 +117,7 @@ def test_ipv6_is_held_alike(lab: Lab) -> None:
         assert near.outside.tries("fd77::11", 29500, user=JJJJ).startswith("open far")
         assert near.outside.tries("fd77::11", 22).startswith("open far")
         assert near.outside.tries("fd77::11", 22, user=JJJJ) == REFUSED
+        assert refused(near, "jjjj-1") == {("egress", "fd77::11", 22): 1}
         assert lab.neighbour.outside.tries("fd77::11", 29500) == REFUSED
 
 
@@ -126,6 +127,34 @@ def test_a_token_opens_the_masters_api_alone(lab: Lab) -> None:
     with lab.neighbour.outside.serves("master", "tcp/0.0.0.0/22", "tcp/0.0.0.0/8443"):
         assert near.outside.tries(MASTER, 8443, user=JJJJ).startswith("open master")
         assert near.outside.tries(MASTER, 22, user=JJJJ) == REFUSED
+
+
+def refused(host: Host, allocation: str) -> dict[tuple[str, str, int], int]:
+    """Packets by direction, peer and port."""
+    return {(one.direction.value, one.peer, one.port): one.packets for one in host.counters(allocation).refused}
+
+
+def test_what_is_refused_is_counted_by_whom_it_was_and_stays_so_when_others_come_and_go(
+    lab: Lab, two: tuple[Host, Host]
+) -> None:
+    near, far = two
+    near.run("ip", "route", "add", "default", "via", lab.neighbour.address)
+    near.has_members(members(lab, "jjjj-1", JJJJ), members(lab, "kkkk-1", KKKK, 20000), users=(JJJJ, KKKK))
+    with far.outside.serves("far", "tcp/0.0.0.0/22"), near.outside.serves("near", "tcp/0.0.0.0/29500"):
+        for _ in range(2):
+            assert near.outside.tries(far.address, 22, user=JJJJ) == REFUSED
+        assert near.outside.tries("169.254.169.254", 80, user=JJJJ) == REFUSED
+        assert near.outside.tries("127.0.0.1", 29500, user=KKKK) == REFUSED
+        assert lab.neighbour.outside.tries(near.address, 29500) == REFUSED
+    of_jjjj = {
+        ("egress", far.address, 22): 2, ("egress", "169.254.169.254", 80): 1,
+        ("ingress", lab.neighbour.address, 29500): 1,
+    }  # fmt: skip
+    assert refused(near, "jjjj-1") == of_jjjj
+    assert refused(near, "kkkk-1") == {("egress", "127.0.0.1", 29500): 1}
+    near.has_members(members(lab, "jjjj-1", JJJJ))
+    assert refused(near, "jjjj-1") == of_jjjj
+    assert refused(near, "kkkk-1") == {}
 
 
 @pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.OFF])
@@ -138,6 +167,8 @@ def test_only_what_is_enforced_is_refused(lab: Lab, mode: Mode) -> None:
     counted = [line for line in near.run("nft", "list", "table", "inet", "quorate").splitlines() if "would be" in line]
     assert bool(counted) is (mode is Mode.OBSERVE)
     assert sum("packets 0" not in line for line in counted) == (2 if mode is Mode.OBSERVE else 0)
+    tried = {("egress", far.address, 22): 1, ("ingress", lab.neighbour.address, 29500): 1}
+    assert refused(near, "jjjj-1") == (tried if mode is Mode.OBSERVE else {})
 
 
 def test_the_rules_of_an_allocation_go_with_it_and_others_keep_theirs(lab: Lab, two: tuple[Host, Host]) -> None:

@@ -24,7 +24,7 @@ from quorate.agent.resolver.client import Resolvers
 from quorate.agent.sandbox import wanted
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.planned import Rules
-from quorate.agent.sandbox.spec import Desired, HubSpec, SandboxSpec, SpecError
+from quorate.agent.sandbox.spec import Desired, HubSpec, Mode, SandboxSpec, SpecError
 from quorate.model.asks import Counters, OfAllocation
 from quorate.model.messages import AllocationSpec, Finding
 from quorate.network import catalogue
@@ -198,7 +198,8 @@ class Networks:
                 if members is None:
                     agent = spec.members[wanted.rank_of(spec, member)].agent
                     members = await asyncio.to_thread(host_members, spec, agent, _ephemeral())
-            self._on_host.hold(member, uid, members, told=spec.hosts is not None)
+            ports = spec.members[wanted.rank_of(spec, member)].ports.values()
+            self._on_host.hold(member, uid, members, told=spec.hosts is not None, ports=ports)
             self._refuse_what_is_too_large(self._held)
         except ValueError as error:
             self._on_host.release(member)
@@ -234,12 +235,16 @@ class Networks:
     async def answer(self, body: Any) -> Any:
         """To the question NETWORK: what passed between the allocation's members here, and what was refused."""
         allocation = asked(OfAllocation, body).allocation
-        if not self._holds(allocation):
+        on_host = self._on_host.known(allocation)
+        if on_host is not None and on_host.mode is Mode.OFF:
+            raise CannotAnswer("its members share this machine's network, and network.enforcement is off")
+        if on_host is None and not self._holds(allocation):
             return Counters()
         try:
-            return await asyncio.to_thread(self.helper.counters, allocation)
+            counted = await asyncio.to_thread(self.helper.counters, allocation)
         except HelperError as error:
             raise CannotAnswer(str(error)) from error
+        return counted if on_host is None else self._on_host.attributed(allocation, counted, self.address)
 
     # --- the work ----------------------------------------------------------------------------------------------
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from msgspec import structs
 
 from quorate.agent.helper.protocol import size_of
 from quorate.agent.planning import plan_of
+from quorate.agent.sandbox.counters import Counters, Refusal
 from quorate.agent.sandbox.spec import LAST_UID, HostMembers, Mode, SpecError
+from quorate.model.asks import RefusedBy
 from quorate.model.messages import AllocationSpec, Finding, HostsSpec
 from quorate.model.ports import LAST_PORT
-from quorate.network.flows import Role, Transport
+from quorate.network.flows import Direction, Role, Transport
 from quorate.network.jobplan import Openness
 from quorate.network.plan import PlannedFlow
 
@@ -28,6 +31,8 @@ class _Held:
     size: int
     #: Whether the master has said what they may do.
     told: bool
+    #: Those that it leases itself.
+    ports: frozenset[int]
 
 
 @dataclass
@@ -37,11 +42,14 @@ class OnHost:
     users: tuple[int, int] | None = None
     _held: dict[str, _Held] = field(default_factory=dict)
 
-    def hold(self, member: str, uid: int, members: HostMembers, *, told: bool) -> None:
-        """The member runs as this user, from now on. Raises SpecError for a UID that no rule can name."""
+    def hold(self, member: str, uid: int, members: HostMembers, *, told: bool, ports: Collection[int] = ()) -> None:
+        """The member runs as this user, from now on, and has leased these ports.
+
+        Raises SpecError for a UID that no rule can name.
+        """
         if not 0 <= uid <= LAST_UID:
             raise SpecError(f"{member}: {uid} is the UID of nobody; the last one is {LAST_UID}")
-        self._held[member] = _Held(uid, members, size_of(members), told)
+        self._held[member] = _Held(uid, members, size_of(members), told, frozenset(ports))
 
     def release(self, member: str) -> bool:
         """It runs no more; whether it was here."""
@@ -97,6 +105,34 @@ class OnHost:
                 who = f"user {held.uid}, who is not its allocation's alone" if held.uid else "root"
                 found.append(_unfiltered(member, f"it runs as {who}; its ports are held, what it opens is not"))
         return tuple(found)
+
+    def attributed(self, allocation: str, counted: Counters, address: str) -> Counters:
+        """What was counted of an allocation here, with who was refused and why, as far as that shows.
+
+        Rules know whose port it was, but of several members with one user not who opens a connection: `member` stays
+        empty then. `address`: the machine's own.
+        """
+        here = {member: held for member, held in self._held.items() if held.members.allocation == allocation}
+        alone = next(iter(here)) if len(here) == 1 else ""
+        by_port = {port: member for member, held in here.items() for port in held.ports}
+        others = {port for held in self._held.values() if held.members.allocation != allocation for port in held.ports}
+        own = next((held.members for held in here.values()), None)
+        machines = {ip_address(machine) for machine in own.machines} if own is not None else set()
+
+        def why(refusal: Refusal) -> RefusedBy:
+            if refusal.direction is Direction.INGRESS:
+                return RefusedBy.PLAN
+            peer = ip_address(refusal.peer)
+            near = peer.is_loopback or peer == ip_address(address)
+            if near and (refusal.port < _FIRST_PORT or refusal.port in others):
+                return RefusedBy.FORBIDDEN
+            return RefusedBy.PLAN if near or peer in machines else RefusedBy.FORBIDDEN
+
+        def whose(refusal: Refusal) -> str:
+            return by_port.get(refusal.port, alone) if refusal.direction is Direction.INGRESS else alone
+
+        refused = tuple(structs.replace(one, member=whose(one), by=why(one)) for one in counted.refused)
+        return structs.replace(counted, refused=refused, unlisted=(alone,) if counted.unlisted else ())
 
     def _users(self, allocation: str) -> set[int]:
         uids = {held.uid for held in self._held.values() if held.members.allocation == allocation}

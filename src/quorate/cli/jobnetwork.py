@@ -31,6 +31,14 @@ def print_network(view: JobNetworkView) -> None:
     if view.nothing:
         print(f"  {view.nothing}")
         return
+    if view.uncounted:
+        print(dim(f"  {view.uncounted}"))
+    else:
+        _print_flows(view)
+    _print_refused(view)
+
+
+def _print_flows(view: JobNetworkView) -> None:
     print()
     table(["FLOW", ">CONNECTIONS OUT", ">BYTES OUT", ">CONNECTIONS IN", ">BYTES IN", "PURPOSE"], _flows(view))
     print()
@@ -44,6 +52,9 @@ def print_network(view: JobNetworkView) -> None:
         ],
         empty="no connection has been opened yet",
     )
+
+
+def _print_refused(view: JobNetworkView) -> None:
     print()
     print(bold("refused"))
     table(
@@ -93,7 +104,7 @@ def _peer(refusal: RefusalView) -> str:
 
 def _why(refusal: RefusalView) -> str:
     if refusal.by == RefusedBy.FORBIDDEN:
-        return "no member reaches it: an agent, the master, another network or metadata"
+        return "no member reaches it: an agent, the master, another job or metadata"
     if refusal.by == RefusedBy.EGRESS:
         return "none of the hosts that network.egress names"
     uses = _uses(refusal)

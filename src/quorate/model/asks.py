@@ -120,14 +120,17 @@ class RefusedBy(StrEnum):
 
     #: No flow of the plan between members is like that.
     PLAN = "plan"
-    #: No member reaches it: an agent, the master, another job's network, a cloud's metadata.
+    #: No member reaches it: an agent, the master, another job, a cloud's metadata.
     FORBIDDEN = "forbidden"
     #: The job goes outside to named hosts, and this is none of them.
     EGRESS = "egress"
 
 
 class Refusal(_Body, frozen=True):
-    """What rules refused a member, or would have in observe mode: from or to that peer, at that port."""
+    """What rules refused a member, or would have in observe mode: from or to that peer, at that port.
+
+    Of several members that share a user of one machine's, rules cannot tell which it was: `member` is empty then.
+    """
 
     member: str
     direction: str
@@ -142,7 +145,7 @@ class Counters(_Body, frozen=True):
     """Of all the allocation's members on one agent. In packets: `spoofed` bore an address that is no member's,
     `crowded` would have opened too many connections to the outside, `hasty` asked for names too fast.
 
-    So much was refused the `unlisted` members that more may not be told.
+    So much was refused the `unlisted` members that more may not be told; an empty one as in Refusal.
     """
 
     flows: tuple[FlowCount, ...] = ()

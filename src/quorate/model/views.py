@@ -273,7 +273,7 @@ class FlowCountView(_View):
 class RefusalView(_View):
     """What rules refused a member, or would have in observe mode."""
 
-    member: str
+    member: str = Field(description="Its name; `main1 or sub1` where several of a machine share a user.")
     direction: str = Field(description="ingress or egress")
     #: An address, and the member that has it.
     peer: str
@@ -299,6 +299,8 @@ class JobNetworkView(_View):
     enforcement: str = ""
     #: Why there is nothing to show, in one sentence.
     nothing: str = ""
+    #: Why `flows` says nothing, in one sentence.
+    uncounted: str = ""
     flows: tuple[FlowCountView, ...] = ()
     refused: tuple[RefusalView, ...] = ()
     #: Members of whom so much was refused that no more is listed.

@@ -10,7 +10,7 @@ from functools import lru_cache
 from msgspec import structs
 
 from quorate.agent.sandbox import names, namespaces, nft
-from quorate.agent.sandbox.hostrules import host_rules
+from quorate.agent.sandbox.hostrules import carried, host_rules
 from quorate.agent.sandbox.links import Links, opened
 from quorate.agent.sandbox.place import Place
 from quorate.agent.sandbox.rules import hub_rules, sandbox_rules
@@ -33,7 +33,7 @@ def host_digest(host: HostSpec, place: Place) -> str:
 def make_host(place: Place, host: HostSpec) -> None:
     """The host's table, and forwarding of packets where an uplink needs it; other tables are not touched."""
     place.forget(names.HOST)
-    nft.load(host_rules(host, str(place.uplinks)))
+    nft.load(host_rules(host, str(place.uplinks)) + carried(nft.tables("inet", names.TABLE), host))
     if host.forward:
         namespaces.sysctl("net.ipv4.ip_forward", "1")
     place.record(names.HOST, f"{host_digest(host, place)} {host_fingerprint()}")

@@ -1,4 +1,4 @@
-"""What passed between members and what was refused, read back from the rules in their sandboxes and their hub."""
+"""What passed between members and what was refused, read back from the rules of sandboxes, hubs and the host."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,10 @@ class FlowCount(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What rules refused a member, or would have refused in observe mode: from or to that peer, at that port."""
+    """What rules refused a member, or would have refused in observe mode: from or to that peer, at that port.
+
+    `member` is empty on the host's network, where one of its allocation's members on this machine was refused.
+    """
 
     member: str
     direction: Direction
@@ -44,6 +47,7 @@ class Counters(msgspec.Struct, frozen=True):
     have opened more connections to the outside than an allocation may have; `hasty` asked for names too fast.
 
     What is refused `unlisted` members from now on may not be told: so much was refused already that no list holds more.
+    On the host's network only `refused` and `unlisted` are known.
     """
 
     flows: tuple[FlowCount, ...] = ()
@@ -69,11 +73,11 @@ def read(place: Place, allocation: str) -> Counters:
             if "rule" in item:
                 flows += _flow(member, item["rule"])
             elif "set" in item and item["set"]["name"] in _REFUSED:
-                refused += _refusals(member, item["set"])
+                refused += _refusals(member, _REFUSED[item["set"]["name"]], item["set"])
                 unlisted += [member] if _is_full(item["set"]) else []
     path = place.hub(allocation)
     if not namespaces.exists(path):
-        return Counters(tuple(flows), tuple(refused))
+        return Counters(tuple(flows), tuple(refused)) if members else _on_host(allocation)
     bridge = _listed(path, "bridge")
     found = _members_at(bridge, members)
     inet = _listed(path, "inet")
@@ -91,6 +95,18 @@ def read(place: Place, allocation: str) -> Counters:
     )
 
 
+def _on_host(allocation: str) -> Counters:
+    sets = {
+        names.on_host(which, family, allocation): direction
+        for which, direction in _REFUSED.items()
+        for family in ("ip", "ip6")
+    }
+    listed = (item["set"] for item in nft.tables("inet", names.TABLE) if "set" in item)
+    found = [each for each in listed if each["name"] in sets]
+    refused = tuple(refusal for each in found for refusal in _refusals("", sets[each["name"]], each))
+    return Counters(refused=refused, unlisted=("",) if any(map(_is_full, found)) else ())
+
+
 def _listed(path: Path, family: str) -> list[nft.Item]:
     with namespaces.entered(path):
         return nft.tables(family, names.TABLE)
@@ -103,12 +119,12 @@ def _flow(member: str, rule: nft.Item) -> list[FlowCount]:
     return [FlowCount(member, comment.split(":")[0], direction, counter["packets"], counter["bytes"])]
 
 
-def _refusals(member: str, found: nft.Item) -> list[Refusal]:
+def _refusals(member: str, direction: Direction, found: nft.Item) -> list[Refusal]:
     refusals = []
     for element in _elements(found):
         peer, transport, port = element["val"]["concat"]
         packets = element["counter"]["packets"]
-        refusals.append(Refusal(member, _REFUSED[found["name"]], peer, str(transport), int(port), packets))
+        refusals.append(Refusal(member, direction, peer, str(transport), int(port), packets))
     return refusals
 
 

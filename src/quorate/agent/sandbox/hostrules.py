@@ -4,15 +4,18 @@ No rule accepts what another table drops; none drops what is not ours.
 """
 
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 
-from quorate.agent.sandbox import names
-from quorate.agent.sandbox.rules import REJECT, address_set, replaced, typed_set
+from quorate.agent.sandbox import names, nft
+from quorate.agent.sandbox.rules import REJECT, address_set, refused_set, replaced, typed_set
 from quorate.agent.sandbox.spec import LAST_UID, HostMembers, HostSpec, Mode
 from quorate.network import catalogue
+from quorate.network.flows import Transport
 
 _LOOPBACK = (("ip", "127.0.0.0/8"), ("ip6", "::1"))
 #: Machines' own services listen below; on the host's network no member can.
 _FIRST_UNPRIVILEGED = 1024
+_FAMILIES = ("ip", "ip6")
 
 
 def host_rules(host: HostSpec, uplinks: str) -> str:
@@ -40,8 +43,9 @@ def host_rules(host: HostSpec, uplinks: str) -> str:
         "chain outbound {",
         "type filter hook output priority filter; policy accept;",
         *(vxlan_out if port else ()),
-        *_without_metadata(host),
+        # First, for the metadata is none of what these accept, and they tell whose packet it was.
         *_from_users(host.members),
+        *_without_metadata(host),
         "}",
         "chain through {",
         "type filter hook forward priority filter; policy accept;",
@@ -58,16 +62,41 @@ def host_rules(host: HostSpec, uplinks: str) -> str:
     return replaced("inet", names.TABLE, lines)
 
 
+def carried(before: Iterable[nft.Item], host: HostSpec) -> str:
+    """What the table had counted as refused, for those of its sets that the new one has: it is loaded anew whenever
+    anybody comes or goes. `before`: what it holds, of which nothing is believed but addresses, ports and numbers.
+    """
+    sets = {name: family for members in host.members for name, family in _refused_sets(members)}
+    lines = []
+    for item in before:
+        name = item.get("set", {}).get("name", "")
+        for element in item["set"].get("elem", ()) if name in sets else ():
+            try:
+                peer, transport, port = element["elem"]["val"]["concat"]
+                counted = element["elem"]["counter"]
+                packets, size = int(counted["packets"]), int(counted["bytes"])
+                known = f"{ip_address(peer)} . {Transport(transport).value} . {int(port)}"
+            except (KeyError, TypeError, ValueError):
+                continue
+            lines.append(
+                f"add element inet {names.TABLE} {name} {{ {known} counter packets {packets} bytes {size} }}\n"
+            )
+    return "".join(lines)
+
+
 def _without_metadata(host: HostSpec) -> Iterator[str]:
     """Names and time are left alone: some clouds answer those at the very same address."""
     members = ["@chosen"] if host.chosen else []
     if host.users is not None:
         members.append(f"{host.users[0]}-{host.users[1]}")
-    for family in ("ip", "ip6"):
-        found = [address for address in catalogue.METADATA_ADDRESSES if (":" in address) is (family == "ip6")]
+    for metadata in _metadata():
         for member in members:
-            where = f"meta skuid {member} {family} daddr {{ {', '.join(found)} }}"
-            yield f'{where} tcp dport != {catalogue.port("dns-tcp")} counter reject with tcp reset comment "metadata"'
+            yield f'meta skuid {member} {metadata} counter reject with tcp reset comment "metadata"'
+
+
+def _metadata() -> Iterator[str]:
+    for family, found in _by_family(catalogue.METADATA_ADDRESSES):
+        yield f"{family} daddr {{ {', '.join(found)} }} tcp dport != {catalogue.port('dns-tcp')}"
 
 
 # --- members of the host's network -----------------------------------------------------------------------------------
@@ -82,11 +111,22 @@ def _members_chains(everybody: tuple[HostMembers, ...]) -> Iterator[str]:
     for number, members in enumerate(everybody):
         if members.mode is Mode.OFF:
             continue
+        for name, family in _refused_sets(members):
+            yield from refused_set(name, family)
         if members.users:
             yield from _flows_sets(number, members)
             yield from (f"chain from_{number} {{", *_outbound(number, members), "}")
         if members.leased:
             yield from (f"chain to_{number} {{", *_inbound(members), "}")
+
+
+def _refused_sets(members: HostMembers) -> Iterator[tuple[str, str]]:
+    """Names of its sets, each with the family of its addresses."""
+    if members.mode is Mode.OFF:
+        return
+    for which, is_needed in ((names.REFUSED_IN, members.leased), (names.REFUSED_OUT, members.users)):
+        for family in _FAMILIES if is_needed else ():
+            yield names.on_host(which, family, members.allocation), family
 
 
 def _to_leased(everybody: tuple[HostMembers, ...]) -> Iterator[str]:
@@ -104,7 +144,7 @@ def _to_leased(everybody: tuple[HostMembers, ...]) -> Iterator[str]:
 def _inbound(members: HostMembers) -> Iterator[str]:
     for family, found in _by_family(members.machines):
         yield f"{family} saddr {{ {', '.join(found)} }} return"
-    yield from _refused(members, "", f"leased to {members.allocation}")
+    yield from _refused(members, names.REFUSED_IN, "", f"leased to {members.allocation}")
 
 
 def _from_users(everybody: tuple[HostMembers, ...]) -> Iterator[str]:
@@ -132,24 +172,37 @@ def _outbound(number: int, members: HostMembers) -> Iterator[str]:
         yield f'{family} daddr . tcp dport @flows_{number}{family[2:]} counter accept comment "members"'
     if members.leased:
         yield f'oifname "lo" tcp dport {{ {", ".join(map(str, sorted(members.leased)))} }} counter accept'
-    yield from _refused(members, 'oifname "lo" tcp dport @leased', "another allocation's port")
+    yield from _refused(members, names.REFUSED_OUT, 'oifname "lo" tcp dport @leased', "another allocation's port")
     for family, found in _by_family(members.machines):
         for transport, first, last in members.ranges:
             where = f"{family} daddr {{ {', '.join(found)} }} {transport.value} dport {first}-{last}"
             yield f'{where} counter accept comment "members"'
     privileged = f'oifname "lo" meta l4proto {{ tcp, udp }} th dport < {_FIRST_UNPRIVILEGED}'
-    yield from _refused(members, privileged, "this machine")
+    yield from _refused(members, names.REFUSED_OUT, privileged, "this machine")
     # Within one machine, programs talk to themselves by loopback: which is whose, no rule can tell.
     yield from (f"{family} daddr {network} accept" for family, network in _LOOPBACK)
-    for family in ("ip", "ip6"):
-        yield from _refused(members, f"{family} daddr @machines{family[2:]}", "machines")
+    for family in _FAMILIES:
+        yield from _refused(members, names.REFUSED_OUT, f"{family} daddr @machines{family[2:]}", "machines", family)
+    # What is refused to every user of an allocation, in whatever mode.
+    for family, metadata in zip(_FAMILIES, _metadata(), strict=True):
+        yield _noted(members, names.REFUSED_OUT, metadata, family)
 
 
-def _refused(members: HostMembers, where: str, what: str) -> Iterator[str]:
+def _refused(members: HostMembers, which: str, where: str, what: str, *families: str) -> Iterator[str]:
+    """`which`: the set that remembers it. `families`: of `where`, which is of both where none is named."""
+    for family in families or _FAMILIES:
+        yield _noted(members, which, where, family)
     if members.mode is Mode.OBSERVE:
         yield f'{where} counter comment "would be refused: {what}"'
     else:
         yield from (f'{where} {rule} comment "{what}"' for rule in REJECT)
+
+
+def _noted(members: HostMembers, which: str, where: str, family: str) -> str:
+    end = "saddr" if which == names.REFUSED_IN else "daddr"
+    tried = f"{family} {end} . meta l4proto . th dport"
+    name = names.on_host(which, family, members.allocation)
+    return f"{where} meta l4proto {{ tcp, udp }} update @{name} {{ {tried} counter }}"
 
 
 def _flows_sets(number: int, members: HostMembers) -> Iterator[str]:
@@ -167,7 +220,7 @@ def _both_families(name: str, networks: Iterable[str]) -> Iterator[str]:
 
 def _by_family(addresses: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     known = tuple(dict.fromkeys(addresses))
-    for family in ("ip", "ip6"):
+    for family in _FAMILIES:
         if found := tuple(one for one in known if _family(one) == family):
             yield family, found
 

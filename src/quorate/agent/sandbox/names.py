@@ -26,7 +26,8 @@ UPLINK_PREFIX: Final = "quorate"
 RESOLVED: Final = "resolved"
 #: In a hub, the set of its members' ports, each with the MAC and the address that may speak from it.
 LOCAL: Final = "local"
-#: Sets of what was refused: in a sandbox by its plan; in a hub what members never reach, and what egress does not name.
+#: Sets of what was refused: in a sandbox by its plan, on the host of each allocation there (`on_host`); in a hub what
+#: members never reach, and what egress does not name.
 REFUSED_IN: Final = "refused_in"
 REFUSED_OUT: Final = "refused_out"
 FORBIDDEN: Final = "refused_forbidden"
@@ -65,6 +66,11 @@ def gateway_mac(allocation: str) -> str:
 def _mac(allocation: str, number: int) -> str:
     digest = hashlib.blake2b(allocation.encode(), digest_size=3).digest()
     return bytes([0x02, *digest, *number.to_bytes(2, "big")]).hex(":")
+
+
+def on_host(which: str, family: str, allocation: str) -> str:
+    """On the host, where others are refused too: the set `which` of an allocation, of `ip` or `ip6`."""
+    return f"{which}_{family}_{allocation}"
 
 
 def are_rules(name: str) -> bool:

@@ -12,8 +12,8 @@ from quorate.network.flows import Direction
 
 #: A comment holds 128 bytes with its closing NUL (NFTNL_UDATA_COMMENT_MAXLEN).
 _COMMENT = 120
-#: Distinct (peer, transport, port) that a sandbox, and a hub for all its members, remember as refused. A scan fills it,
-#: which is told, and then what is refused is only counted.
+#: Distinct (peer, transport, port) that a sandbox, and a hub or the host for all of an allocation's members, remember
+#: as refused. A scan fills it, which is told, and then what is refused is only counted.
 _REFUSED = 4096
 #: Addresses that the resolver of an allocation has let in at a time.
 _RESOLVED = 65536
@@ -39,8 +39,8 @@ def sandbox_rules(hub: HubSpec, sandbox: SandboxSpec) -> str:
     last = REJECT if sandbox.mode is Mode.ENFORCE else ("counter accept",)
     lines = [
         *(line for group, name in peers.items() for line in address_set(name, group)),
-        *_refused_set(names.REFUSED_IN),
-        *_refused_set(names.REFUSED_OUT),
+        *refused_set(names.REFUSED_IN),
+        *refused_set(names.REFUSED_OUT),
         "chain inbound {",
         f"type filter hook input priority filter; policy {policy};",
         'iifname "lo" accept',
@@ -177,13 +177,15 @@ def address_set(name: str, elements: Iterable[str], kind: str = "ipv4_addr") -> 
     return typed_set(name, f"type {kind}; flags interval; auto-merge", elements)
 
 
+def refused_set(name: str, family: str = "ip") -> list[str]:
+    """The set of what was refused: with whom, over which transport, at which port."""
+    address = "ipv4_addr" if family == "ip" else "ipv6_addr"
+    return _bounded_set(name, f"type {address} . inet_proto . inet_service", _REFUSED, "dynamic")
+
+
 def typed_set(name: str, kind: str, elements: Iterable[str]) -> list[str]:
     listed = ", ".join(elements)
     return [f"set {name} {{", f"{kind};", *([f"elements = {{ {listed} }}"] if listed else []), "}"]
-
-
-def _refused_set(name: str) -> list[str]:
-    return _bounded_set(name, "type ipv4_addr . inet_proto . inet_service", _REFUSED, "dynamic")
 
 
 def _outside_set(name: str) -> list[str]:
