@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import sys
@@ -49,19 +50,46 @@ def missing() -> list[str]:
 @contextlib.contextmanager
 def engine(host: Host) -> Iterator[Process]:
     """The host's Docker for the body, with the tiny image in it; its containers die with it."""
-    group = f"{host.folder.parent.name}-{host.name}"
-    process = host.start("dockerd", "--cgroup-parent", f"/{group}", log="dockerd")
+    process = _start(host)
     try:
-        until(lambda: _answers(host, process), f"Docker on {host.name}")
         host.file("/run/tiny.tar").write_bytes(tiny_image())
         host.run("docker", "import", "/run/tiny.tar", IMAGE)
         yield process
     finally:
-        if process.running:
+        for process in _running(host):
             with contextlib.suppress(AssertionError):
                 host.run("sh", "-c", "docker ps -aq | xargs -r docker rm -f")
             process.terminate()
-        _forget_groups(group)
+        _forget_groups(_group(host))
+
+
+def configure(host: Host, **settings: object) -> None:
+    """Writes the host's daemon.json, which an engine reads when it starts."""
+    path = host.file("/etc/docker/daemon.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(settings))
+
+
+def restart(host: Host) -> Process:
+    """As `systemctl restart docker` does it: its containers stay with `live-restore`, and end without."""
+    (process,) = _running(host)
+    process.terminate()
+    return _start(host)
+
+
+def _start(host: Host) -> Process:
+    process = host.start("dockerd", "--cgroup-parent", f"/{_group(host)}", log="dockerd")
+    until(lambda: _answers(host, process), f"Docker on {host.name}")
+    return process
+
+
+def _running(host: Host) -> list[Process]:
+    return [process for process in host.processes if process.log.name == "dockerd.log" and process.running]
+
+
+def _group(host: Host) -> str:
+    """The control group of the engine's containers."""
+    return f"{host.folder.parent.name}-{host.name}"
 
 
 def tiny_image() -> bytes:

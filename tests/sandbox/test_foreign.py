@@ -97,6 +97,57 @@ def test_a_remedy_leaves_the_device_to_the_operator_where_no_route_names_it(lab:
     assert "-o DEVICE -j ACCEPT" in host.obstacles()[0].remedy
 
 
+#: What firewalld 1.3 makes of a machine whose devices have no zone, as far as it matters; nothing drops by policy.
+FIREWALLD = """
+table inet firewalld {
+  chain filter_FWD_public_allow {
+  }
+  chain filter_FWD_public {
+    jump filter_FWD_public_allow
+    reject with icmpx admin-prohibited
+  }
+  chain filter_FORWARD_ZONES {
+    goto filter_FWD_public
+  }
+  chain filter_FORWARD {
+    type filter hook forward priority filter + 10; policy accept;
+    ct state established,related accept
+    iifname "lo" accept
+    ct state invalid drop
+    jump filter_FORWARD_ZONES
+    reject with icmpx admin-prohibited
+  }
+}
+"""
+
+
+def test_a_chain_that_rejects_in_the_end_is_named_with_the_commands_of_its_own_program(lab: Lab) -> None:
+    host, _ = lab.hosts
+    leads_outside(host)
+    host.converge(hub(host, host), sandbox("jjjj-1.0.1"))
+    with lab.neighbour.outside.serves("outside", "tcp/10.77.0.99/443"):
+        assert host.member("jjjj-1.0.1").tries("10.77.0.99", 443).startswith("open")
+        host.run("nft", "-f", "-", text=FIREWALLD)
+        assert not host.member("jjjj-1.0.1").tries("10.77.0.99", 443).startswith("open")
+    (obstacle,) = host.obstacles()
+    assert str(obstacle) == "inet firewalld filter_FORWARD"
+    assert "--policy=quorate-out --add-egress-zone=public &&" in obstacle.remedy
+    assert "--zone=public --change-interface=u0" in obstacle.remedy
+    assert obstacle.remedy.endswith("firewall-cmd --reload")
+    # A device that has a zone keeps it.
+    given = 'iifname "u0" goto filter_FWD_public_allow'
+    host.run("nft", "insert", "rule", "inet", "firewalld", "filter_FORWARD_ZONES", *given.split())
+    (obstacle,) = host.obstacles()
+    assert "--add-egress-zone=public_allow &&" in obstacle.remedy
+    assert "--change-interface" not in obstacle.remedy
+
+
+def test_a_chain_that_accepts_before_its_policy_could_drop_is_no_obstacle(lab: Lab) -> None:
+    host, _ = lab.hosts
+    host.run("sh", "-ec", f"{DOCKERS}; iptables-nft -A FORWARD -j ACCEPT")
+    assert host.obstacles() == ()
+
+
 def test_a_default_drop_of_ipv6_stands_in_nobodys_way(lab: Lab) -> None:
     host, _ = lab.hosts
     host.run("ip6tables-nft", "-P", "FORWARD", "DROP")

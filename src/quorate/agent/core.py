@@ -60,7 +60,7 @@ from quorate.model.state import MemberState
 #: The master's code for an agent whose key was revoked: the one refusal after which members are ended.
 REVOKED = "AGENT-REVOKED"
 _MAKE_ROOM = "free space where the agent keeps its state; the members start by themselves"
-NETWORK_LOST_REASON = "what holds its network namespace has ended"
+NETWORK_LOST_REASON = "what holds its network namespace has ended, as when its engine is restarted without live-restore"
 UNBEGUN_REASON = "its agent ended while the member was prepared; nothing of it had begun"
 LOST_REASON = "its supervisor died, so how it ended is not known; what was left of it was killed"
 

@@ -338,7 +338,7 @@ class Networks:
             tuple(
                 Finding(
                     "NET-OBSTACLE", "warning", "Another program's rules keep members from the outside",
-                    f"{obstacle} drops what it does not name", obstacle.remedy,
+                    f"{obstacle} lets through only what it names", obstacle.remedy,
                 )
                 for obstacle in obstacles
             ),
