@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from quorate.model.ports import ALL_PORTS, PortRange
+from quorate.model.severity import Severity
 from quorate.network.audit import AuditReport, audit
 from quorate.network.flows import Role, Transport
 from quorate.network.plan import EVERYWHERE, Party, Plan, PlannedFlow, addresses
@@ -46,6 +47,10 @@ NSG = "ocid1.nsg.b"
 
 def remedies(report: AuditReport) -> list[str]:
     return [part for found in report.findings for part in found.remedy.split("; ") if part]
+
+
+def remedies_of(report: AuditReport, code: str) -> list[str]:
+    return [part for found in report.findings if found.code == code for part in found.remedy.split("; ") if part]
 
 
 # ---- OCI -------------------------------------------------------------------------------------------------------------
@@ -275,6 +280,8 @@ def gcp_mended(rules: list[dict[str, Any]], commands: list[str]) -> list[dict[st
             **firewall(name, protocol, *(item.rpartition(":")[2] for item in given["rules"].split(",") if ":" in item)),
             "direction": given["direction"],
         }
+        if given["action"] == "DENY":
+            made["denied"] = made.pop("allowed")
         for flag, key in (
             ("source-ranges", "sourceRanges"),
             ("destination-ranges", "destinationRanges"),
@@ -310,6 +317,27 @@ def test_gcp_rules_are_made_and_narrowed_by_what_the_plan_knows(agents: Party) -
     mended = gcp_mended(rules, remedies(before))
     assert len(mended) == 2
     after = audit(plan(agents), "gcp", json.dumps(mended))
+    assert set(verdicts(after).values()) == {"open"} and after.findings == ()
+
+
+@pytest.mark.parametrize(
+    "agents",
+    [
+        Party(Role.AGENT, "gpu", addresses(["10.0.1.0/24"]), tags=("gpu",)),
+        Party(Role.AGENT, "gpu", tags=("gpu",)),
+        Party(Role.AGENT, "gpu", addresses(["10.0.1.0/24"])),
+    ],
+    ids=["both", "tags", "addresses"],
+)
+def test_what_gcp_lets_out_by_itself_is_told_and_closed_but_for_the_plan(agents: Party) -> None:
+    # "Implied IPv4 allow egress rule [...] lets any instance send traffic to any destination", until a rule of a lower
+    # number denies it: https://cloud.google.com/firewall/docs/firewalls#default_firewall_rules
+    asked = plan(agents)
+    ingress = gcp_mended([], remedies_of(audit(asked, "gcp", "[]"), "NET-BLOCKED"))
+    before = audit(asked, "gcp", json.dumps(ingress))
+    (advice,) = before.findings
+    assert (advice.code, advice.severity, advice.subject) == ("EGRESS-OPEN", Severity.INFO, "agent/gpu")
+    after = audit(asked, "gcp", json.dumps(gcp_mended(ingress, remedies(before))))
     assert set(verdicts(after).values()) == {"open"} and after.findings == ()
 
 

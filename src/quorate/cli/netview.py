@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -92,8 +93,12 @@ def show_findings(findings: Sequence[Finding]) -> None:
         print()
         print(_headline(finding))
         print(f"  {_evidence(finding)}")
-        for number, line in enumerate(finding.remedy.splitlines()):
+        for number, line in enumerate(_COMMANDS.sub("\n", finding.remedy).splitlines()):
             print(f"  {'     ' if number else dim('mend:')} {line}")
+
+
+#: Between the commands of a remedy, which a person wants to see and copy one by one.
+_COMMANDS = re.compile(r"; (?=(?:gcloud|aws|oci|kubectl|nft|ip6?tables) )")
 
 
 def _evidence(finding: Finding) -> str:

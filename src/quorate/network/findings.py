@@ -75,6 +75,8 @@ _CODES = (
     Code("AGENT-PUBLIC", _E, "Agents are open to strangers",
          "Addresses that the plan does not name, public or private, can reach an agent."),
     Code("NET-UNNEEDED", _W, "An opening that no flow needs", "A rule lets pass what no flow of the plan uses."),
+    Code("EGRESS-OPEN", _I, "Everything may go out",
+         "No rule denies what leaves a machine, so its cloud lets all of it pass; the plan lists what needs to."),
     Code("RULE-SHADOWED", _W, "A rule has no effect", "Rules before it decide everything that it would match."),
     Code("RULE-REDUNDANT", _I, "A rule adds nothing", "Other rules already allow all that it allows."),
     Code("PLAN-UNRESOLVED", _W, "An end of a flow is unknown",

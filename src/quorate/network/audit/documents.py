@@ -12,7 +12,7 @@ from typing import Any
 
 from quorate.model.ports import LAST_PORT, InvalidPorts, PortRange
 from quorate.network.audit.ruleset import OTHERS, Scene, Unreadable, of_networks
-from quorate.network.audit.space import Act, Entry, Intervals, both, join
+from quorate.network.audit.space import EVERY_ADDRESS, V6, Act, Entry, Intervals, both, join, outside
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party
 
@@ -169,6 +169,12 @@ def named(scene: Scene, rule: str, known: bool) -> bool | str:
         return False
     inside = both(of_networks(scene.peer.addresses), _PRIVATE) if scene.peer.addresses else None
     return f"the plan does not say whether {scene.peer.key} is {scene.others[rule]}" if inside else False
+
+
+def within(party: Party) -> Intervals | None:
+    """Return where a party of the cloud may be by its own internal addresses; None where it has no public IPv4 one."""
+    public = outside(_PRIVATE, both(of_networks(party.addresses), ((0, V6 - 1),)) or ())
+    return outside(public, EVERY_ADDRESS) if public else None
 
 
 def own_name(party: Party) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,10 @@ from quorate.network.audit.documents import (
     port_range,
     strings,
     unfiltered,
+    within,
 )
 from quorate.network.audit.ruleset import OTHERS, Rule, Ruleset, Scene, Unreadable, of_networks, of_ports, show_ports
-from quorate.network.audit.space import Act, Entry, Intervals, Outcome, both
+from quorate.network.audit.space import EVERY_ADDRESS, Act, Entry, Intervals, Outcome, both, outside
 from quorate.network.flows import Direction
 from quorate.network.plan import Party, PlannedFlow
 
@@ -44,6 +45,10 @@ _METADATA = networks(["169.254.169.254/32", "fd20:ce::254/128"], "")
 
 
 _LAST_PRIORITY = 65535
+#: Of the resource's `sourceTags` the Compute API's discovery document says: "Source tags cannot be used to control
+#: traffic to an instance's external IP address", and the like of `sourceServiceAccounts`. A subnet may have public
+#: addresses of its own, so an address alone does not tell.
+_EXTERNAL = "source tags and accounts do not cover external addresses, and the plan does not say whether it is one"
 _WITH_PORTS = ("tcp", "6", "udp", "17", "sctp", "132")
 #: Of the resource Firewall in the Compute API's discovery document.
 FIREWALL_FIELDS = frozenset(
@@ -222,6 +227,32 @@ class _Gcp(Ruleset):
             commands.append(shlex.join(words))
         return "; ".join(commands)
 
+    def closing_egress(self, local: Party, flows: Sequence[PlannedFlow]) -> str:
+        """Return the gcloud commands that let some flows out, and then deny the rest at the lowest priority."""
+        commands = [self.opening(flow, Direction.EGRESS) for flow in flows if flow.known]
+        for version, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
+            mine = [str(network) for network in local.addresses if network.version == version]
+            if not mine and (local.addresses or version == 6):
+                continue
+            words = [
+                "gcloud",
+                "compute",
+                "firewall-rules",
+                "create",
+                self._own_name(f"egress-{local.key}-deny", version),
+            ]
+            words += [f"--network={self._network}"] if self._network else []
+            words += ["--direction=EGRESS", "--action=DENY", f"--priority={_LAST_PRIORITY - 1}", "--rules=all"]
+            words.append(f"--destination-ranges={everywhere}")
+            if local.tags:
+                words.append(f"--target-tags={','.join(local.tags)}")
+            elif local.service_accounts:
+                words.append(f"--target-service-accounts={','.join(local.service_accounts)}")
+            else:
+                words.append(f"--source-ranges={','.join(mine)}")
+            commands.append(shlex.join(words))
+        return "; ".join(dict.fromkeys(commands))
+
     def _priority(self, flow: PlannedFlow, direction: Direction) -> tuple[int, list[str]]:
         """Return a priority before all rules that deny the flow, and commands that make room for it where none is."""
         scene = Scene(direction, flow.local(direction), flow.peer(direction), flow.transport)
@@ -240,9 +271,12 @@ class _Gcp(Ruleset):
 
     def _free_name(self, flow: PlannedFlow, direction: Direction, version: int) -> str:
         """Return a name that no rule has: ends tell pools apart, and a suffix what is there already."""
-        family = "-v6" if version == 6 else ""
         ends = f"{flow.local(direction).name}-{flow.peer(direction).name}"
-        base = f"quorate-{flow.flow}-{direction.value}-{ends}".lower()
+        return self._own_name(f"{flow.flow}-{direction.value}-{ends}", version)
+
+    def _own_name(self, what: str, version: int) -> str:
+        family = "-v6" if version == 6 else ""
+        base = f"quorate-{what}".lower()
         base = re.sub(r"[^a-z0-9]+", "-", base)
         digest = f"-{hashlib.sha256(base.encode()).hexdigest()[:6]}"
         room = _LONGEST_NAME - len(family)
@@ -272,7 +306,10 @@ def _entries(firewall: _Firewall, scene: Scene) -> list[Entry]:
         if meant is False and not (scene.peer is OTHERS and firewall.act is Act.DENY):
             meant = named(scene, firewall.rule.id, known=False)
         if meant is not False:
-            alternatives.append((None, "" if meant is True else meant))
+            internal = within(scene.peer)
+            alternatives.append((internal, "" if meant is True else meant))
+            if internal is not None:
+                alternatives.append((outside(internal, EVERY_ADDRESS), _EXTERNAL))
     far = firewall.source if incoming else firewall.destination
     # Whoever is allowed by the address is no matter of names.
     if far and not (scene.peer is OTHERS and firewall.act is Act.ALLOW):

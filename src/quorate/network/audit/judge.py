@@ -86,13 +86,13 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     # What another machine's rules decide is not asked of this one's.
     seen = {flow: ends for flow, ends in asking.planned.items() if role is None or ends.asked or not flow.known}
     flows = tuple(_planned(flow, ends, ruleset) for flow, ends in seen.items())
-    passing: dict[str, list[tuple[PlannedFlow, Ends]]] = defaultdict(list)
+    exposed: dict[str, list[tuple[PlannedFlow, Ends]]] = defaultdict(list)
     for flow, ends in asking.forbidden.items():
         if (role is None or ends.asked) and possible(ends) is not Outcome.DENY:
-            passing[flow.key].append((flow, ends))
+            exposed[flow.key].append((flow, ends))
     blamed = {
         key: dict.fromkeys(rule for _, ends in transports if possible(ends) is Outcome.ALLOW for rule in exposing(ends))
-        for key, transports in passing.items()
+        for key, transports in exposed.items()
     }
     going = frozenset(rule for rules in blamed.values() for rule in rules) | asking.uses.idle(ruleset.rules)
     mending = _Mending(ruleset, asking.planned, going)
@@ -104,7 +104,7 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
                 *((ruleset.closing(),) if ruleset.closing() and _open_by_default(transports) else ()),
             ),
         )
-        for key, transports in passing.items()
+        for key, transports in exposed.items()
     )
     disputed = {name for ends in asking.planned.values() for name in ends.denied_by if name}
     # What lets a blocked flow pass does nothing now, and is needed once the flow is opened.
@@ -112,9 +112,30 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
         rule for ends in asking.planned.values() for seen in ends.of(Outcome.DENY) for rule in seen.cell.stand.rules
     }
     of_rules = rule_findings(ruleset, asking.uses, going, disputed, waiting, mending.withdrawing)
-    findings = [*plan.findings, *_flow_findings(flows, forbidden), *of_rules]
+    ways_out = _open_ways_out(ruleset, asking)
+    findings = [*plan.findings, *_flow_findings(flows, forbidden), *of_rules, *ways_out]
     must_fail = of_each(plan, forbidden, {flow for flow, ends in asking.forbidden.items() if ends.asked})
     return AuditReport(form, flows, forbidden, settle(findings), len(ruleset.rules), must_fail)
+
+
+def _open_ways_out(ruleset: Ruleset, asking: _Asking) -> Iterator[Finding]:
+    """Yield the machines that everything may leave because no rule says otherwise, where the plan lists what must."""
+    for local in asking.leaving:
+        relying: list[PlannedFlow] = []
+        listed = 0
+        for flow, ends in asking.planned.items():
+            if flow.source == local:
+                listed += 1
+                out = (seen for seen in ends.of(Outcome.ALLOW) if seen.scene.direction is Direction.EGRESS)
+                relying += [flow] if any(_by_default(seen.cell) for seen in out) else []
+        if listed and (change := ruleset.closing_egress(local, relying)):
+            evidence = f"no rule denies what leaves {local.key}, so all of it may; {listed} flows of the plan need to"
+            yield Finding("EGRESS-OPEN", local.key, evidence, remedy=change)
+
+
+def _by_default(cell: Cell) -> bool:
+    """Say whether no rule matches there, nor anything that the platform itself says of it."""
+    return len(cell.stand.candidates) == 1
 
 
 def _open_by_default(transports: Iterable[tuple[PlannedFlow, Ends]]) -> bool:
@@ -199,6 +220,8 @@ class _Asking:
         self.planned = {flow: Ends() for flow in plan.flows}
         self.forbidden = {flow: Ends() for flow in plan.forbidden}
         self.uses = Uses()
+        #: Machines that what no flow needs may leave by default, in order.
+        self.leaving: dict[Party, None] = {}
 
     def ask(self, scene: Scene, mine: Sequence[PlannedFlow]) -> None:
         """Ask about the connections of a scene; `mine` are the flows between its ends."""
@@ -249,6 +272,8 @@ class _Asking:
             held = set(cell.markers)
             sure, perhaps, mine_alone = held & placed, held & named, held & own
             wanted_here = bool(sure or perhaps or mine_alone)
+            if scene.peer is _ANYONE and not wanted_here:
+                self._note_leaving(cell, scene)
             self.uses.note(cell, stand, scene, needed=wanted_here, everybody=scene.peer in (_ANYONE, OTHERS))
             for one in asked:
                 if one.marker not in held:
@@ -263,6 +288,13 @@ class _Asking:
             ends = self.forbidden[one.flow] if one.must_pass is None else one.must_pass
             ends.add(scene, within, one.found)
             ends.add(scene, within, one.doubted, f"{why} comes from there the plan does not say")
+
+    def _note_leaving(self, cell: Cell, scene: Scene) -> None:
+        """Note what may go out by default, of an IP version that the machine is known to have or of IPv4."""
+        if scene.direction is Direction.EGRESS and cell.outcome is Outcome.ALLOW and _by_default(cell):
+            versions = {network.version for network in scene.local.addresses} or {4}
+            if any(both(cell.peer, _FAMILIES[version == 6]) for version in versions):
+                self.leaving.setdefault(scene.local)
 
     def _ask_later(self, scene: Scene, mine: Sequence[PlannedFlow]) -> None:
         """Ask about the other packets of connections, where they do not pass by themselves."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
@@ -112,6 +112,13 @@ class Ruleset(ABC):
 
     def closing(self) -> str:
         """Return what closes machines that no rule holds for; empty where every machine is behind the rules."""
+        return ""
+
+    def closing_egress(self, local: Party, flows: Sequence[PlannedFlow]) -> str:
+        """Return what closes the way out of a machine that is open without any rule, but for some flows.
+
+        Empty where it is closed without rules, or somebody's rule or policy opens it, which is said of that.
+        """
         return ""
 
     @abstractmethod
