@@ -280,8 +280,8 @@ def test_what_names_a_party_does_not_hide_that_everybody_is_let_in_on_its_port()
 def test_a_gcp_rule_without_a_target_is_named_and_narrowed() -> None:
     everywhere = firewall("everywhere", "tcp", "22", sourceRanges=["203.0.113.0/24"])
     report = audit(plan(TAGGED), "gcp", json.dumps([GOOD[0], everywhere]))
-    (found,) = report.findings
-    assert (found.code, found.subject) == ("NET-UNNEEDED", "everywhere")
+    found, way_out = report.findings
+    assert (found.code, found.subject, way_out.code) == ("NET-UNNEEDED", "everywhere", "EGRESS-OPEN")
     assert "every instance of the network" in found.evidence
     assert "--target-tags=gpu" in found.remedy and found.remedy.endswith("delete everywhere")
 

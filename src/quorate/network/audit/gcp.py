@@ -229,7 +229,10 @@ class _Gcp(Ruleset):
 
     def closing_egress(self, local: Party, flows: Sequence[PlannedFlow]) -> str:
         """Return the gcloud commands that let some flows out, and then deny the rest at the lowest priority."""
-        commands = [self.opening(flow, Direction.EGRESS) for flow in flows if flow.known]
+        unnamed = dict.fromkeys(flow.destination.key for flow in flows if not flow.destination.addresses)
+        if unnamed:
+            return f"state the addresses of {', '.join(unnamed)} in master.yaml first: egress rules know no tags"
+        commands = [self.opening(flow, Direction.EGRESS) for flow in flows]
         for version, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
             mine = [str(network) for network in local.addresses if network.version == version]
             if not mine and (local.addresses or version == 6):

@@ -112,13 +112,13 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
         rule for ends in asking.planned.values() for seen in ends.of(Outcome.DENY) for rule in seen.cell.stand.rules
     }
     of_rules = rule_findings(ruleset, asking.uses, going, disputed, waiting, mending.withdrawing)
-    ways_out = _open_ways_out(ruleset, asking)
+    ways_out = _open_ways_out(ruleset, asking, going)
     findings = [*plan.findings, *_flow_findings(flows, forbidden), *of_rules, *ways_out]
     must_fail = of_each(plan, forbidden, {flow for flow, ends in asking.forbidden.items() if ends.asked})
     return AuditReport(form, flows, forbidden, settle(findings), len(ruleset.rules), must_fail)
 
 
-def _open_ways_out(ruleset: Ruleset, asking: _Asking) -> Iterator[Finding]:
+def _open_ways_out(ruleset: Ruleset, asking: _Asking, going: Collection[str]) -> Iterator[Finding]:
     """Yield the machines that everything may leave because no rule says otherwise, where the plan lists what must."""
     for local in asking.leaving:
         relying: list[PlannedFlow] = []
@@ -127,15 +127,16 @@ def _open_ways_out(ruleset: Ruleset, asking: _Asking) -> Iterator[Finding]:
             if flow.source == local:
                 listed += 1
                 out = (seen for seen in ends.of(Outcome.ALLOW) if seen.scene.direction is Direction.EGRESS)
-                relying += [flow] if any(_by_default(seen.cell) for seen in out) else []
+                relying += [flow] if any(_by_default(seen.cell, going) for seen in out) else []
         if listed and (change := ruleset.closing_egress(local, relying)):
             evidence = f"no rule denies what leaves {local.key}, so all of it may; {listed} flows of the plan need to"
             yield Finding("EGRESS-OPEN", local.key, evidence, remedy=change)
 
 
-def _by_default(cell: Cell) -> bool:
-    """Say whether no rule matches there, nor anything that the platform itself says of it."""
-    return len(cell.stand.candidates) == 1
+def _by_default(cell: Cell, gone: Collection[str] = ()) -> bool:
+    """Say whether once some rules are gone no rule decides there, nor what the platform always lets pass."""
+    first, *others = cell.stand.candidates
+    return (not others or bool(first.rule)) and not cell.stand.decide(gone).rules[-1]
 
 
 def _open_by_default(transports: Iterable[tuple[PlannedFlow, Ends]]) -> bool:
