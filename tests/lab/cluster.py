@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -276,11 +276,11 @@ class LabCluster:
 @contextlib.contextmanager
 def running(
     lab: Lab, *names: str, network: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None,
-    timers: Mapping[str, Any] | None = None, docker: bool = False, fabric: str = "tcp",
+    timers: Mapping[str, Any] | None = None, docker: bool | Collection[str] = False, fabric: str = "tcp",
     own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[LabCluster]:  # fmt: skip
-    """A cluster of agents on hosts of these names, each with a Docker of its own where asked for; the test is at the
-    desk."""
+    """A cluster of agents on hosts of these names; the test is at the desk. Each has a Docker of its own where asked
+    for, or only those that are named."""
     if docker and (missing := dockers.missing()):
         pytest.skip(f"needs {', '.join(missing)}: apt install --no-install-recommends docker.io")
     lab.open(*names)
@@ -291,7 +291,8 @@ def running(
     with contextlib.ExitStack() as stack:
         stack.enter_context(lab["desk"].entered())
         try:
-            for agent in cluster.agents if docker else ():
+            engines = docker if isinstance(docker, Collection) else names if docker else ()
+            for agent in (lab[name] for name in engines):
                 stack.enter_context(dockers.engine(agent))
             cluster.start()
             yield cluster

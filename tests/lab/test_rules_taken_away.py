@@ -1,6 +1,7 @@
 """With any one rule of the hosts' firewalls taken away, exactly the flow that it was for is named, within 5 s.
 
-Two pairs of hosts take turns, so that two rules are taken away at a time, each from one pair.
+On two pairs of hosts, so that two rules can be taken away at a time, each from one pair. In overlays the members of one
+pair are in containers, those of the other are processes in sandboxes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
-from tests.lab import faults
+from tests.lab import dockers, faults
 from tests.lab.cluster import LabCluster, Work, running
 from tests.lab.hosts import Host, a_lab
 
@@ -27,7 +28,7 @@ from quorate.network.audit.space import Outcome
 from quorate.network.clusterplan import plan_cluster
 from quorate.network.flows import Role
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.slow]
 
 #: What is promised: whatever is in the way is named so many seconds after the job was placed.
 PROMISED_S = 5.0
@@ -35,6 +36,7 @@ PROMISED_S = 5.0
 #: from when both had begun or all had come.
 STARTED_S = 1.0
 PAIRS = {"left": ("h1", "h2"), "right": ("h3", "h4")}
+IN_CONTAINERS = "left"
 #: Into a machine, and out of it.
 DIRECTIONS = ("saddr", "daddr")
 
@@ -89,6 +91,7 @@ def a_cluster() -> Iterator[LabCluster]:
             lab,
             *labels,
             own=labels,
+            docker=PAIRS[IN_CONTAINERS],
             timers={"check_agents": 0},
             network={"modes": ["host", "overlay"], "launchers": ["torch"]},
         ) as cluster,
@@ -183,7 +186,8 @@ def planned(cluster: LabCluster, pair: str, mode: str) -> tuple[MemberView, ...]
 
 
 def submit(cluster: LabCluster, pair: str, mode: str) -> Work:
-    return cluster.submit("true", launcher="torch", network={"mode": mode}, resources=on(pair))
+    image = dockers.CONTAINER if mode == "overlay" and pair == IN_CONTAINERS else {}
+    return cluster.submit("true", launcher="torch", network={"mode": mode}, resources=on(pair), **image)
 
 
 def hosts_of(cluster: LabCluster, members: tuple[MemberView, ...]) -> Pair:
