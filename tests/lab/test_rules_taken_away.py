@@ -11,7 +11,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from tests.lab import dockers, faults
@@ -20,6 +20,7 @@ from tests.lab.hosts import Host, a_lab
 
 from quorate.model.clusterfile import ClusterFile
 from quorate.model.job import JobSpec
+from quorate.model.ports import PortRange
 from quorate.model.state import JobState
 from quorate.model.views import MemberView
 from quorate.network import catalogue
@@ -56,16 +57,19 @@ class Pair(NamedTuple):
     other: Host
 
 
-#: By rule, what is named of a torch job in its hosts' network: with a `>` to the first member, with a `<` from it. A
+#: By rule, what is named of a job in its hosts' network: with a `>` to the first member, with a `<` from it. A
 #: rendezvous that does not pass keeps everything else from being tried.
 ON_HOSTS = {
     "rendezvous": {"rendezvous >"},
     "watch": {"watch <", "watch >"},
     "torch-rendezvous": {"torch-rendezvous >"},
     "gloo": {"gloo <", "gloo >", "nccl <", "nccl >", "torch-store >"},
+    "master-port": {"master-port >"},
     # One rule for all ports that are not the canonical ones.
     "leased": {"leased:rendezvous >"},
 }
+#: Rules that jobs of launcher torch do not need, and those without a launcher do.
+WITHOUT_LAUNCHER = {"master-port"}
 #: Rules for flows of an overlay below the members.
 BELOW = {"vxlan"}
 #: Rules without which such a job works: for SSH in sandboxes, and for the training SDK. `quorate net audit` names them.
@@ -93,7 +97,7 @@ def a_cluster() -> Iterator[LabCluster]:
             own=labels,
             docker=PAIRS[IN_CONTAINERS],
             timers={"check_agents": 0},
-            network={"modes": ["host", "overlay"], "launchers": ["torch"]},
+            network={"modes": ["host", "overlay"], "launchers": ["none", "torch"]},
         ) as cluster,
     ):
         yield cluster
@@ -174,6 +178,11 @@ def rules(text: str) -> dict[tuple[str, str], str]:
     return found
 
 
+def is_for(rule: dict[str, Any], chain: str, flow: str) -> bool:
+    """Whether nft's rule is that of the chain for the flow."""
+    return rule.get("chain") == chain and str(rule.get("comment", "")).startswith(f"{flow}: ")
+
+
 def on(pair: str) -> dict[str, object]:
     """A member on each host of the pair."""
     return {"nodes": 2, "labels": {"pair": pair}}
@@ -185,9 +194,9 @@ def planned(cluster: LabCluster, pair: str, mode: str) -> tuple[MemberView, ...]
     return cluster.client.plan(JobSpec.model_validate({**spec, "placement": "spread"})).members
 
 
-def submit(cluster: LabCluster, pair: str, mode: str) -> Work:
+def submit(cluster: LabCluster, pair: str, mode: str, launcher: str = "torch") -> Work:
     image = dockers.CONTAINER if mode == "overlay" and pair == IN_CONTAINERS else {}
-    return cluster.submit("true", launcher="torch", network={"mode": mode}, resources=on(pair), **image)
+    return cluster.submit("true", launcher=launcher, network={"mode": mode}, resources=on(pair), **image)
 
 
 def hosts_of(cluster: LabCluster, members: tuple[MemberView, ...]) -> Pair:
@@ -201,6 +210,7 @@ class Case(NamedTuple):
 
     pair: str
     mode: str
+    launcher: str
     #: The fault, made for as long as the job lives.
     fault: Callable[[], contextlib.AbstractContextManager[None]]
     #: What is to be named where the job's members are.
@@ -212,7 +222,7 @@ def each_ends_as_said(cluster: LabCluster, *cases: Case) -> None:
     with contextlib.ExitStack() as stack:
         for case in cases:
             stack.enter_context(case.fault())
-        for case, work in [(case, submit(cluster, case.pair, case.mode)) for case in cases]:
+        for case, work in [(case, submit(cluster, case.pair, case.mode, case.launcher)) for case in cases]:
             reason = in_time(work)
             assert everything_named(cluster, work) == case.names(hosts_of(cluster, work.view().members)), reason
 
@@ -230,7 +240,8 @@ def on_hosts(cluster: LabCluster, flow: str) -> Iterator[Case]:
     for pair, direction in zip(PAIRS, DIRECTIONS, strict=True):
         line = rules(cluster.agents_rules)[direction, flow]
         fault = functools.partial(without, cluster, PAIRS[pair], line)
-        yield Case(pair, "host", fault, lambda at: between(at, ON_HOSTS[flow]))
+        launcher = "none" if flow in WITHOUT_LAUNCHER else "torch"
+        yield Case(pair, "host", launcher, fault, lambda at: between(at, ON_HOSTS[flow]))
 
 
 def have_leased_ports(cluster: LabCluster) -> bool:
@@ -256,20 +267,23 @@ def test_each_rule_that_is_missing_is_named_by_the_audit(cluster: LabCluster, ro
     whole, host = cluster.rules(role.value), cluster.lab["outside"]
     host.firewall(whole)
     loaded = json.loads(host.run("nft", "--json", "list", "ruleset"))["nftables"]
-    entries = [entry for entry in loaded if re.match(r"[a-z0-9-]+: ", entry.get("rule", {}).get("comment", ""))]
-    assert len(entries) == len(rules(whole))
-    for entry in entries:
-        left = json.dumps({"nftables": [other for other in loaded if other is not entry]})
-        verdicts = audit(plan, "nftables", left, role).flows
+    for (way, flow), line in rules(whole).items():
+        chain, (ports,) = "inbound" if way == "saddr" else "outbound", re.findall(r"dport (\S+)", line)
+        kept = [entry for entry in loaded if not is_for(entry.get("rule", {}), chain, flow)]
+        assert len(kept) == len(loaded) - 1, line
+        verdicts = audit(plan, "nftables", json.dumps({"nftables": kept}), role).flows
         blocked = {verdict.flow.flow for verdict in verdicts if verdict.outcome is not Outcome.ALLOW}
-        first = next(flow for flow in plan.flows if flow.flow == entry["rule"]["comment"].partition(":")[0])
-        ends = (first.source, first.destination, first.transport, first.ports)
+        first = next(planned for planned in plan.flows if planned.flow == flow)
         assert blocked == {
-            flow.flow for flow in plan.flows if (flow.source, flow.destination, flow.transport, flow.ports) == ends
+            planned.flow
+            for planned in plan.flows
+            if (planned.source, planned.destination, planned.transport)
+            == (first.source, first.destination, first.transport)
+            and all(port in PortRange.parse(ports) for each in planned.ports for port in (each.first, each.last))
         }
 
 
-@pytest.mark.parametrize("flow", ["rendezvous", "watch", "torch-rendezvous"])
+@pytest.mark.parametrize("flow", ["rendezvous", "watch", "torch-rendezvous", "master-port"])
 def test_in_the_hosts_network_each_rule_for_a_canonical_port_is_named(cluster: LabCluster, flow: str) -> None:
     if have_leased_ports(cluster):
         # Ports rest when a job gives them back, and the next one has others: a master that starts knows of none.
@@ -320,7 +334,7 @@ def test_without_a_rule_for_vxlan_the_overlay_is_named_in_the_directions_that_ar
             (peer,) = set(PAIRS[pair]) - {name}
             closed.add(Named("vxlan", *((peer, name) if direction == "saddr" else (name, peer))))
         line = lines[direction, "vxlan"]
-        return Case(pair, "overlay", lambda: without(cluster, names, line), lambda _: closed)
+        return Case(pair, "overlay", "torch", lambda: without(cluster, names, line), lambda _: closed)
 
     each_ends_as_said(cluster, case("left", "saddr"), case("right", "daddr"))
 
@@ -339,6 +353,6 @@ def test_in_an_overlay_each_flow_that_does_not_pass_is_named(cluster: LabCluster
             fault = functools.partial(
                 faults.port_dropped_in_overlays, cluster.lab, ports, source=ends[0], destination=ends[1]
             )
-            yield Case(pair, "overlay", fault, lambda at, words=words: between(at, words))
+            yield Case(pair, "overlay", "torch", fault, lambda at, words=words: between(at, words))
 
     each_ends_as_said(cluster, *cases())
