@@ -222,7 +222,8 @@ class SearchForFirst:
         """Both are there, and neither has heard anything of the other."""
         own, first, caller = self._configuration.own, self._configuration.first, self._caller()
         assert self._both_s is not None
-        silent = caller.silent_since_s is not None or caller.trouble in _NO_WAY
+        # A refusal is an answer, too.
+        silent = caller.trouble in _NO_WAY or (caller.failed_since_s is None and caller.silent_since_s is not None)
         # What arrives from there although its answer does not is told as that, at the next look.
         heard = bool(self._links) or first.address in halfopen.seen_at(own.port(Purpose.RENDEZVOUS))
         if not silent or heard or self._sought_s < self._both_s + _FRESH_S:
