@@ -22,14 +22,19 @@ class Beside:
     """The shim's end of the channel to the companion of one member."""
 
     def __init__(
-        self, configuration: Configuration, python: str = sys.executable, inside: tuple[str, ...] = ()
+        self,
+        configuration: Configuration,
+        python: str = sys.executable,
+        inside: tuple[str, ...] = (),
+        first: str = "",
     ) -> None:
-        """`inside` is a command that runs another one elsewhere, such as in a namespace."""
+        """`inside`: a command that runs another one elsewhere, such as in a namespace. `first`: Python to run first."""
         self.configuration = configuration
         here, there = socket.socketpair()
         program = (
             f"import sys, socket; sys.path.insert(0, {str(SOURCE)!r})\n"
             "from quorate.launch.companion import serve\n"
+            f"{first}\n"
             f"serve(socket.socket(fileno={there.fileno()}))"
         )
         with there:

@@ -128,6 +128,31 @@ def test_the_first_failure_is_the_reason_for_all() -> None:
         fourth.ends()
 
 
+#: A companion whose member runs, and that meets the others only much later.
+_LATE = """
+from quorate.launch.watch import Watch
+start = Watch.start
+Watch.start = lambda watch: watch._reactor.after(1.0, lambda: start(watch))
+"""
+
+
+def test_who_comes_to_the_watch_late_is_told_of_a_failure_though_the_first_member_has_ended_by_then() -> None:
+    configuration = gang(3, timeouts=Timeouts(rendezvous_s=20.0, watch_grace_s=20.0))
+    late = Beside(seen_by(configuration, 2), first=_LATE)
+    try:
+        with companions(*(seen_by(configuration, rank) for rank in range(2))) as (first, second):
+            for member in (first, second, late):
+                member.goes()
+            second.exited(code=1)
+            assert first.stops() == "member sub1 failed with exit code 1"
+            second.ends()
+            first.exited(signal=15)
+            assert late.stops() == "member sub1 failed with exit code 1"
+            first.ends()
+    finally:
+        late.close()
+
+
 def test_two_failures_at_once_stop_the_others_once() -> None:
     with running(4) as (first, second, third, fourth):
         third.exited(code=1)

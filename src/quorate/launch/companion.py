@@ -36,6 +36,8 @@ from quorate.launch.watch import Watch
 
 #: How long a last word may take to be read.
 _LAST_WORD_S = 5.0
+#: How long the word of a shim's death may take to reach the others: nobody is left to end this process.
+_ORPHAN_S = 1.0
 #: Members of whom the kernel is asked by which device it reaches them; it takes some microseconds each.
 _ROUTES = 64
 #: The host's own name is worth a notice only; the members' start comes first.
@@ -139,6 +141,7 @@ class _Companion:
     def _shim_gone(self) -> None:
         if self._may_run:
             self._tell_end(f"the supervisor of {self._own} died")
+            self._reactor.after(_ORPHAN_S, self._reactor.stop)
         elif not self._said_end:
             self._reactor.stop()
 

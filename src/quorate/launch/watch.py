@@ -177,8 +177,13 @@ class Watch:
             return
         if self._to_hub is not None:
             return  # the hub answers that it has noted the end
-        everyone_came = len(set(self._members.ranks()) | self._ended) >= self._configuration.size - 1
-        if "ended" in self._own_end or (self.is_hub and everyone_came):
+        if self.is_hub and self._failure is not None:
+            # Whoever's failure it is: who comes late hears of it from nobody else. Lower ranks have been found gone.
+            told = {*self._members.ranks(), *self._ended, *range(self._hub)}
+            said = len(told) >= self._configuration.size - 1
+        else:
+            said = "ended" in self._own_end
+        if said:
             self._done()
 
     def _mention_later(self, rank: int, why: str) -> None:
