@@ -9,7 +9,7 @@ import pytest
 from quorate.iam.aws.generate import AwsRequest, generate, trust_document
 from quorate.iam.aws.grammar import read_policy
 from quorate.iam.aws.lint import MASTER_ONLY
-from quorate.iam.aws.reach import may
+from quorate.iam.aws.reach import matches, may
 from quorate.iam.finding import RefusedRequest
 from quorate.iam.lint import lint_file
 from quorate.iam.pages import EXAMPLE_AWS
@@ -149,6 +149,11 @@ def test_a_request_that_would_be_void_or_open_is_refused(change: dict[str, str |
             policy(Action="ec2:RunInstances", Resource="*", Condition={"StringEqualsIfExists": {"k": "v"}}),
             "IAM-AWS-OPEN-CONDITION",
         ),
+        (policy(Action="sts:AssumeRole", Principal="*"), "IAM-AWS-PUBLIC"),
+        (policy(Action="sts:AssumeRole", Principal={"AWS": ["*"]}), "IAM-AWS-PUBLIC"),
+        (policy(Action="sts:AssumeRole", NotPrincipal={"AWS": "arn:aws:iam::123456789012:root"}), "IAM-AWS-PUBLIC"),
+        (policy(Action="sts:AssumeRole", Principal={"Services": "ec2.amazonaws.com"}), "IAM-AWS-GRAMMAR"),
+        (policy(Action="sts:AssumeRole", Principal=["*"]), "IAM-AWS-GRAMMAR"),
         ({"Version": "2012-10-18", "Statement": []}, "IAM-AWS-GRAMMAR"),
         ({"Version": "2012-10-17", "Statement": ["x"]}, "IAM-AWS-GRAMMAR"),
         ({"Version": "2012-10-17", "Statements": [{}]}, "IAM-AWS-GRAMMAR"),
@@ -182,6 +187,22 @@ def test_a_condition_makes_a_changing_action_on_every_resource_sound() -> None:
 )
 def test_a_resource_that_is_every_one_of_its_kind_is_too_wide(action: str, resource: str, wide: bool) -> None:
     assert ("IAM-AWS-STAR-RESOURCE" in codes_of(policy(Action=action, Resource=resource))) is wide
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("arn:aws:s3:::a[b]*", "arn:aws:s3:::a[b]c", True),
+        ("arn:aws:s3:::a[b]*", "arn:aws:s3:::abc", False),
+        ("a?c", "abc", True),
+        ("a?c", "ac", False),
+        ("a*" * 40 + "b", "a" * 200, False),
+    ],
+)
+def test_wildcards_are_a_star_and_a_question_mark_and_many_of_them_take_no_longer(
+    pattern: str, text: str, expected: bool
+) -> None:
+    assert matches(pattern, text) is expected
 
 
 def evidence(body: dict[str, object]) -> dict[str, str]:

@@ -288,6 +288,26 @@ def test_what_policy_prints_for_any_cloud_can_be_linted_and_explained(iam, tmp_p
     assert "--part roles" in ended.err
 
 
+def test_every_part_of_what_policy_writes_is_explained(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "x"
+    bindings = [
+        {"role": each["role"], "members": [each["member"]]}
+        for audience in ("master", "agent")
+        for each in json.loads(iam(*GCP, "--for", audience, "--bucket", "my-bucket", "--json").out)["bindings"]
+    ]
+    trust = iam(*AWS, "--for", "agent", "--part", "trust").out
+    for text in (json.dumps({"version": 3, "bindings": bindings}), trust):
+        file.write_text(text)
+        parts = json.loads(iam("explain", "--json", str(file)).out)["parts"]
+        assert parts
+        assert all(part["uses"] for part in parts)
+
+
+def test_a_statement_that_nobody_needs_is_said_to_be_so(iam) -> None:  # type: ignore[no-untyped-def]
+    assert "need no such statement" in iam("explain", "Allow group A to manage vcns in compartment C").out
+    assert "need no such statement" not in iam("explain", "Allow group A to read repos in compartment C").out
+
+
 def test_two_statements_that_one_should_have_been_are_printed_on_two_lines(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "x"
     file.write_text("Allow group g, dynamic-group d to read repos in compartment C\n")

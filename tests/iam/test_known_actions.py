@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quorate.iam.aws.actions import ACTIONS, SERVICES
 from quorate.iam.aws.known import stranger
@@ -51,6 +53,10 @@ def operations(service: str) -> frozenset[str]:
         ("runinstacnes", "runinstances", 1),
         ("rnuinstacnes", "runinstances", 2),
         ("ab", "ba", 1),
+        ("xyab", "xyba", 1),
+        ("abxyab", "baxyba", 2),
+        ("abcd", "abcdef", 2),
+        ("abcdef", "bcdefg", 2),
         ("abc", "xyz", 3),
         ("", "ab", 2),
         ("same", "same", 0),
@@ -60,6 +66,21 @@ def test_a_slip_is_counted_in_letters_and_swaps(one: str, other: str, expected: 
     assert distance(one, other, 5) == expected
     assert distance(other, one, 5) == expected
     assert distance(one, other, 1) == min(expected, 2)
+
+
+@given(st.text("abc", max_size=7), st.text("abc", max_size=7), st.integers(0, 3))
+def test_the_quick_way_to_count_comes_to_what_the_plain_one_does(one: str, other: str, most: int) -> None:
+    @cache
+    def plain(i: int, j: int) -> int:
+        """Of the first i letters of the one and j of the other, by the definition."""
+        if not i or not j:
+            return i + j
+        ways = [plain(i - 1, j) + 1, plain(i, j - 1) + 1, plain(i - 1, j - 1) + (one[i - 1] != other[j - 1])]
+        if i > 1 and j > 1 and one[i - 1] == other[j - 2] and one[i - 2] == other[j - 1]:
+            ways.append(plain(i - 2, j - 2) + 1)
+        return min(ways)
+
+    assert distance(one, other, most) == min(plain(len(one), len(other)), most + 1)
 
 
 def test_a_known_word_is_no_slip_of_itself_and_a_short_one_may_differ_by_one_letter_only() -> None:

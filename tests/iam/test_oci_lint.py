@@ -348,6 +348,40 @@ def test_every_family_contains_its_members_and_every_verb_the_weaker_ones() -> N
             previous = granted
 
 
+_grants = st.sampled_from(
+    [
+        *(
+            "read repos",
+            "use objects",
+            "manage objects",
+            "use object-family",
+            "inspect buckets",
+            "manage all-resources",
+        ),
+        *("{OBJECT_READ}", "{OBJECT_READ, OBJECT_INSPECT}", "{BUCKET_INSPECT}", "{FROB_READ}", "{REPOSITORY_READ}"),
+        *("{REPOSITORY_READ, REPOSITORY_INSPECT}", "{VOLUME_ATTACHMENT_READ}", "read volume-attachments"),
+        *("use instance-family", "use volume-family", "inspect log-groups", "{LOG_GROUP_INSPECT, FROB_READ}"),
+    ]
+)
+_subjects = st.sampled_from(["group A", "group B", "group A, B", "any-user", "dynamic-group A"])
+
+
+@given(st.lists(st.builds("Allow {} to {} in tenancy".format, _subjects, _grants), max_size=8))
+def test_what_another_statement_grants_is_found_as_if_each_were_held_against_each(texts: list[str]) -> None:
+    said = [parse(text) for text in texts]
+
+    def superfluous(one: int) -> bool:
+        return any(
+            covers(said[other], said[one]) and (other < one or not covers(said[one], said[other]))  # type: ignore[arg-type]
+            for other in range(len(said))
+            if other != one
+        )
+
+    found = lint([StatementText(text, Place(line, 1)) for line, text in enumerate(texts, start=1)])
+    lines = {each.place.line for each in found if each.code.name in ("IAM-SUBSUMED", "IAM-DUPLICATE")}
+    assert lines == {one + 1 for one in range(len(said)) if superfluous(one)}
+
+
 # Limits
 
 

@@ -267,6 +267,8 @@ def explain(
             for whose, reasons in each.reasons:
                 typer.echo(f"  needed by {whose}: {reasons.why}\n    without it: {reasons.without}")
                 typer.echo(f"    {dim(reasons.source)}")
+            if not each.reasons:
+                typer.echo("  Quorate and its jobs need no such statement.")
             typer.echo("")
         if found:
             _print_report(name, source, found)

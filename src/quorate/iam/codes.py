@@ -99,6 +99,7 @@ AWS_STAR_RESOURCE = _code(
     "An action that changes things or reads what is kept, on every resource, with no condition.",
 )
 AWS_PASS_ROLE = _code("IAM-AWS-PASS-ROLE", _E, "May hand any role to a machine: whoever holds this holds every role.")
+AWS_PUBLIC = _code("IAM-AWS-PUBLIC", _E, "Granted to every principal of every account, with no condition.")
 AWS_OPEN_CONDITION = _code(
     "IAM-AWS-OPEN-CONDITION", _W, "A condition that holds when its key is absent, or for all values."
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 from quorate.iam import codes
 from quorate.iam.aws import generate as aws
@@ -89,7 +90,10 @@ def _aws(source: Input, statement: AwsStatement) -> Part:
 
 @cache
 def _aws_reasons() -> dict[tuple[str, tuple[str, ...]], tuple[tuple[str, Reasons], ...]]:
-    found: dict[tuple[str, tuple[str, ...]], tuple[tuple[str, Reasons], ...]] = {}
+    takes_role = (("master", aws.TRUST_REASONS), ("agent", aws.TRUST_REASONS))
+    found: dict[tuple[str, tuple[str, ...]], tuple[tuple[str, Reasons], ...]] = {
+        (aws.TRUST_SID, ("sts:AssumeRole",)): takes_role
+    }
     for audience in (Audience.MASTER, Audience.AGENT, Audience.USER):
         for profile in Profile:
             for spot in (False, True):
@@ -125,7 +129,8 @@ def _gcp(source: Input) -> list[Part]:
             condition = binding.get("condition")
             details = (f"only if {condition.get('expression')}",) if isinstance(condition, dict) else ()
             role = str(binding.get("role"))
-            found.append(Part(source.place("bindings", index), role, f"{who} holds {role}.", details, ()))
+            reasons = _binding_reasons().get(_plain_role(role), ())
+            found.append(Part(source.place("bindings", index), role, f"{who} holds {role}.", details, reasons))
     return found
 
 
@@ -137,7 +142,7 @@ def _gcp_role(source: Input, role: object, at: tuple[str, ...]) -> list[Part]:
             Part(
                 source.place(*at, "includedPermissions", index),
                 str(permission),
-                reasons.why if reasons else "Not among the permissions that a cluster needs.",
+                _allowed(str(permission)),
                 (),
                 (("master or agent", reasons),) if reasons else (),
             )
@@ -145,9 +150,44 @@ def _gcp_role(source: Input, role: object, at: tuple[str, ...]) -> list[Part]:
     return found
 
 
+def _allowed(permission: str) -> str:
+    *where, verb = permission.split(".")
+    return f"Allows {verb} on {' of '.join(reversed(where))}." if where else f"Allows {permission}."
+
+
 def _listed(document: object, key: str) -> list[object]:
     value = document.get(key) if isinstance(document, dict) else None
     return value if isinstance(value, list) else []
+
+
+def _plain_role(role: str) -> str:
+    """A role without the project that a custom one is made in."""
+    return role if role.startswith("roles/") else role.rpartition("/")[2]
+
+
+@cache
+def _binding_reasons() -> dict[str, tuple[tuple[str, Reasons], ...]]:
+    """What each role that `quorate iam policy` binds is needed for, whatever the profile."""
+    found: dict[str, tuple[tuple[str, Reasons], ...]] = {}
+    for audience, profile in product((Audience.MASTER, Audience.AGENT, Audience.USER), Profile):
+        request = gcp.GcpRequest(
+            audience,
+            profile,
+            project="project",
+            master_account="m@project.iam.gserviceaccount.com",
+            agent_account="a@project.iam.gserviceaccount.com",
+            host_project="host-project",
+            image_project="image-project",
+            subnet="subnet",
+            region="region",
+            bucket="bucket",
+            repo="repo",
+            user="group:g@example.org",
+        )
+        for binding in gcp.generate(request).bindings:
+            role, use = _plain_role(binding.role), (audience.value, binding.reasons)
+            found[role] = tuple(dict.fromkeys((*found.get(role, ()), use)))
+    return found
 
 
 @cache

@@ -40,26 +40,33 @@ def slip(word: str, known: Iterable[str]) -> str | None:
     """
     lower = word.lower()
     most = 2 if len(lower) > 9 else 1
-    near = ((distance(lower, each.lower(), most), each) for each in known if abs(len(each) - len(lower)) <= most)
-    found = min((pair for pair in near if pair[0] <= most and pair[1] != word), default=None)
+    rated = ((distance(lower, each.lower(), most), each) for each in known if each != word)
+    found = min((pair for pair in rated if pair[0] <= most), default=None)
     return found[1] if found else None
 
 
 def distance(one: str, other: str, most: int) -> int:
     """How many letters were added, left out, replaced or swapped with their neighbour; `most` + 1 for any more."""
-    before: list[int] = []
-    row = list(range(len(other) + 1))
+    far = most + 1
+    # One change makes two letters at most appear or vanish: cheap to ask, and nearly always answer enough.
+    if abs(len(one) - len(other)) > most or len(set(one) ^ set(other)) > 2 * most:
+        return far
+    width = len(other)
+    before = [far] * (width + 1)
+    row = [*range(min(most, width) + 1), *[far] * (width - most)]
     for i, letter in enumerate(one, start=1):
-        earlier, before, row = before, row, [i]
-        for j, also in enumerate(other, start=1):
-            cost = min(row[-1] + 1, before[j] + 1, before[j - 1] + (letter != also))
-            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == also:
+        earlier, before, row = before, row, [far] * (width + 1)
+        row[0] = min(i, far)
+        # Further from the diagonal than `most` nothing can be near.
+        for j in range(max(1, i - most), min(width, i + most) + 1):
+            cost = min(row[j - 1] + 1, before[j] + 1, before[j - 1] + (letter != other[j - 1]))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == other[j - 1]:
                 cost = min(cost, earlier[j - 2] + 1)
-            row.append(cost)
+            row[j] = min(cost, far)
         # A swap reaches back two rows, so one row beyond the limit does not decide it.
         if min(row) > most and min(before) >= most:
-            return most + 1
-    return min(row[-1], most + 1)
+            return far
+    return row[-1]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -129,13 +129,21 @@ class AwsPolicy:
         return {"Version": "2012-10-17", "Statement": [grant.as_json() for grant in self.grants]}
 
 
+TRUST_SID = "MachinesTakeThisRole"
+TRUST_REASONS = Reasons(
+    "Lets EC2 give the role to the machines that are started with it, and nobody else take it.",
+    "The role can be made, and no machine ever holds it.",
+    "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_switch-role-ec2.html",
+)
+
+
 def trust_document(request: AwsRequest) -> dict[str, object]:
     """What `aws iam create-role --assume-role-policy-document` takes, for master and agents on EC2."""
     return {
         "Version": "2012-10-17",
         "Statement": [
             {
-                "Sid": "MachinesTakeThisRole",
+                "Sid": TRUST_SID,
                 "Effect": "Allow",
                 "Principal": {"Service": request.ec2_service},
                 "Action": "sts:AssumeRole",

@@ -17,6 +17,7 @@ from quorate.iam.wordlist import words
 VERSIONS = ("2012-10-17", "2008-10-17")
 _TOP_KEYS = frozenset({"Version", "Id", "Statement"})
 _KEYS = words("Sid Effect Principal NotPrincipal Action NotAction Resource NotResource Condition")
+_PRINCIPALS = frozenset({"AWS", "Service", "Federated", "CanonicalUser"})
 _ACTION = re.compile(r"[a-z0-9-]+:[A-Za-z0-9*?]+")
 _ARN = re.compile(r"arn:[\w*-]+:[\w*-]*:[\w*-]*:[\w*{}$-]*:.+")
 _SID = re.compile(r"[A-Za-z0-9]*")
@@ -49,6 +50,8 @@ class AwsStatement:
     resources: tuple[str, ...]
     inverted_resources: bool
     conditions: tuple[AwsCondition, ...]
+    everybody: bool = False
+    """Whether it is for every principal that there is: `Principal` is `*`, or `NotPrincipal` excepts a few."""
 
     @property
     def path(self) -> tuple[str | int, ...]:
@@ -99,8 +102,30 @@ class _Reader:
                 self.report(key, f'"{resource}" is not an ARN', "write arn:partition:service:…")
         conditions = tuple(self._conditions(body.get("Condition", {}), (*path, "Condition")))
         return AwsStatement(
-            index, str(sid), body.get("Effect") == "Allow", actions, inverted, resources, outside, conditions
+            index,
+            str(sid),
+            body.get("Effect") == "Allow",
+            actions,
+            inverted,
+            resources,
+            outside,
+            conditions,
+            everybody="NotPrincipal" in body or self._everybody(body.get("Principal"), (*path, "Principal")),
         )
+
+    def _everybody(self, principal: object, path: tuple[str | int, ...]) -> bool:
+        """`*`, or an object of kinds of principals with their names."""
+        if principal is None or principal == "*":
+            return principal is not None
+        if not isinstance(principal, dict):
+            self.report(path, f'Principal must be "*" or an object, not {_kind(principal)}', 'write {"Service": "…"}')
+            return False
+        for kind in principal:
+            if kind not in _PRINCIPALS:
+                mend = "write one of " + ", ".join(sorted(_PRINCIPALS))
+                self.report((*path, kind), f'there is no principal "{kind}"{_meant(kind, _PRINCIPALS)}', mend)
+        names = [self.strings(value, (*path, kind)) for kind, value in principal.items()]
+        return any("*" in each for each in names)
 
     def _one_of(
         self, body: dict[str, object], plain: str, inverted: str, path: tuple[str | int, ...], *, optional: bool = False

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from quorate.iam.aws.actions import ACTIONS, AS_OF, SERVICES
-from quorate.iam.aws.reach import matches
-from quorate.iam.place import slip, suggestion
+from quorate.iam.aws.reach import compiled
+from quorate.iam.place import slip
 
 # S3's calls that are no actions, and what they need:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
@@ -65,7 +65,7 @@ def stranger(action: str) -> Stranger | None:
         return None
     if service == "s3" and (needs := _S3_CALLS.get(name.lower())):
         return Stranger(f'"{action}" is the name of a call, which needs other actions', _in(service, needs), True, True)
-    guess = slip(name, known) or suggestion(name, known)
+    guess = slip(name, known)
     evidence = f'"{action}" is not among the {len(known)} actions of {service} that AWS listed by {AS_OF}'
     return Stranger(evidence, _in(service, (known[guess],)) if guess and not _is_pattern(name) else (), True)
 
@@ -86,4 +86,5 @@ def _names(service: str) -> dict[str, str] | None:
 
 
 def _some(service: str, pattern: str) -> bool:
-    return any(matches(pattern.lower(), name) for name in _names(service) or ())
+    asked = compiled(pattern.lower(), ignore_case=False)
+    return any(asked.fullmatch(name) for name in _names(service) or ())

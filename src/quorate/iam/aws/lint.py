@@ -93,6 +93,13 @@ def _judge(source: Input, statement: AwsStatement) -> Iterator[Finding]:
             f"{name}NotAction allows every action but {', '.join(statement.actions)}",
             "list the actions that are called, under Action",
         )
+    if statement.everybody and not statement.conditions:
+        yield Finding(
+            codes.AWS_PUBLIC,
+            source.place(*statement.path, "Principal"),
+            f"{name}for everybody, in every account of AWS",
+            "name the principal, such as a service or a role's ARN, or add a condition",
+        )
     on = ("everything but " if statement.inverted_resources else "") + ", ".join(statement.resources)
     key = "NotResource" if statement.inverted_resources else "Resource"
     if allows(statement, "iam:PassRole") and _reaches_every(statement, "iam:PassRole"):

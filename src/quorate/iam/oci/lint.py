@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from quorate.iam import codes
 from quorate.iam.finding import Finding
@@ -16,13 +17,14 @@ from quorate.iam.oci.subsume import EVERYBODY, covers, members_of
 from quorate.iam.oci.syntax import (
     Condition,
     Operator,
+    PermissionGrant,
     Statement,
     SubjectKind,
     ValueKind,
     VerbGrant,
     comparisons,
 )
-from quorate.iam.oci.vocabulary import ALL_RESOURCES, FAMILIES, PRINCIPAL_TYPES
+from quorate.iam.oci.vocabulary import ALL_RESOURCES, FAMILIES, PERMISSIONS, PRINCIPAL_TYPES, members, permissions
 from quorate.iam.place import Place, slip
 
 # https://docs.oracle.com/en-us/iaas/Content/General/Concepts/servicelimits.htm: statements on one path of compartments
@@ -77,8 +79,8 @@ def _compared(statements: Sequence[Statement]) -> Iterator[Finding]:
     # Without the index, each statement would be held against every other one.
     index: dict[tuple[str, str], list[int]] = defaultdict(list)
     for position, statement in enumerate(statements):
-        for member in members_of(statement.subject):
-            index[_reach(statement), member].append(position)
+        for reach, member in product(_reaches(statement), members_of(statement.subject)):
+            index[reach, member].append(position)
     seen: dict[Statement, Statement] = {}
     for position, statement in enumerate(statements):
         if (first := seen.setdefault(statement, statement)) is not statement:
@@ -111,22 +113,35 @@ def _duplicate(statement: Statement, first: Statement) -> Finding:
     )
 
 
-def _reach(statement: Statement) -> str:
-    return statement.grant.resource if isinstance(statement.grant, VerbGrant) else "{}"
+def _reaches(statement: Statement) -> tuple[str, ...]:
+    """What a statement grants, as keys under which another one looks for it."""
+    match statement.grant:
+        case VerbGrant(_, resource):
+            return (resource,)
+        case PermissionGrant(names):
+            return tuple(dict.fromkeys(names))
+    return ()
 
 
 def _candidates(statement: Statement, index: dict[tuple[str, str], list[int]]) -> Iterator[int]:
-    """What can cover this one: a grant on its type, a family of it, everything or permissions, to its first member."""
-    if isinstance(statement.grant, VerbGrant):
-        resource = statement.grant.resource
-        reaches = {resource, ALL_RESOURCES, "{}"} | {
-            family for family, inside in FAMILIES.items() if resource in inside
-        }
-    else:
-        reaches = {reach for reach, _ in index}
-    for reach in sorted(reaches):
-        for member in {members_of(statement.subject)[0], EVERYBODY}:
-            yield from index.get((reach, member), ())
+    """What can cover this one: a grant to its first member that holds one of its permissions, or its whole type."""
+    match statement.grant:
+        case VerbGrant(verb, resource):
+            # Whoever grants all permissions of a type grants each; one is enough to find it by.
+            tables = (permissions(verb, member) for member in sorted(members(resource)))
+            reaches = {resource} | {min(table) for table in tables if table}
+        case PermissionGrant(names):
+            resource = PERMISSIONS.get(names[0], "")
+            reaches = {names[0], resource}
+        case _:
+            return
+    reaches |= {ALL_RESOURCES} | {family for family, inside in FAMILIES.items() if resource in inside}
+    found = {
+        position
+        for reach, member in product(reaches, {members_of(statement.subject)[0], EVERYBODY})
+        for position in index.get((reach, member), ())
+    }
+    yield from sorted(found)
 
 
 def _limits(statements: Sequence[StatementText]) -> Iterator[Finding]:
