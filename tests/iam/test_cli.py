@@ -258,6 +258,25 @@ def test_a_choice_that_is_missing_or_wrong_is_one_line_with_all_choices(iam, arg
     assert hint == "try:   quorate iam policy --help"
 
 
+@pytest.mark.parametrize(
+    ("cloud", "option", "whose"),
+    [
+        ("aws", ["--compartment", "ml"], "oci"),
+        ("gcp", ["--image", "x"], "oci and aws"),
+        ("oci", ["--cluster", "one"], "gcp and aws"),
+        ("oci", ["--subnet", "x"], "gcp and aws"),
+        ("gcp", ["--security-group", "x"], "aws"),
+        ("aws", ["--no-volumes"], "oci"),
+    ],
+)
+def test_an_option_of_another_cloud_is_not_passed_over_in_silence(  # type: ignore[no-untyped-def]
+    iam, cloud: str, option: list[str], whose: str
+) -> None:
+    ended = iam("policy", "--cloud", cloud, "--for", "user", *option)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"is for {whose}, and this policy is for {cloud}" in ended.err
+
+
 def test_who_asks_decides_where_on_oci_training_runs(iam) -> None:  # type: ignore[no-untyped-def]
     named = ["--cloud", "oci", "--dynamic-group", "m", "--compartment", "ml", "--instance", "ocid1.instance.oc1..a"]
     assert "INSTANCE_CREATE" in iam("policy", "--for", "master", *named).out
@@ -306,6 +325,10 @@ def test_every_part_of_what_policy_writes_is_explained(iam, tmp_path: Path) -> N
 def test_a_statement_that_nobody_needs_is_said_to_be_so(iam) -> None:  # type: ignore[no-untyped-def]
     assert "need no such statement" in iam("explain", "Allow group A to manage vcns in compartment C").out
     assert "need no such statement" not in iam("explain", "Allow group A to read repos in compartment C").out
+
+
+def test_a_misspelt_code_is_answered_with_the_nearest(iam) -> None:  # type: ignore[no-untyped-def]
+    assert "try:   quorate iam explain IAM-TWO-VERBS\n" in iam("explain", "iam-two-verb").err
 
 
 def test_two_statements_that_one_should_have_been_are_printed_on_two_lines(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -95,7 +95,7 @@ def policy(
       quorate iam policy --cloud gcp --for agent --project ml-prod --agent-account agent@ml-prod.iam.gserviceaccount.com
       quorate iam policy --cloud aws --for master --account 123456789012 --region eu-central-1
     """
-    from quorate.cli.iaminput import again, chosen_cloud, known
+    from quorate.cli.iaminput import again, chosen_cloud, known, refuse_foreign
     from quorate.iam.aws.generate import AwsRequest
     from quorate.iam.finding import MissingOptions, RefusedRequest
     from quorate.iam.gcp.generate import GcpRequest
@@ -107,7 +107,9 @@ def policy(
     given = known(config)
     try:
         request: Request
-        match chosen_cloud(cloud, given.cloud):
+        chosen = chosen_cloud(cloud, given.cloud)
+        refuse_foreign(ctx, chosen)
+        match chosen:
             case Cloud.OCI:
                 request = OciRequest(
                     audience,
@@ -245,7 +247,12 @@ def explain(
     if what.upper().startswith("IAM-"):
         meaning = explain_code(what)
         if meaning is None:
-            usage(f"there is no finding {what.upper()}", "quorate iam lint FILE prints the codes that it finds")
+            from quorate.iam.codes import all_codes
+            from quorate.iam.place import suggestion
+
+            near = suggestion(what, {code.name.lower() for code in all_codes()})
+            hint = f"quorate iam explain {near.upper()}" if near else "quorate iam lint FILE prints the codes it finds"
+            usage(f"there is no finding {what.upper()}", hint)
         if as_json:
             print_json({"code": what.upper(), "meaning": meaning})
         else:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -21,17 +21,42 @@ if TYPE_CHECKING:
 def again(ctx: typer.Context, missing: tuple[MissingOption, ...]) -> str:
     """The command as it was given, with what it lacks filled in by samples, for people to put their own names into."""
     words = ctx.command_path.split()
-    for each in ctx.command.params:
-        source = ctx.get_parameter_source(each.name or "")
+    for each in _given(ctx):
         value = ctx.params.get(each.name or "")
-        if source is None or source.name != "COMMANDLINE":
-            continue
         if isinstance(value, bool):
             words.append(each.opts[-1] if value else each.secondary_opts[-1])
         else:
             for one in value if isinstance(value, list | tuple) else (value,):
                 words += [each.opts[-1], str(one)]
     return shlex.join([*words, *(word for each in missing for word in (each.option, each.sample))])
+
+
+def _given(ctx: typer.Context) -> list[Any]:
+    """The options that stand on the command line, and not those that have a default."""
+    sources = ((each, ctx.get_parameter_source(each.name or "")) for each in ctx.command.params)
+    return [each for each, source in sources if source is not None and source.name == "COMMANDLINE"]
+
+
+# What an option is called in the requests of those clouds that take several of it.
+_SEVERAL = {"image": "images", "subnet": "subnets", "security_group": "security_groups"}
+
+
+def refuse_foreign(ctx: typer.Context, cloud: Cloud) -> None:
+    """Refuse an option that only other clouds know: it would bound nothing, and nobody would notice."""
+    from quorate.iam.aws.generate import AwsRequest
+    from quorate.iam.gcp.generate import GcpRequest
+    from quorate.iam.oci.request import OciRequest
+
+    requests = {Cloud.OCI: OciRequest, Cloud.GCP: GcpRequest, Cloud.AWS: AwsRequest}
+    known = {each: {field.name for field in fields(request)} for each, request in requests.items()}
+    for option in _given(ctx):
+        names = {option.name, _SEVERAL.get(option.name, option.name)}
+        takers = [str(each) for each in Cloud if names & known[each]]
+        if takers and cloud not in takers:
+            usage(
+                f"{option.opts[-1]} is for {' and '.join(takers)}, and this policy is for {cloud}",
+                f"leave {option.opts[-1]} out, or name another --cloud",
+            )
 
 
 @dataclass(frozen=True, slots=True)

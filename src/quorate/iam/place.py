@@ -53,7 +53,7 @@ def distance(one: str, other: str, most: int) -> int:
         return far
     width = len(other)
     before = [far] * (width + 1)
-    row = [*range(min(most, width) + 1), *[far] * (width - most)]
+    row: list[int] = [min(j, far) for j in range(width + 1)]
     for i, letter in enumerate(one, start=1):
         earlier, before, row = before, row, [far] * (width + 1)
         row[0] = min(i, far)
