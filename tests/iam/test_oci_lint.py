@@ -403,6 +403,21 @@ def test_statements_of_different_compartments_do_not_count_together() -> None:
     assert not [each for each in lint(texts) if each.code.name == "IAM-TOO-MANY"]
 
 
+def test_what_lies_in_the_tenancy_counts_for_every_compartment_below() -> None:
+    """https://docs.oracle.com/en-us/iaas/Content/General/Concepts/servicelimits.htm: the path from the root."""
+
+    def many(compartment: str, count: int) -> list[StatementText]:
+        return [
+            StatementText(f"Allow group {compartment[6:8]}{index} to read repos in tenancy", START, "p", compartment)
+            for index in range(count)
+        ]
+
+    root, inner = "ocid1.tenancy.oc1..a", "ocid1.compartment.oc1..b"
+    (found,) = [each for each in lint(many(root, 300) + many(inner, 201)) if each.code.name == "IAM-TOO-MANY"]
+    assert found.evidence.startswith(f"201 statements in compartment {inner} and 300 in the tenancy above it")
+    assert not [each for each in lint(many(root, 300) + many(inner, 200)) if each.code.name == "IAM-TOO-MANY"]
+
+
 def test_a_long_policy_is_worth_a_note_that_fails_no_pipeline() -> None:
     text = "".join(f"Allow group g{index} to read repos in compartment C\n" for index in range(51))
     found = lint_file(text.encode())[1]

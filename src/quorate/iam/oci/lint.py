@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -145,18 +145,18 @@ def _candidates(statement: Statement, index: dict[tuple[str, str], list[int]]) -
 
 
 def _limits(statements: Sequence[StatementText]) -> Iterator[Finding]:
-    if len(statements) > MAX_STATEMENTS:
-        by_compartment: dict[str, int] = defaultdict(int)
-        for each in statements:
-            by_compartment[each.compartment] += 1
-        largest, count = max(by_compartment.items(), key=lambda item: (item[1], item[0]))
-        if count > MAX_STATEMENTS:
-            where = f"compartment {largest}" if largest else "this file"
-            beyond = statements[MAX_STATEMENTS]
+    counts = Counter(each.compartment for each in statements)
+    # What the root holds lies on every path. How deeper compartments lie in each other a list of policies does not say.
+    root = sum(count for compartment, count in counts.items() if _is_root(compartment))
+    for compartment, count in sorted(counts.items()):
+        above = 0 if _is_root(compartment) else root
+        if above + count > MAX_STATEMENTS >= above:
             yield Finding(
                 codes.TOO_MANY,
-                beyond.place,
-                f"{count} statements in {where}; at most {MAX_STATEMENTS} may lie on the path from the root to it",
+                [each for each in statements if each.compartment == compartment][MAX_STATEMENTS - above].place,
+                f"{count} statements in {f'compartment {compartment}' if compartment else 'this file'}"
+                + (f" and {above} in the tenancy above it" if above else "")
+                + f"; at most {MAX_STATEMENTS} may lie on the path from the root to it",
                 "name several groups in one statement, or grant families",
             )
     by_policy: dict[str, list[StatementText]] = defaultdict(list)
@@ -180,6 +180,10 @@ def _grants_to_runs(statements: Iterable[Statement]) -> bool:
         and statement.grant.resource.startswith("data-science-")
         for statement in statements
     )
+
+
+def _is_root(compartment: str) -> bool:
+    return compartment.lower().startswith("ocid1.tenancy.")
 
 
 def lint_rule(rule: RuleText, *, grants_to_runs: bool = False) -> list[Finding]:
