@@ -8,15 +8,6 @@ https://cloud.google.com/iam/docs/permissions-reference.
 
 from __future__ import annotations
 
-# The rights that are no call's name, by what they let one do with a resource that another call names.
-WITHOUT_A_CALL = frozenset(
-    {
-        *("use", "useReadOnly", "useInternal", "useExternalIp", "createInternal", "deleteInternal", "mirror", "access"),
-        *("actAs", "osLogin", "osAdminLogin", "setRetention", "overrideUnlockedRetention", "setDefaultServiceAccount"),
-        *("downloadArtifacts", "uploadArtifacts", "deleteArtifacts", "createOnPush", "listLogs", "updatePolicy"),
-    }
-)
-
 PERMISSIONS: dict[str, str] = {
     "compute.acceleratorTypes": "get list",
     "compute.addresses": "create createInternal delete deleteInternal get list setLabels use useInternal",
