@@ -55,6 +55,8 @@ ANSWER_TIMEOUT = 30.0
 STREAM_TIMEOUT = 90.0
 #: How long a request that may be repeated safely is repeated when its connection broke in the middle.
 REPEAT_FOR = 30.0
+#: So many broken connections in a row are looked into: whoever speaks TLS there ends every other one without a word.
+BREAKS = 3
 
 
 class Client:
@@ -276,11 +278,12 @@ class Client:
     def _repeats(self) -> Iterator[contextlib.AbstractContextManager[None]]:
         deadline = time.monotonic() + REPEAT_FOR
         done = False
+        broken = 0
         wait = streams.FIRST_PAUSE
 
         @contextlib.contextmanager
         def attempt() -> Iterator[None]:
-            nonlocal done
+            nonlocal done, broken
             try:
                 yield
                 done = True
@@ -288,6 +291,10 @@ class Client:
                 # Refused at once means that no master is there: a person wants to know that now.
                 if not isinstance(error, _Broken) or time.monotonic() > deadline:
                     raise
+                broken += 1
+                url = self.settings.master
+                if broken == BREAKS and url.startswith("http://") and speaks_tls(url):
+                    raise self._no_master("it speaks TLS", url.replace("http://", "https://", 1)) from None
 
         while not done:
             yield attempt()
@@ -374,8 +381,6 @@ class Client:
         except httpx.TimeoutException:
             raise _Broken(f"{url} took the request and did not answer in time", "quorate doctor") from None
         except httpx.TransportError as error:
-            if url.startswith("http://") and isinstance(error, httpx.RemoteProtocolError) and speaks_tls(url):
-                raise self._no_master("it speaks TLS", url.replace("http://", "https://", 1)) from None
             raise _Broken(f"the connection to {url} broke: {_reason(error)}", "quorate doctor") from None
 
     def _check(self, answer: httpx.Response) -> None:
