@@ -6,13 +6,24 @@ import hashlib
 import io
 import os
 import tarfile
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from quorate.master import contexts
-from quorate.master.contexts import ContextError, ContextStore, ContextTooLarge, NoRoom, check_archive
+from quorate.master.contexts import (
+    KEEP_UNUSED_S,
+    ContextError,
+    ContextMismatch,
+    ContextStore,
+    ContextTooLarge,
+    NoRoom,
+    TooMany,
+    check_archive,
+)
 from quorate.model.messages import Desired
 
 from .serving import MasterProcess, hear, hello, running, say
@@ -83,6 +94,58 @@ def test_an_upload_leaves_the_masters_store_its_room(small_disk: Path, tmp_path:
         assert f"makes room under {master.state}" in answer.json()["hint"]
         assert not list((master.state / "contexts").iterdir())
         assert client.put(f"/api/v1/contexts/{hashlib.sha256(small).hexdigest()}", content=small).status_code == 201
+
+
+def test_one_users_uploads_are_bounded_in_sum_and_nobody_elses_with_them(tmp_path: Path) -> None:
+    file = tmp_path / "master.yaml"
+    file.write_text("contexts: {per_user_mib: 2}\n")
+    first, second, tiny = (archive(("file", os.urandom(size))) for size in (1_400_000, 900_000, 9))
+
+    def put(client: httpx.Client, data: bytes) -> httpx.Response:
+        return client.put(f"/api/v1/contexts/{hashlib.sha256(data).hexdigest()}", content=data)
+
+    with running(tmp_path / "state", file=file) as master:
+        with master.user("ada") as ada, master.user("ben") as ben, master.client() as operator:
+            assert put(ada, first).status_code == 201
+            # It is there already, so it costs nothing; nor does one that was refused.
+            assert put(ada, first).status_code == 200
+            for _ in range(2):
+                full = put(ada, second)
+                assert (full.status_code, full.json()["code"]) == (507, "CONTEXTS-FULL")
+            assert "take 1.3 of 2 MiB" in full.json()["detail"]
+            assert "contexts.per_user_mib" in full.json()["hint"]
+            assert put(ada, tiny).status_code == 201
+            assert put(ben, second).status_code == 201
+            assert put(operator, archive(("d", os.urandom(3_000_000)))).status_code == 201
+        master.stop()
+        master.start()
+        with master.user("ada") as ada:
+            assert put(ada, archive(("e", os.urandom(900_000)))).status_code == 507
+
+
+def test_what_is_removed_no_longer_counts(tmp_path: Path) -> None:
+    data = archive(("a", os.urandom(600_000)))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    async def story() -> None:
+        store = ContextStore(tmp_path, bytes_per_user=700_000)
+        digest = hashlib.sha256(data).hexdigest()
+        await store.receive(digest, chunks(), "ada")
+        for _ in range(2):
+            with pytest.raises(ContextMismatch):
+                await store.receive("0" * 64, _few(), "ada")
+        with pytest.raises(TooMany):
+            await store.receive("1" * 64, chunks(), "ada")
+        assert await store.collect(set(), now=time.time() + KEEP_UNUSED_S + 1) == 1
+        assert store.all() == []
+        await store.receive(digest, chunks(), "ada")
+
+    async def _few() -> AsyncIterator[bytes]:
+        yield b"few"
+
+    asyncio.run(story())
 
 
 def test_an_upload_on_a_full_disk_is_refused_with_what_to_do(small_disk: Path) -> None:

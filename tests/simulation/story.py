@@ -222,9 +222,7 @@ class Story:
         """A restored store waits for an agent that was revoked in the time that was lost: it will never be back."""
         self.world.tell("operator", f"turns {machine.name} off")
         machine.reboot()
-        name = AgentId(machine.name)
-        self._feed(lambda now, wall: ev.AgentRevoked(now=now, wall=wall, agent=name, by="operator", gone=True))
-        self.revoked.add(machine.name)
+        self._ask_to_revoke(machine, gone=True)
 
     def _adopt(self) -> None:
         self._adopting = False
@@ -390,20 +388,28 @@ class Story:
     def _revoke(self, machine: Machine) -> None:
         """The operator gives a machine up: because it burns, or although it may still be at work."""
         gone = self.world.chance(0.5)
-
-        def answered(answer: fx.Answer | None) -> None:
-            self.world.tell("operator", f"revokes {machine.name}")
-            self.revoked.add(machine.name)
-
-        asked = self._feed(
-            lambda now, wall: ev.AgentRevoked(
-                now=now, wall=wall, agent=AgentId(machine.name), by="operator", gone=gone
-            ),
-            answered,
-        )
-        if gone and asked:
+        if self._ask_to_revoke(machine, gone) and gone:
             machine.reboot()
             machine.gave_up = True
+
+    def _ask_to_revoke(self, machine: Machine, gone: bool) -> bool:
+        """An operator who gets no answer, because the master died over it, asks again."""
+        name = AgentId(machine.name)
+
+        def answered(answer: fx.Answer | None) -> None:
+            self.world.tell("operator", f"revokes {name}")
+            self.revoked.add(name)
+
+        def once_more() -> None:
+            if name not in self.revoked:
+                self._ask_to_revoke(machine, gone)
+
+        asked = self._feed(
+            lambda now, wall: ev.AgentRevoked(now=now, wall=wall, agent=name, by="operator", gone=gone), answered
+        )
+        if asked or machine.gave_up:
+            self.world.after(20.0, once_more)
+        return asked
 
     def _resume(self, name: AgentId) -> None:
         if not self._feed(lambda now, wall: ev.AgentResumed(now=now, wall=wall, agent=name, by="operator")):

@@ -78,6 +78,8 @@ class Config:
     keep_logs_s: float = 30 * 86_400.0
     #: Bytes of the disk that logs leave free.
     reserve_bytes: int = 256 * 1024 * 1024
+    #: Bytes that one user's contexts may take.
+    contexts_per_user: int = 10 * 1024**3
     settings: Settings = field(default_factory=Settings)
     #: A file descriptor on which one line is written once the API listens; closed then.
     ready_fd: int | None = None
@@ -142,6 +144,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None
         secrets_key=_path(master.secrets_key),
         keep_logs_s=cluster.logs.keep,
         reserve_bytes=cluster.logs.reserve_mib * 1024 * 1024,
+        contexts_per_user=cluster.contexts.per_user_mib * 1024 * 1024,
         settings=_settings(cluster, _names(master.listen, ()), port),
         **process,
     )

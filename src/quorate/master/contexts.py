@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ KEEP_UNUSED_S: Final = 24 * 3600.0
 #: Headers and padding that a tar may have beyond the bytes of its files.
 _OVERHEAD_BYTES: Final = MAX_FILES * 4 * 512 + 1024 * 1024
 _BUFFER_BYTES: Final = 1024 * 1024
+_OWNER: Final = ".owner"
 
 
 class ContextError(Exception):
@@ -38,7 +40,8 @@ class ContextError(Exception):
     ContextError
     ├── ContextTooLarge    beyond a limit, packed or unpacked
     ├── ContextMismatch    its digest is not the one in its name
-    └── NoRoom             the disk is full, or only what the store keeps for itself is free
+    ├── NoRoom             the disk is full, or only what the store keeps for itself is free
+    └── TooMany            with all that this user has there already
     """
 
 
@@ -54,20 +57,45 @@ class NoRoom(ContextError):
     """The disk has no room for it."""
 
 
-class ContextStore:
-    """The contexts under one directory, as `<sha256>.tar.gz`."""
+class TooMany(ContextError):
+    """The user's contexts are as large as they may be."""
 
-    def __init__(self, directory: Path, *, reserve_bytes: int = 0) -> None:
+
+class ContextStore:
+    """The contexts under one directory, as `<sha256>.tar.gz`; `<sha256>.owner` names the user who brought it."""
+
+    def __init__(self, directory: Path, *, reserve_bytes: int = 0, bytes_per_user: int | None = None) -> None:
         """`reserve_bytes` of the disk stay free: without room the master's own store fails, and with it the master."""
         self._directory = directory
         self._reserve = reserve_bytes
+        self._per_user = bytes_per_user
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left_over in directory.glob(".upload-*"):
             left_over.unlink(missing_ok=True)
+        #: Who brought a context that is there, and its bytes.
+        self._owned: dict[str, tuple[str, int]] = {}
+        #: Bytes by user: of the contexts that are there, and of uploads that are under way.
+        self._used: Counter[str] = Counter()
+        for note in directory.glob(f"*{_OWNER}"):
+            self._find_owner(note)
+
+    def _find_owner(self, note: Path) -> None:
+        sha256 = note.name.removesuffix(_OWNER)
+        try:
+            self._own(sha256, note.read_text(), self.path(sha256).stat().st_size)
+        except (FileNotFoundError, UnicodeDecodeError):  # the context has gone, or never came
+            note.unlink(missing_ok=True)
+
+    def _own(self, sha256: str, user: str, size: int) -> None:
+        self._owned[sha256] = user, size
+        self._used[user] += size
 
     def path(self, sha256: str) -> Path:
         """Where the context lies, whether it is there or not."""
         return self._directory / f"{sha256}.tar.gz"
+
+    def _note(self, sha256: str) -> Path:
+        return self._directory / f"{sha256}{_OWNER}"
 
     def has(self, sha256: str) -> bool:
         """Whether it is there; its unused time begins anew."""
@@ -81,16 +109,19 @@ class ContextStore:
         """Every context that is there."""
         return sorted(self._directory.glob("*.tar.gz"))
 
-    async def receive(self, sha256: str, chunks: AsyncIterator[bytes]) -> None:
-        """Takes an upload and keeps it if all is well with it; raises ContextError or OSError and leaves nothing."""
+    async def receive(self, sha256: str, chunks: AsyncIterator[bytes], user: str = "") -> None:
+        """Takes an upload and keeps it if all is well with it; raises ContextError or OSError and leaves nothing.
+
+        `user`: whose upload it is, and counts among; empty for somebody who may bring as many as the disk holds.
+        """
         try:
-            await self._receive(sha256, chunks)
+            await self._receive(sha256, chunks, user)
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
             raise NoRoom(f"the master's disk has no room for the context: {error.strerror}") from error
 
-    async def _receive(self, sha256: str, chunks: AsyncIterator[bytes]) -> None:
+    async def _receive(self, sha256: str, chunks: AsyncIterator[bytes], user: str) -> None:
         descriptor, name = tempfile.mkstemp(prefix=".upload-", dir=self._directory)
         draft = Path(name)
         digest = hashlib.sha256()
@@ -106,8 +137,10 @@ class ContextStore:
             with os.fdopen(descriptor, "wb") as file:
                 async for chunk in chunks:
                     size += len(chunk)
+                    self._used[user] += len(chunk)
                     if size > MAX_PACKED_BYTES:
                         raise ContextTooLarge(f"the archive is larger than {MAX_PACKED_BYTES >> 20} MiB")
+                    self._check_user(user, size)
                     buffer += chunk
                     if len(buffer) >= _BUFFER_BYTES:
                         await asyncio.to_thread(flush, bytes(buffer))
@@ -117,9 +150,20 @@ class ContextStore:
                     raise ContextMismatch(f"the archive's digest is {digest.hexdigest()}, not {sha256}")
                 await asyncio.to_thread(check_archive, draft, file.flush)
                 await asyncio.to_thread(os.fsync, file.fileno())
-            await asyncio.to_thread(self._keep, draft, sha256)
+            await asyncio.to_thread(self._keep, draft, sha256, user)
+            if user and sha256 not in self._owned:
+                self._own(sha256, user, size)
         finally:
+            self._used[user] -= size
             await asyncio.to_thread(draft.unlink, missing_ok=True)
+
+    def _check_user(self, user: str, size: int) -> None:
+        if user and self._per_user is not None and self._used[user] > self._per_user:
+            held = self._used[user] - size
+            raise TooMany(
+                f"{user}'s contexts on the master take {held / 2**20:.1f} of {self._per_user >> 20} MiB; this one does "
+                "not fit among them"
+            )
 
     def _check_room(self, size: int) -> None:
         if self._reserve and room_beyond(self._directory, self._reserve) < size:
@@ -128,7 +172,10 @@ class ContextStore:
                 "master's store"
             )
 
-    def _keep(self, draft: Path, sha256: str) -> None:
+    def _keep(self, draft: Path, sha256: str, user: str) -> None:
+        if user:
+            # First: one without its context is swept, a context without it would be nobody's.
+            self._note(sha256).write_text(user)
         draft.replace(self.path(sha256))
         sync_directory(self._directory)
 
@@ -136,16 +183,22 @@ class ContextStore:
         """Removes what no job needs and nobody touched for KEEP_UNUSED_S; returns how many."""
         horizon = (time.time() if now is None else now) - KEEP_UNUSED_S
 
-        def sweep() -> int:
-            removed = 0
+        def sweep() -> list[str]:
+            removed = []
             for path in self._directory.glob("*.tar.gz"):
+                sha256 = path.name.removesuffix(".tar.gz")
                 with contextlib.suppress(FileNotFoundError):  # it was refused, and removed, meanwhile
-                    if path.name.removesuffix(".tar.gz") not in needed and path.stat().st_mtime < horizon:
+                    if sha256 not in needed and path.stat().st_mtime < horizon:
                         path.unlink()
-                        removed += 1
+                        self._note(sha256).unlink(missing_ok=True)
+                        removed.append(sha256)
             return removed
 
-        return await asyncio.to_thread(sweep)
+        removed = await asyncio.to_thread(sweep)
+        for sha256 in removed:
+            user, size = self._owned.pop(sha256, ("", 0))
+            self._used[user] -= size
+        return len(removed)
 
 
 def check_archive(path: Path, before: Callable[[], None] = lambda: None) -> None:

@@ -104,7 +104,11 @@ def _services(config: Config, core: Core, store: Store, certificate: Certificate
         config=config,
         writer=writer,
         logs=logs,
-        contexts=ContextStore(config.state_directory / "contexts", reserve_bytes=config.reserve_bytes),
+        contexts=ContextStore(
+            config.state_directory / "contexts",
+            reserve_bytes=config.reserve_bytes,
+            bytes_per_user=config.contexts_per_user,
+        ),
         sealer=Sealer.from_file(key_file, make=config.secrets_key is None),
         links=Links(writer, logs, failures, heartbeat_s=config.settings.heartbeat_s),
         failures=failures,

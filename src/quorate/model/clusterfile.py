@@ -269,6 +269,13 @@ class LogsSection(_Section):
     reserve_mib: int = Field(default=256, ge=0)
 
 
+class ContextsSection(_Section):
+    """The contexts of jobs (the folders that are uploaded with them) on the master's disk."""
+
+    #: What one user's may take in all, but for operators'. Those that no job needs go a day after their last use.
+    per_user_mib: int = Field(default=10_240, ge=1)
+
+
 class JobsSection(_Section):
     """How long jobs that have ended are remembered: until they are too old or too many."""
 
@@ -343,6 +350,7 @@ class ClusterFile(_Section):
     outside: Outside = Outside()
     task_container_defaults: TaskContainerDefaults | None = None
     logs: LogsSection = LogsSection()
+    contexts: ContextsSection = ContextsSection()
     jobs: JobsSection = JobsSection()
     timers: TimersSection = TimersSection()
 

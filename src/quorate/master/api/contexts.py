@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from quorate.master.api.calls import Master, User
 from quorate.master.api.problems import ApiProblem
-from quorate.master.contexts import ContextError, ContextMismatch, ContextTooLarge, NoRoom
+from quorate.master.contexts import ContextError, ContextMismatch, ContextTooLarge, NoRoom, TooMany
 
 router = APIRouter(tags=["contexts"])
 
@@ -27,7 +27,7 @@ Digest = Annotated[str, Path(alias="sha256", pattern=f"^{SHA256.pattern}$", desc
         }
     },
 )
-async def upload(request: Request, master: Master, _caller: User, digest: Digest) -> Response:
+async def upload(request: Request, master: Master, caller: User, digest: Digest) -> Response:
     """Upload a context (a tar.gz). It is on the master's disk, and checked, when the answer comes."""
     if master.contexts.has(digest):
         # The body is read all the same: a client that is still sending would take its end for a broken connection.
@@ -35,10 +35,16 @@ async def upload(request: Request, master: Master, _caller: User, digest: Digest
             pass
         return Response(status_code=200)
     try:
-        await master.contexts.receive(digest, request.stream())
+        await master.contexts.receive(digest, request.stream(), "" if caller.operator else caller.user)
     except NoRoom as error:
         hint = f"an operator makes room under {master.config.state_directory} on the master; then submit again"
         raise ApiProblem(507, "DISK-FULL", str(error), hint) from None
+    except TooMany as error:
+        hint = (
+            "those that no unfinished job needs go a day after their last use; an operator can raise "
+            "contexts.per_user_mib in master.yaml"
+        )
+        raise ApiProblem(507, "CONTEXTS-FULL", str(error), hint) from None
     except ContextTooLarge as error:
         raise ApiProblem(
             413, "CONTEXT-TOO-LARGE", str(error), "name what the job does not need in .quorateignore"
