@@ -75,3 +75,15 @@ def test_a_body_that_the_master_has_no_time_to_read_is_waited_for() -> None:
 
 def test_a_link_outlasts_its_first_words() -> None:
     assert asyncio.run(said(LINK)).startswith(b"HTTP/1.1 101")
+
+
+@pytest.mark.parametrize("head", [b"GET /" + b"x" * 200_000, b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 200_000])
+def test_a_request_without_an_end_is_not_kept(head: bytes) -> None:
+    assert asyncio.run(said(head)).startswith(b"HTTP/1.1 431")
+
+
+def test_what_is_no_request_is_a_problem_like_any_other() -> None:
+    async def story() -> bytes:
+        return await said(b"\x16\x03\x01\r\n\r\n")
+
+    assert asyncio.run(story()).startswith(b"HTTP/1.1 400")

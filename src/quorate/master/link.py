@@ -6,7 +6,6 @@ stands between a heartbeat and its acknowledgement (docs/decisions/0002).
 
 import asyncio
 import itertools
-import json
 import logging
 import random
 import time
@@ -51,7 +50,7 @@ from quorate.model.messages import (
     decode_from_agent,
     encode,
 )
-from quorate.model.problem import Problem
+from quorate.model.problem import MEDIA_TYPE, Problem
 from quorate.model.state import MemberState
 
 log = logging.getLogger(__name__)
@@ -326,10 +325,10 @@ def _problem(status: int, code: str, detail: str, hint: str = "") -> Problem:
 
 async def deny(send: Send, problem: Problem, retry_after: int | None = None) -> None:
     """Answers a WebSocket that was not accepted."""
-    headers = [(b"content-type", b"application/problem+json")]
+    headers = [(b"content-type", MEDIA_TYPE.encode())]
     if retry_after:
         headers.append((b"retry-after", str(retry_after).encode()))
-    body = json.dumps(problem.model_dump(mode="json")).encode()
+    body = problem.model_dump_json().encode()
     await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 

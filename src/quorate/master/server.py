@@ -27,6 +27,7 @@ from quorate.master.auth import Failures, local_admin_token, write_admin_token
 from quorate.master.config import LOOPBACK, Config, Listener
 from quorate.master.contexts import ContextStore
 from quorate.master.core import Core
+from quorate.master.door import Door
 from quorate.master.events import TokenCreated
 from quorate.master.files import write_private
 from quorate.master.firstwords import Impatient
@@ -35,6 +36,7 @@ from quorate.master.logs import LogStore
 from quorate.master.secrets import Sealer, SecretsError
 from quorate.master.services import Services, wall
 from quorate.master.store import Store, StoreError, open_store
+from quorate.master.strangers import MOST, Strangers
 from quorate.master.tls import Certificate, CertificateError, operators_certificate, own_certificate
 from quorate.master.writer import Writer, now
 
@@ -129,7 +131,11 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, services.stopping.set)
     context = certificate.context() if certificate and any(listener.tls for listener, _ in sockets) else None
-    servers = [_Server(make_app(services), sock, context if listener.tls else None) for listener, sock in sockets]
+    # Of all that a process may open, its connections of nobody known must not be the most.
+    strangers = Strangers(min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+    servers = [
+        _Server(make_app(services), sock, context if listener.tls else None, strangers) for listener, sock in sockets
+    ]
     try:
         await _leave_admin_token(services)
         for server in servers:
@@ -269,7 +275,11 @@ class _Server(uvicorn.Server):
     """uvicorn on a socket of ours; signals and the order of stopping are the master's."""
 
     def __init__(
-        self, app: Callable[..., Awaitable[None]], sock: socket.socket, context: ssl.SSLContext | None
+        self,
+        app: Callable[..., Awaitable[None]],
+        sock: socket.socket,
+        context: ssl.SSLContext | None,
+        strangers: Strangers,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -286,14 +296,13 @@ class _Server(uvicorn.Server):
             ws_max_size=8 * 1024 * 1024,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_S,
-            backlog=BACKLOG,
-            h11_max_incomplete_event_size=128 * 1024,
         )
         config.load()
-        # Given as made, not as files: it is renewed in place.
-        config.ssl = context
         super().__init__(config)
         self._sock = sock
+        #: Given as made, not as files: it is renewed in place.
+        self._context = context
+        self._strangers = strangers
         self._ticking: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
@@ -304,8 +313,13 @@ class _Server(uvicorn.Server):
     async def start(self) -> None:
         """Returns once connections are taken."""
         self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup(sockets=[self._sock])
+        # Of a server uvicorn only wants that it closes.
+        self.servers = [Door(self._sock, self._protocol, self._context, self._strangers, BACKLOG)]  # type: ignore[list-item]
+        self.started = True
         self._ticking = asyncio.create_task(self.main_loop())
+
+    def _protocol(self) -> Impatient:
+        return Impatient(self.config, self.server_state, {})
 
     async def stop(self) -> None:
         """Takes no more connections, lets what is under way end, and closes the rest."""

@@ -1,6 +1,10 @@
 """Errors as the API and the CLI show them: a stable code, the cause, the evidence and the next command."""
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
+
+MEDIA_TYPE: Final = "application/problem+json"
 
 
 class FieldProblem(BaseModel):

@@ -14,6 +14,7 @@ from quorate.master.api.problems import ApiProblem, refused
 from quorate.master.auth import Caller, agent_of, bearer, caller_of
 from quorate.master.effects import Answer, Refused
 from quorate.master.events import Event
+from quorate.master.firstwords import is_known
 from quorate.master.services import Services, wall
 from quorate.master.writer import now
 
@@ -37,6 +38,7 @@ async def authenticated(request: Request, master: Master) -> Caller:
     caller = caller_of(master.state, bearer(request.headers.get("authorization")), wall())
     if caller is None:
         raise unauthenticated(request, master, "a user's token", "quorate login URL --token TOKEN")
+    is_known(request.scope)
     if caller.job and not _looks_at_its_job(request, caller.job):
         raise ApiProblem(
             403, "MEMBER-TOKEN", f"a member's token sees job {caller.job} and nothing else", "use a user's token"
@@ -75,6 +77,7 @@ async def agent_calling(request: Request, master: Master) -> str:
     agent = agent_of(master.state, bearer(request.headers.get("authorization")))
     if agent is None:
         raise unauthenticated(request, master, "an agent's key", "quorate agent --token TOKEN joins anew")
+    is_known(request.scope)
     return agent
 
 

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 
-from quorate.master.api.problems import MEDIA_TYPE, TOO_LARGE_HINT
+from quorate.master.api.problems import TOO_LARGE_HINT
 from quorate.model.contextlimits import MAX_PACKED_BYTES
-from quorate.model.problem import Problem
+from quorate.model.problem import MEDIA_TYPE, Problem
 from quorate.model.size import format_size
 
 Scope = MutableMapping[str, Any]

@@ -13,12 +13,11 @@ from quorate.master.asks import AskError, Unanswered
 from quorate.master.effects import Refused
 from quorate.master.notices import TooManyWatchers
 from quorate.master.writer import Stopped, StoreLost
-from quorate.model.problem import FieldProblem, Problem, QuorateError
+from quorate.model.problem import MEDIA_TYPE, FieldProblem, Problem, QuorateError
 from quorate.model.yamlfile import Document, FileProblems, did_you_mean, validate
 
 log = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
 TOO_LARGE_HINT = "large data belongs on shared storage"
 
 #: What every route of the API may answer, for the OpenAPI document.
