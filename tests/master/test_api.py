@@ -1,5 +1,6 @@
 """The HTTP API as its users see it, against a real master."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -8,14 +9,18 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from quorate.master.api.waiting import SENTENCES
+from quorate.model.problem import Problem
 from quorate.model.views import JobDetail
 
 from .serving import MasterProcess
 from .test_contexts import archive
 
 SPEC = {"name": "one", "entrypoint": ["true"]}
+#: What needs no token; that of a join is in its body.
+OPEN = {"/healthz", "/ca.pem", "/agent/v1/join"}
 
 
 def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -209,8 +214,7 @@ def test_every_path_but_three_needs_a_token(master: MasterProcess) -> None:
                 answer = nobody.request(method, re.sub(r"\{[a-z0-9]+\}", "0" * 64, path))
                 if answer.status_code != 401:
                     open_paths.add(path)
-    # The join token of a join is in its body.
-    assert open_paths == {"/healthz", "/ca.pem", "/agent/v1/join"}
+    assert open_paths == OPEN
 
 
 def test_a_wrong_token_is_told_from_a_missing_one(master: MasterProcess) -> None:
@@ -346,7 +350,53 @@ def test_the_openapi_document_has_no_loose_ends(master: MasterProcess) -> None:
     names = set(document["components"]["schemas"])
     referred = set(re.findall(r"#/components/schemas/([A-Za-z_]+)", str(document)))
     assert referred <= names
+    callers = set(document["components"]["securitySchemes"])
+    ids = []
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             assert operation["responses"], (method, path)
             assert operation.get("summary"), (method, path)
+            problem = operation["responses"]["default"]["content"]
+            assert list(problem) == ["application/problem+json"], (method, path)
+            Problem.model_validate(problem["application/problem+json"]["example"])
+            assert {name for needed in operation["security"] for name in needed} <= callers
+            assert bool(operation["security"]) is (path not in OPEN), (method, path)
+            ids.append(operation["operationId"])
+    assert {"jobs_submit", "agents_listing", "master_stop"} <= set(ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_documents_examples_are_taken(own_master: MasterProcess) -> None:
+    with own_master.client() as client:
+        document = client.get("/api/v1/openapi.json").json()
+        join = client.post("/api/v1/tokens", json={"kind": "join"}).json()["token"]
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+                if body is not None and path != "/api/v1/master/stop":
+                    example = body["example"]
+                    if path == "/agent/v1/join":
+                        example["token"] = join
+                    answer = client.request(method, path, json=example)
+                    assert answer.status_code in (200, 201), (path, answer.text)
+
+
+def test_what_a_path_takes_is_named_whole_where_something_else_was_asked(master: MasterProcess) -> None:
+    with master.client() as client:
+        said = problem(client.delete("/api/v1/jobs"), 405, "METHOD-NOT-ALLOWED")
+        assert said["hint"] == "allowed: GET, POST"
+        assert client.delete("/api/v1/jobs").headers["allow"] == "GET, POST"
+        problem(client.get("/api/v1/jobs/"), 404, "PATH-UNKNOWN")
+        # Load balancers ask so.
+        assert client.head("/healthz").status_code == 200
+
+
+def test_a_link_to_nowhere_is_a_problem_like_any_other(master: MasterProcess) -> None:
+    async def story() -> bytes:
+        with pytest.raises(InvalidStatus) as refused:
+            async with master.link("/agent/v2/control", "qa1.x"):
+                pass
+        assert refused.value.response.status_code == 404
+        return refused.value.response.body or b""
+
+    assert json.loads(asyncio.run(story()))["code"] == "PATH-UNKNOWN"

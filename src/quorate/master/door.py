@@ -55,6 +55,10 @@ class Door:
             for task in self._opening:
                 task.cancel()
 
+    async def wait_closed(self) -> None:
+        """Returns once nobody is half in; as of any server, of which uvicorn asks it."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
+
     def _take_some(self) -> None:
         for _ in range(_AT_ONCE):
             try:

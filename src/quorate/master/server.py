@@ -313,7 +313,7 @@ class _Server(uvicorn.Server):
     async def start(self) -> None:
         """Returns once connections are taken."""
         self.lifespan = self.config.lifespan_class(self.config)
-        # Of a server uvicorn only wants that it closes.
+        # Of a server uvicorn wants that it closes, and no more.
         self.servers = [Door(self._sock, self._protocol, self._context, self._strangers, BACKLOG)]  # type: ignore[list-item]
         self.started = True
         self._ticking = asyncio.create_task(self.main_loop())

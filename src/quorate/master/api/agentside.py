@@ -6,9 +6,10 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from quorate.master.api.bodies import body_of, documented
+from quorate.master.api.bodies import body_of
 from quorate.master.api.calls import Agent, Master, ask, moment, unauthenticated
 from quorate.master.api.contexts import Digest
+from quorate.master.api.document import documented
 from quorate.master.api.problems import ApiProblem
 from quorate.master.auth import MAX_TOKEN_CHARACTERS, hash_of, make_member_token
 from quorate.master.effects import Done, Joined, Refused
@@ -32,6 +33,9 @@ class JoinRequest(BaseModel):
     pool: Name | None = Field(None, description="The pool that the agent expects to come into.")
 
 
+EXAMPLE = {"token": "qj1.9nn3889p.c2VjcmV0.-", "name": "gpu-07", "key_hash": "0" * 64}
+
+
 class JoinView(BaseModel):
     """The agent is known by its key from now on."""
 
@@ -40,7 +44,7 @@ class JoinView(BaseModel):
     cluster: str
 
 
-@router.post("/join", **documented(JoinRequest))
+@router.post("/join", **documented(JoinRequest, EXAMPLE))
 async def join(request: Request, master: Master, wanted: Annotated[JoinRequest, body_of(JoinRequest)]) -> JoinView:
     """Exchange a join token for a place in the cluster. A repeat with the same key is harmless."""
     digest = hash_of(wanted.token)

@@ -2,18 +2,20 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import cache, partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
+from starlette.routing import compile_path
 
 from quorate import __version__
 from quorate.master import streams
 from quorate.master.api import agents, agentside, contexts, diagnosis, jobs, logs, master, net, problems, tokens
-from quorate.master.api.bodies import complete
 from quorate.master.api.calls import Master, Operator, User
+from quorate.master.api.document import PROBLEMS, made_of, operation_id
 from quorate.master.api.limits import BodyLimit
 from quorate.master.link import CONTROL_PATH, LOGS_PATH, deny
 from quorate.master.services import Services, wall
@@ -29,9 +31,11 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 
+_MODULES = (jobs, logs, contexts, agents, tokens, master, net, diagnosis)
 _open = APIRouter(tags=["health"])
 
 
+@_open.head("/healthz", response_class=PlainTextResponse, include_in_schema=False)
 @_open.get("/healthz", response_class=PlainTextResponse)
 async def healthz(master: Master) -> PlainTextResponse:
     """Whether the master takes requests."""
@@ -75,16 +79,18 @@ def make_app(services: Services) -> Asgi:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        responses=problems.RESPONSES,
+        responses=PROBLEMS,
+        generate_unique_id_function=operation_id,
+        redirect_slashes=False,
         separate_input_output_schemas=False,
     )
     app.state.services = services
     problems.install(app)
-    for module in (jobs, logs, contexts, agents, tokens, master, net, diagnosis):
-        app.include_router(module.router, prefix="/api/v1")
-    app.include_router(agentside.router, prefix="/agent/v1")
-    app.include_router(_open)
-    app.state.document = cache(lambda: complete(app.openapi()))
+    routers = [*((module.router, "/api/v1") for module in _MODULES), (agentside.router, "/agent/v1"), (_open, "")]
+    for router, prefix in routers:
+        app.include_router(router, prefix=prefix)
+    app.state.document = cache(lambda: made_of(app, [router for router, _ in routers]))
+    app.state.methods = partial(_methods, routers)
     links: dict[str, Asgi] = {
         CONTROL_PATH: services.links.control,
         LOGS_PATH: services.links.logs,
@@ -100,11 +106,21 @@ def make_app(services: Services) -> Asgi:
             elif streams.PATH.fullmatch(scope["path"]):
                 await _guarded(partial(_enter, services), scope, receive, send)
             else:
-                await send({"type": "websocket.close", "code": 1008})
+                await _guarded(_no_link, scope, receive, send)
             return
         await http(scope, receive, send)
 
     return _logged(serve) if services.config.verbose else serve
+
+
+def _methods(routers: Sequence[tuple[APIRouter, str]], path: str) -> list[str]:
+    """All that the path takes; the framework itself names those of the first route alone."""
+    found: set[str] = set()
+    for router, prefix in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and compile_path(prefix + route.path)[0].fullmatch(path):
+                found |= route.methods
+    return sorted(found)
 
 
 def _logged(app: Asgi) -> Asgi:
@@ -135,6 +151,11 @@ async def _enter(services: Services, scope: Scope, receive: Receive, send: Send)
         if problem.status == 401:
             services.failures.failed(client[0] if client else "", now())
         await deny(send, problem)
+
+
+async def _no_link(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await deny(send, problems.path_unknown(scope["path"]).problem)
 
 
 async def _dialled(services: Services, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
 from quorate.master.api import render, waiting
-from quorate.master.api.bodies import body_of, documented
+from quorate.master.api.bodies import body_of
 from quorate.master.api.calls import (
     Cursor,
     Limit,
@@ -26,6 +26,7 @@ from quorate.master.api.calls import (
     while_valid,
 )
 from quorate.master.api.contexts import SHA256
+from quorate.master.api.document import documented
 from quorate.master.api.plan import check_entrypoint, check_images, plan_view
 from quorate.master.api.problems import ApiProblem
 from quorate.master.auth import Caller
@@ -64,6 +65,18 @@ class Submission(BaseModel):
     spec: JobSpec
 
 
+EXAMPLE = {
+    "spec": {
+        "name": "digits",
+        "kind": "train",
+        "entrypoint": ["python", "train.py", "--epochs", "20"],
+        "launcher": "torch",
+        "resources": {"nodes": 2, "slots": 1, "pool": "default"},
+        "environment": {"OMP_NUM_THREADS": "1"},
+        "restarts": 2,
+        "max_runtime": "4h",
+    }
+}
 Wanted = Annotated[Submission, body_of(Submission)]
 
 
@@ -103,7 +116,7 @@ async def _check_context(master: Services, spec: JobSpec) -> None:
         )
 
 
-@router.post("/jobs", status_code=201, **documented(Submission), **shows(JobView))
+@router.post("/jobs", status_code=201, **documented(Submission, EXAMPLE), **shows(JobView))
 async def submit(master: Master, caller: User, submission: Wanted, idempotency_key: IdempotencyKey = "") -> Response:
     """Submit a job. It is on the master's disk when the answer comes."""
     spec = submission.spec
@@ -132,7 +145,7 @@ async def submit(master: Master, caller: User, submission: Wanted, idempotency_k
     return answer(await waiting.job_view(master.state, job, now()), 200 if submitted.repeated else 201)
 
 
-@router.post("/jobs/plan", **documented(Submission), **shows(PlanView))
+@router.post("/jobs/plan", **documented(Submission, EXAMPLE), **shows(PlanView))
 async def plan(master: Master, caller: User, submission: Wanted) -> Response:
     """What would happen if the job were submitted now; nothing is run or kept."""
     return answer(plan_view(master.state, submission.spec, caller.user, now()))

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from quorate import __version__
 from quorate.master import backup
 from quorate.master.api import render
-from quorate.master.api.bodies import body_of, documented
+from quorate.master.api.bodies import body_of
 from quorate.master.api.calls import Master, Operator, User, answer, ask, moment, shows
+from quorate.master.api.document import documented
 from quorate.master.effects import Done, StopReady, StopStarted
 from quorate.master.events import Adopted, BackupTaken, PlannedStop
 from quorate.model.duration import Duration
@@ -54,7 +55,7 @@ async def show(master: Master, _caller: User) -> Response:
     return answer(view)
 
 
-@router.post("/master/stop", status_code=202, **documented(StopRequest), **shows(StopView))
+@router.post("/master/stop", status_code=202, **documented(StopRequest, {"for": "2h"}), **shows(StopView))
 async def stop(master: Master, _caller: Operator, wanted: Annotated[StopRequest, body_of(StopRequest)]) -> Response:
     """Stop the master; members run on. With `for`, agents first make sure that they will wait for it."""
     told: tuple[str, ...] = ()

@@ -20,11 +20,6 @@ log = logging.getLogger(__name__)
 
 TOO_LARGE_HINT = "large data belongs on shared storage"
 
-#: What every route of the API may answer, for the OpenAPI document.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {"model": Problem, "description": "A problem, with its stable code and a hint."}
-}
-
 
 class ApiProblem(QuorateError):
     """Ends a request with a problem."""
@@ -111,20 +106,21 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     path = request.url.path
     match error.status_code:
         case 404:
-            problem = ApiProblem(404, "PATH-UNKNOWN", f"there is no {path}", "GET /api/v1/openapi.json lists all paths")
+            problem = path_unknown(path)
         case 405:
-            problem = ApiProblem(
-                405,
-                "METHOD-NOT-ALLOWED",
-                f"{path} does not take {request.method}",
-                f"allowed: {(error.headers or {}).get('Allow', 'see /api/v1/openapi.json')}",
-                headers=error.headers,
-            )
+            allowed = ", ".join(request.app.state.methods(path))
+            said = f"{path} does not take {request.method}"
+            problem = ApiProblem(405, "METHOD-NOT-ALLOWED", said, f"allowed: {allowed}", headers={"Allow": allowed})
         case 413:
             problem = ApiProblem(413, "BODY-TOO-LARGE", str(error.detail), TOO_LARGE_HINT)
         case status:
             problem = ApiProblem(status, "REQUEST-FAILED", str(error.detail), headers=error.headers)
     return respond(problem.problem, problem.headers)
+
+
+def path_unknown(path: str) -> ApiProblem:
+    """Nothing is served there."""
+    return ApiProblem(404, "PATH-UNKNOWN", f"there is no {path[:256]}", "GET /api/v1/openapi.json lists all paths")
 
 
 async def _stopped(_request: Request, error: Exception) -> Response:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from quorate.master.api import render
-from quorate.master.api.bodies import body_of, documented
+from quorate.master.api.bodies import body_of
 from quorate.master.api.calls import (
     Cursor,
     Limit,
@@ -19,6 +19,7 @@ from quorate.master.api.calls import (
     moment,
     shows,
 )
+from quorate.master.api.document import documented
 from quorate.master.auth import make_join_token, make_user_token
 from quorate.master.effects import Done
 from quorate.master.events import TokenCreated, TokenRevoked
@@ -51,11 +52,12 @@ class TokenRequest(BaseModel):
         return self
 
 
+EXAMPLE = {"kind": "join", "pool": "default", "ttl": "1h", "uses": 8}
 #: A join token for which no lifetime was named.
 JOIN_TTL_S = 3600.0
 
 
-@router.post("/tokens", status_code=201, **documented(TokenRequest), **shows(TokenCreatedView))
+@router.post("/tokens", status_code=201, **documented(TokenRequest, EXAMPLE), **shows(TokenCreatedView))
 async def create(master: Master, _caller: Operator, wanted: Annotated[TokenRequest, body_of(TokenRequest)]) -> Response:
     """Make a token. The answer is the only place where it ever stands."""
     present = wall()
