@@ -81,7 +81,7 @@ def most() -> Iterator[int]:
     """How many strangers a master on this machine has; this process may hold on to as many connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield min(MOST, WANTED_FILES // 4, hard // 4)
+    yield min(MOST, WANTED_FILES // 2, hard // 2)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

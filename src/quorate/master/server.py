@@ -131,8 +131,8 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, services.stopping.set)
     context = certificate.context() if certificate and any(listener.tls for listener, _ in sockets) else None
-    # Of all that a process may open, its connections of nobody known must not be the most.
-    strangers = Strangers(min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+    # Of all that a process may open, half is for those whom it knows, and for its files.
+    strangers = Strangers(min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
     servers = [
         _Server(make_app(services), sock, context if listener.tls else None, strangers) for listener, sock in sockets
     ]

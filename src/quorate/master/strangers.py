@@ -4,7 +4,7 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-#: So many in all; a small limit on open files makes it less (a quarter of it).
+#: So many in all; a small limit on open files makes it less (half of that).
 MOST: Final = 8192
 #: One address may have this part of them, so that one machine cannot crowd out the others.
 SHARE_OF_ONE: Final = 8
