@@ -9,6 +9,7 @@ import pytest
 import uvicorn
 
 from quorate.master.firstwords import Impatient
+from quorate.model.logcursor import MAX_CURSOR_BYTES
 
 
 class Hasty(Impatient):
@@ -80,6 +81,11 @@ def test_a_link_outlasts_its_first_words() -> None:
 @pytest.mark.parametrize("head", [b"GET /" + b"x" * 200_000, b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 200_000])
 def test_a_request_without_an_end_is_not_kept(head: bytes) -> None:
     assert asyncio.run(said(head)).startswith(b"HTTP/1.1 431")
+
+
+def test_the_longest_cursor_fits_into_a_request() -> None:
+    cursor = b"1" * MAX_CURSOR_BYTES
+    assert asyncio.run(said(b"GET /?cursor=" + cursor + b" HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 204")
 
 
 def test_what_is_no_request_is_a_problem_like_any_other() -> None:

@@ -17,8 +17,8 @@ FIRST_WORDS_S: Final = 60.0
 WORDS_BYTES: Final = 64 * 1024
 
 
-#: A request's first line and headers; no client of ours comes near it.
-MOST_HEAD_BYTES: Final = 64 * 1024
+#: A request's first line and headers: the longest cursor of logs (model/logcursor.py) twice.
+MOST_HEAD_BYTES: Final = 128 * 1024
 #: In the scope of a request: to be called once its sender has proved who it is.
 KNOWN: Final = "quorate.known"
 

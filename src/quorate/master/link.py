@@ -195,31 +195,31 @@ class Links:
         if self._stopping:
             await deny(send, _problem(503, "STOPPING", "the master stops"), retry_after=1)
             return None
+        state = self._writer.core.state
         key = bearer(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
-        agent = agent_of(self._writer.core.state, key)
+        agent = agent_of(state, key)
         if agent is None:
             client = scope.get("client")
             wait = self._failures.failed(client[0] if client else "", now())
             # An agent that was away when its key was revoked has members to end: it may say hello, and is told.
-            agent = revoked_agent_of(self._writer.core.state, key) if admit and not wait else None
+            agent = revoked_agent_of(state, key) if admit and not wait else None
             if agent is None:
-                problem = _problem(
-                    401,
-                    "AGENT-KEY",
-                    "this key is not known, or was revoked",
-                    "join again with a token: quorate token create, then quorate agent --token TOKEN",
-                )
-                await deny(send, problem, retry_after=round(wait + 0.5) or None)
+                await deny(send, _KEY_UNKNOWN, retry_after=round(wait + 0.5) or None)
                 return None
-        elif admit:
-            wait_s = self._admission.wait(now())
-            if wait_s is None:
-                after = self._admission.retry_after(random.random())  # noqa: S311, spreads load, guards nothing
-                await deny(send, _problem(503, "BUSY", "too many agents come at once"), retry_after=after)
-                return None
-            await asyncio.sleep(wait_s)
+        elif admit and not await self._has_its_turn(send):
+            return None
         await send({"type": "websocket.accept"})
         return AgentId(agent)
+
+    async def _has_its_turn(self, send: Send) -> bool:
+        """Waits for a moment at which one more agent may come in, or tells it to come again later."""
+        wait_s = self._admission.wait(now())
+        if wait_s is None:
+            after = self._admission.retry_after(random.random())  # noqa: S311, spreads load, guards nothing
+            await deny(send, _problem(503, "BUSY", "too many agents come at once"), retry_after=after)
+            return False
+        await asyncio.sleep(wait_s)
+        return True
 
     async def _read_control(self, link: Control, receive: Receive) -> None:
         ahead = Ahead(self._writer)
@@ -321,6 +321,14 @@ async def _next_message(receive: Receive, out: Outgoing, agent: AgentId) -> tupl
 
 def _problem(status: int, code: str, detail: str, hint: str = "") -> Problem:
     return Problem(title=detail, status=status, code=code, detail=detail, hint=hint)
+
+
+_KEY_UNKNOWN: Final = _problem(
+    401,
+    "AGENT-KEY",
+    "this key is not known, or was revoked",
+    "join again with a token: quorate token create, then quorate agent --token TOKEN",
+)
 
 
 async def deny(send: Send, problem: Problem, retry_after: int | None = None) -> None:
