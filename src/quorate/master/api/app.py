@@ -119,7 +119,7 @@ def _methods(routers: Sequence[tuple[APIRouter, str]], path: str) -> list[str]:
     for router, prefix in routers:
         for route in router.routes:
             if isinstance(route, APIRoute) and compile_path(prefix + route.path)[0].fullmatch(path):
-                found |= route.methods
+                found |= route.methods or set()
     return sorted(found)
 
 
