@@ -10,7 +10,6 @@ import pytest
 from tests.chaos.cluster import (
     IMPATIENT,
     PATIENCE_S,
-    STOP_AFTER_S,
     Cluster,
     Work,
     kill,
@@ -47,8 +46,8 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def impatient() -> Iterator[Cluster]:
-    """A cluster that gives a silent agent up within a quarter of a minute."""
-    with running("a", "b", timers=IMPATIENT) as cluster:
+    """A cluster that places a silent agent's job again after thirteen seconds: the lease, the grace, the margin."""
+    with running("a", "b", timers=IMPATIENT | {"margin_s": 9.0}) as cluster:
         yield cluster
 
 
@@ -161,7 +160,7 @@ def test_a_training_starts_anew_after_a_shim_alone_died_and_leaves_nobody_behind
 def test_a_training_goes_on_elsewhere_when_an_agent_is_stopped_beyond_its_timers(
     impatient: Cluster, tmp_path: Path
 ) -> None:
-    work = train_endlessly(impatient, tmp_path, restarts=1, stop_after=STOP_AFTER_S, grace=1.0)
+    work = train_endlessly(impatient, tmp_path, restarts=1, stop_after=3.0, grace=1.0)
     until_epoch(work, 5)
     agent = impatient.agent_of(work, "main1")
     work.open_gate()
