@@ -68,7 +68,12 @@ class MemberSettings(Noun):
     memory: Size | None = Field(None, description="Most memory of a member, such as 16GiB.", ge=1 << 22)
     cpus: float | None = Field(None, description="Most CPUs of a member, such as 2.5.", gt=0, le=4096)
     shm: Size | None = Field(None, description="Size of /dev/shm of a container.", ge=1 << 16)
-    pids: int | None = Field(None, description="Most processes and threads of a member.", ge=1, le=4_194_304)
+    pids: int | None = Field(
+        None,
+        description="Most processes and threads of a member; with fewer than 32 an engine may fail to start it.",
+        ge=1,
+        le=4_194_304,
+    )
     mounts: tuple[Mount, ...] = Field(
         (), description="Folders of the agents' machines, within what operators allow.", max_length=MAX_MOUNTS
     )
