@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -135,6 +136,22 @@ def test_a_key_is_made_once_and_kept_private_even_if_the_master_is_away(tmp_path
             keys.add((tmp_path / "membership.json").read_text())
     assert len(keys) == 1
     assert (tmp_path / "membership.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_speaks_no_http_in_the_masters_place_is_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            with other.accept()[0] as connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                connection.recv(65536)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(MasterAway, match=r"speaks no HTTP.*SSH-2\.0"):
+            establish(AgentConfig(name="a", master=url, token="qj1.id.secret.-", state_dir=tmp_path))
+        thread.join()
 
 
 # --- settings --------------------------------------------------------------------------------------------------

@@ -1,18 +1,26 @@
 """Egress to named hosts costs a trip to the helper for addresses that are news, and for no others."""
 
 import asyncio
+import os
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
 
-from quorate.agent.helper.client import HelperError
+from quorate.agent.helper.client import Helper, HelperError
+from quorate.agent.helper.protocol import receive, send
+from quorate.agent.resolver.client import Resolvers
 from quorate.agent.resolver.forwarder import Forwarder, Pace, Zone
+from quorate.agent.resolver.protocol import Admit, Drop
+from quorate.agent.resolver.protocol import told as heard
 
 pytestmark = [pytest.mark.lab, pytest.mark.anyio]
 
@@ -139,3 +147,33 @@ async def test_allocations_share_one_pace_and_what_is_too_fast_is_not_even_read(
     answered = [await forwarder.answer(question, stream=False) is not None for forwarder in (one, one, other, other)]
     assert answered == [True, True, True, False]
     assert await other.answer(question, stream=False) is not None
+
+
+# --- the process that reads what members write ---------------------------------------------------------------------
+
+
+def test_descriptors_from_the_process_that_reads_members_questions_are_not_taken(tmp_path: Path) -> None:
+    resolvers = Resolvers(Helper(tmp_path / "none"))
+    ours, theirs = socket.socketpair()
+    with subprocess.Popen(["sleep", "600"]) as process, theirs:
+        before = descriptors()
+        for number in range(20):
+            send(theirs, Admit(number, "abcd1234-1", {"192.0.2.1": 60}), theirs.fileno(), theirs.fileno())
+        theirs.shutdown(socket.SHUT_WR)
+        resolvers._closing.set()
+        resolvers._hear(process, ours)
+        assert process.returncode == -signal.SIGKILL
+    assert descriptors() < before
+
+
+def test_descriptors_that_are_taken_reach_no_program_that_is_started_later() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        send(theirs, Drop("abcd1234-1"), theirs.fileno())
+        _, (descriptor,) = receive(ours, heard)
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

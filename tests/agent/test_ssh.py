@@ -99,6 +99,17 @@ async def test_output_comes_whole_before_the_exit_code(agent: Agent) -> None:
         assert (len(done.stdout), done.exit_status) == (3_000_000, 3)
 
 
+async def test_a_command_that_is_ended_by_a_signal_ends_its_session_whether_ssh_has_a_name_for_it_or_not(
+    agent: Agent,
+) -> None:
+    async with inside(agent) as (_, connection), asyncio.timeout(DEADLINE_S):
+        killed = await connection.run("kill -KILL $$")
+        assert killed.exit_signal is not None
+        assert killed.exit_signal[0] == "KILL"
+        real_time = await connection.run(f"kill -{signal.SIGRTMIN + 1} $$")
+        assert real_time.exit_status == 128 + signal.SIGRTMIN + 1
+
+
 async def test_input_arrives_whole_and_its_end_too(agent: Agent) -> None:
     async with inside(agent) as (_, connection):
         data = os.urandom(3_000_000)

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import NoReturn
@@ -99,6 +101,21 @@ async def test_a_user_is_given_to_nobody_while_anything_of_it_is_on_the_disk(
     assert not machine.members.folder(M).exists()
     assert not left.exists()
     assert machine.users.user("last-1", "bob").uid == FIRST
+
+
+@needs_root
+def test_a_process_that_nobody_may_look_into_is_seen_before_its_user_is_given_to_others() -> None:
+    """As a companion, which has changed its user: /proc says that it is root's (proc(5)), as most kernels do."""
+    program = f"import os, sys; os.setresuid(*[{LAST}] * 3); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert leftovers.has_processes(LAST)
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        # What is left of it until somebody has asked how it ended does nothing more.
+        assert not leftovers.has_processes(LAST)
 
 
 @needs_root

@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.agent.peer import spec
 
-from quorate.agent.memberfolder import EXIT
+from quorate.agent.memberfolder import EXIT, IDENTITY
 from quorate.agent.order import Order
+from quorate.agent.orders import Machine, Places, compose
 from quorate.agent.outcome import read_outcome
 from quorate.agent.processes import Process, children, process
 from quorate.agent.zygote import Zygote
+from quorate.model.messages import PlannedMember
 
 PATIENCE_S = 20.0
 
@@ -105,3 +108,46 @@ def test_a_stop_that_comes_right_behind_the_order_ends_the_member_with_an_outcom
         outcome = read_outcome(str(folder / EXIT))
     assert outcome is not None
     assert outcome.reason == "cancelled"
+
+
+def test_a_shim_that_waits_for_its_companion_alone_takes_no_time_of_a_processor(zygote: Zygote, tmp_path: Path) -> None:
+    """Also where its agent, and its children, have more to say."""
+    folder = tmp_path / "abcd-1.0.1"
+    (folder / "work").mkdir(parents=True)
+    ports = {"rendezvous": 1, "watch": 2}
+    members = tuple(
+        PlannedMember(rank, "main", rank + 1, f"main{rank + 1}", "alpha", "127.0.0.1", (), ports) for rank in range(2)
+    )
+    pair = spec(("true",), "abcd-1", members=members, preflight="off")
+    order = compose("abcd-1.0.1", pair, Machine(), Places(str(folder), str(folder / "work"), "/none"), None, {})
+    with zygote.fork() as agent:
+        agent.sendall(order.to_json() + b"\n")
+        shim = process_in(folder / IDENTITY)
+        until(lambda: children(shim.pid))
+        companion = children(shim.pid)[0]
+        os.kill(companion, signal.SIGSTOP)
+        try:
+            agent.sendall(json.dumps({"stop": {"reason": "over", "echo": False, "grace_s": 1.0}}).encode() + b"\n")
+            until(lambda: read_outcome(str(folder / EXIT)))
+            agent.sendall(b'{"read": 0}\n')
+            began, used = time.process_time(), seconds_of(shim.pid)
+            while time.process_time() < began + 0.3:
+                pass
+            assert seconds_of(shim.pid) - used < 0.1
+            assert shim.alive
+        finally:
+            os.kill(companion, signal.SIGCONT)
+        until(lambda: not shim.alive)
+
+
+def process_in(path: Path) -> Process:
+    until(lambda: Process.kept(path))
+    kept = Process.kept(path)
+    assert kept is not None
+    return kept
+
+
+def seconds_of(pid: int) -> float:
+    """Of a processor that it has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")

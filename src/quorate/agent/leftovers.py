@@ -54,12 +54,22 @@ def remove_tree(folder: Path) -> None:
 
 
 def has_processes(uid: int) -> bool:
-    """Whether anything on this machine still runs as this user."""
-    for entry in os.scandir("/proc"):
-        with suppress(OSError):
-            if entry.name.isdecimal() and entry.stat().st_uid == uid:
-                return True
-    return False
+    """Whether anything on this machine still runs as this user.
+
+    By its status: what /proc has of a process is root's once that has changed its user, as companions do, or has asked
+    not to be looked into (prctl(2), PR_SET_DUMPABLE).
+    """
+    return any(str(uid) in _users(entry.path) for entry in os.scandir("/proc") if entry.name.isdecimal())
+
+
+def _users(process: str) -> list[str]:
+    """The UIDs of a process (proc(5), status); none of one that is a zombie, or gone."""
+    try:
+        lines = Path(process, "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    said = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    return [] if said.get("State", [""])[0] == "Z" else said.get("Uid", [])
 
 
 def remove_files(uid: int, folders: Sequence[str] = _FOR_ALL) -> None:

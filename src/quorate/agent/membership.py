@@ -1,6 +1,7 @@
 """How an agent becomes one of its cluster: a join token for a key of its own, over a connection that it can trust."""
 
 import hashlib
+import http.client
 import json
 import os
 import secrets
@@ -152,6 +153,8 @@ def _open(request: urllib.request.Request, context: ssl.SSLContext | None) -> by
         raise (MasterAway if error.code in (429, 502, 503) else JoinError)(_refusal(error)) from error
     except OSError as error:
         raise MasterAway(f"{request.full_url} cannot be reached: {getattr(error, 'reason', error)}") from error
+    except http.client.HTTPException as error:
+        raise MasterAway(f"what answers at {request.full_url} speaks no HTTP ({error!r}); is it a master's?") from error
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:

@@ -92,6 +92,10 @@ class Preparing:
         role, planned = role_of(spec, member), spec.members[rank]
         folder = self._folder / member
         begun.prepare(folder)
+        if role.image:
+            # Who is root in a container may leave a program there that makes root of whoever runs it on this machine.
+            # Its engine gets in all the same; a process does, in whose user's name alone others do.
+            folder.chmod(0o700)
         user = self._users.user(spec.allocation, spec.owner) if self._users else None
         if user is not None:
             (folder / memberfolder.UID).write_text(str(user.uid))

@@ -50,8 +50,11 @@ class Streams:
                 ping_interval=None,
                 proxy=None,
             )
-        except (OSError, TimeoutError, InvalidHandshake) as error:
+        except BaseException as error:
+            # Also where nobody waits for the answer any more: the door must not be held open.
             inside[1].close()
+            if not isinstance(error, OSError | TimeoutError | InvalidHandshake):
+                raise
             raise CannotAnswer(f"the stream could not be dialled: {error or type(error).__name__}") from None
         task = asyncio.create_task(_join(dialled, *inside))
         self._tasks.add(task)

@@ -180,3 +180,12 @@ def test_a_member_whose_limits_keep_everybody_out_says_so_in_its_log() -> None:
         door.reaped(4711, UNLIMITED << 8)
     (sentence,) = said
     assert sentence.startswith("SSH-UNAVAILABLE: ") and "memory and pids" in sentence
+
+
+def test_visitors_who_cannot_be_sent_away_do_not_end_the_shim() -> None:
+    with selectors.DefaultSelector() as selector, socket.socket() as nobody_listens:
+        door = Door(selector, "jjjj-1.0.1", Offer("ab" * 32, 0, "/work"), None, lambda _: None)
+        door._listeners = {3: nobody_listens}
+        door.pid = 4711
+        door.reaped(4711, 1 << 8)
+        assert selector.get_key(nobody_listens)

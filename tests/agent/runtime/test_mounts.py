@@ -1,5 +1,7 @@
 """Folders of the machine in a container: within what is allowed, and never something else in their place."""
 
+import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +131,25 @@ def test_run_as_takes_effect_for_the_command_its_folder_and_its_secrets(docker: 
         job = cluster.submit("id -u; touch x; wc -c < $QUORATE_SECRETS/k", run_as="1234", secrets={"k": "secret"})
         assert cluster.ended(job).exit_code == 0
         assert cluster.output(job) == ["1234", "6"]
+
+
+def test_what_root_in_a_container_leaves_in_its_working_folder_is_out_of_reach_of_the_machines_users(
+    docker: DockerEngine, tmp_path: Path
+) -> None:
+    allow = {"run_as": ["root"], "host_root": True}
+    script = "cp /bin/busybox su; chmod 4755 su; chmod 755 .; exec sleep 600"
+    for cluster in serving(docker, tmp_path, allow=allow):
+        job = cluster.submit(script, run_as="root")
+        work = cluster.agent.folder(cluster.until_running(job)) / "work"
+        left = eventually_set_uid(work)
+        assert left.stat().st_uid == 0
+        with pytest.raises(PermissionError):
+            subprocess.run([left], user=4321, group=4321, extra_groups=(), check=False)
+        cluster.client.cancel(job)
+        cluster.ended(job)
+
+
+def eventually_set_uid(work: Path) -> Path:
+    left = work / "su"
+    until(lambda: left.exists() and left.stat().st_mode & stat.S_ISUID and work.stat().st_mode & 0o005)
+    return left

@@ -1,5 +1,6 @@
 """What an agent may ask of its root helper, and how it answers: a few typed requests, one on each connection."""
 
+import os
 import socket
 from ipaddress import IPv4Address
 from typing import Final, TypeVar
@@ -177,7 +178,12 @@ def send(connection: socket.socket, message: msgspec.Struct, *descriptors: int) 
 
 def receive_request(connection: socket.socket) -> Request:
     """Raises ProtocolError for what is no request, or OSError."""
-    return _decoded(_requests, _body(connection, _exactly(connection, _HEADER)))
+    return receive_alone(connection, _requests)
+
+
+def receive_alone(connection: socket.socket, decoder: "msgspec.msgpack.Decoder[Message]") -> Message:
+    """One message; the kernel drops the descriptors that come with it. Raises ProtocolError or OSError."""
+    return _decoded(decoder, _body(connection, _exactly(connection, _HEADER)))
 
 
 def receive_answer(connection: socket.socket) -> tuple[Answer, list[int]]:
@@ -188,6 +194,9 @@ def receive_answer(connection: socket.socket) -> tuple[Answer, list[int]]:
 def receive(connection: socket.socket, decoder: "msgspec.msgpack.Decoder[Message]") -> tuple[Message, list[int]]:
     """One message, and the descriptors that came with it. Raises ProtocolError or OSError."""
     header, descriptors, _, _ = socket.recv_fds(connection, _HEADER, _MAX_DESCRIPTORS)
+    for descriptor in descriptors:
+        # Else whatever is started next has it, too, and a hub lives as long as a socket in it.
+        os.set_inheritable(descriptor, False)
     header += _exactly(connection, _HEADER - len(header))
     return _decoded(decoder, _body(connection, header)), descriptors
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from quorate.agent.helper.client import Helper, HelperError
-from quorate.agent.helper.protocol import ProtocolError, receive, send
+from quorate.agent.helper.protocol import ProtocolError, receive_alone, send
 from quorate.agent.resolver.forwarder import Zone
 from quorate.agent.resolver.protocol import ADMITTING, Admit, Admitted, Drop, Serve, Told, asked
 from quorate.agent.sandbox.spec import Egress, HubSpec
@@ -132,7 +132,7 @@ class Resolvers:
         """What it asks for, until it dies; then another one is started."""
         with suppress(OSError, ProtocolError, RuntimeError):
             while True:
-                wanted, _ = receive(channel, asked)
+                wanted = receive_alone(channel, asked)
                 # Whatever it is that asks: no more is remembered of it than can be done.
                 self._admitting.acquire()
                 self._threads.submit(self._admit, wanted)

@@ -5,6 +5,7 @@ It is forked by the zygote, single-threaded, and waits for: output, the end of a
 
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -374,11 +375,15 @@ class Shim:
         """It may still have to tell the others; and it must not outlive us."""
         if self._failure is not None and self._companion is not None:
             self._companion.connection.close()
-        deadline = boottime() + _COMPANION_GRACE_S
-        while self._companion_pid and boottime() < deadline:
-            self._kill_at = deadline
-            self._selector.select(max(0.0, deadline - boottime()))
-            self._reap()
+        if not self._companion_pid:
+            return
+        # It alone: whatever else could be read is heeded no more, and would wake whoever waits for it again and again.
+        handle = os.pidfd_open(self._companion_pid)
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        ended.poll(_COMPANION_GRACE_S * 1000)
+        os.close(handle)
+        self._reap()
         if self._companion_pid:
             processes.signal_all([self._companion_pid], signal.SIGKILL)
 

@@ -176,7 +176,8 @@ class Door:
 
     def _send_away(self) -> None:
         for listener in self._listeners.values():
-            with suppress(BlockingIOError):
+            # Until nobody is left, or the kernel gives no more of them: that must not end the shim, and so the member.
+            with suppress(OSError):
                 while True:
                     listener.accept()[0].close()
 

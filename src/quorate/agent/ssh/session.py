@@ -11,6 +11,7 @@ from quorate.agent.ssh.child import Child, Start, Terminal
 #: What a client may set besides TERM.
 _ACCEPTED = ("LANG", "LC_", "COLORTERM")
 _ERROR = asyncssh.EXTENDED_DATA_STDERR
+_SIGNALLED = 128
 
 
 class Server(asyncssh.SSHServer):
@@ -153,7 +154,17 @@ class Session(asyncssh.stream.SSHServerStreamSession[bytes]):
 
     def ended(self, code: int | None, number: int | None) -> None:
         self._child = None
-        if number is not None:
-            self._channel.exit_with_signal(signal.Signals(number).name.removeprefix("SIG"))
+        name = None if number is None else _signal_name(number)
+        if name is not None:
+            self._channel.exit_with_signal(name)
         else:
-            self._channel.exit(code or 0)
+            # Of a signal without a name, as shells have it.
+            self._channel.exit((code or 0) if number is None else _SIGNALLED + number)
+
+
+def _signal_name(number: int) -> str | None:
+    """As SSH has it (RFC 4254, section 6.10); real-time signals have none."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return None
