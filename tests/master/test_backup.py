@@ -46,6 +46,24 @@ def test_a_restored_master_knows_its_jobs_and_waits_to_be_adopted(own_master: Ma
         assert client.post("/api/v1/master/adopt").json()["findings"] == []
 
 
+def test_an_adopted_store_names_the_agents_that_it_waits_for(own_master: MasterProcess, tmp_path: Path) -> None:
+    own_master.join("a")
+    own_master.join("b")
+    file = take(own_master, tmp_path / "backup.tar")
+    own_master.stop()
+    restore(file, tmp_path / "elsewhere")
+    with running(tmp_path / "elsewhere") as restored, restored.client() as client:
+        [finding] = client.post("/api/v1/master/adopt").json()["findings"]
+        assert (finding["code"], finding["evidence"]) == (
+            "AGENT-UNHEARD",
+            "not heard since the store was adopted: a, b",
+        )
+        assert "quorate agent revoke a --gone" in finding["remedy"]
+        for agent in "ab":
+            assert client.post(f"/api/v1/agents/{agent}/revoke?gone=true").status_code == 200
+        assert client.get("/api/v1/master").json()["findings"] == []
+
+
 def test_a_backup_holds_no_key_and_no_token(own_master: MasterProcess, tmp_path: Path) -> None:
     with own_master.client() as client:
         client.post("/api/v1/jobs", json={"spec": {"entrypoint": "true", "secrets": {"KEY": "hunter2-hunter2"}}})

@@ -13,7 +13,7 @@ from quorate.master import core, networks, state, store, transitions
 from quorate.master.events import JobCancelRequested
 from quorate.master.settings import Settings
 from quorate.master.state import StateError
-from quorate.master.transitions import endings, joining, leases, links, placing, reports, submitting
+from quorate.master.transitions import endings, joining, leases, links, maintenance, placing, reports, submitting
 
 from . import invariants as inv
 from . import masters
@@ -286,6 +286,16 @@ BUGS: dict[str, tuple[str, Theme | None, Plant]] = {
         inv.FINAL_CHANGED,
         Theme.MASTER,
         _replace(store, "_ADVANCE", lambda text: text.replace("cluster.epoch = :fence", ":fence = :fence")),
+    ),
+    "an adopted store waits for no agent": (
+        inv.NETWORK_TWICE,
+        Theme.RESTORE,
+        _replace(maintenance, "_is_accounted", lambda _: lambda draft, record: True),
+    ),
+    "an agent counts as heard once it has said what it has, and may still run it": (
+        inv.NETWORK_TWICE,
+        Theme.RESTORE,
+        _replace(maintenance, "_is_accounted", lambda _: lambda draft, record: draft.live(record.id).seen),
     ),
     "nobody notices that the store has gone back": (
         inv.NETWORK_TWICE,

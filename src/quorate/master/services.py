@@ -21,6 +21,7 @@ from quorate.master.reach import Reach
 from quorate.master.secrets import Sealer
 from quorate.master.state import State
 from quorate.master.streams import Streams
+from quorate.master.transitions.maintenance import unheard
 from quorate.master.writer import Writer
 from quorate.model.messages import Finding
 
@@ -124,6 +125,16 @@ class Services:
                     title="This store was restored from a backup and agents may have seen later states",
                     evidence=f"cluster {self.state.identity.cluster}, epoch {self.state.identity.epoch}",
                     remedy="quorate master adopt",
+                )
+            )
+        if silent := unheard(self.state):
+            found.append(
+                Finding(
+                    code="AGENT-UNHEARD",
+                    severity="error",
+                    title="Nothing is placed until every agent has said what it runs: the store came from a backup",
+                    evidence=f"not heard since the store was adopted: {', '.join(silent)}",
+                    remedy=f"start them; where a machine is off for good: quorate agent revoke {silent[0]} --gone",
                 )
             )
         return tuple(found)

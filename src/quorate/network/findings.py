@@ -140,6 +140,8 @@ _CODES = (
          "It was put aside, and the agent takes what was in it for the worst; the remedy says how to go on."),
     Code("STORE-REGRESSED", _E, "The master's store went back in time",
          "Cluster id, epoch or generation differ from what the agent knows; nothing is changed."),
+    Code("AGENT-UNHEARD", _E, "A restored store waits for an agent",
+         "Only the agent can say what it runs and the store does not know; nothing is placed until it has."),
     Code("AGENT-DUPLICATE", _E, "Two agents have one identity", "Two live links carry one agent's id."),
 )  # fmt: skip
 

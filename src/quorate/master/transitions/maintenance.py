@@ -3,6 +3,7 @@
 from quorate.master.effects import Answer, Done, StopReady, StopStarted
 from quorate.master.events import Adopted, AgentHeldLease, BackupTaken, PlannedStop
 from quorate.master.records import AgentRecord, Ending, EndingKind, SettingRecord
+from quorate.master.state import State
 from quorate.master.transitions import endings
 from quorate.master.transitions.draft import Draft
 from quorate.model.messages import Lease, Refuse
@@ -119,6 +120,11 @@ def account(draft: Draft, record: AgentRecord) -> None:
     """The agent has spoken: from now on the store may know all that runs there."""
     if record.unaccounted and _is_accounted(draft, record):
         draft.change(record, unaccounted=False)
+
+
+def unheard(state: State) -> list[str]:
+    """The agents that an adopted store waits for and that are not there, in order."""
+    return sorted(agent for agent in state.unaccounted if state.live[agent].link is None)
 
 
 def _is_accounted(draft: Draft, record: AgentRecord) -> bool:

@@ -13,7 +13,7 @@ from quorate.master.state import State
 from quorate.master.transitions.draft import Draft
 from quorate.master.transitions.joining import network_for
 from quorate.master.transitions.leases import canonical_ports, lease_ports
-from quorate.master.transitions.maintenance import ADOPTED
+from quorate.master.transitions.maintenance import ADOPTED, unheard
 from quorate.master.transitions.retention import forget_attempts
 from quorate.model.ids import AgentId, JobId, allocation_id, member_id
 from quorate.model.job import JobSpec
@@ -53,7 +53,7 @@ def hold_on_placing(state: State) -> str | None:
         return "the store was restored from a backup and waits to be accepted; quorate master adopt"
     # No time makes this safe: a job that may not be restarted is not stopped by a silent agent, and has slots, ports
     # and a network that this store would give away.
-    silent = sorted(agent for agent in state.unaccounted if state.live[agent].link is None)
+    silent = unheard(state)
     if silent:
         who = silent[0] if len(silent) == 1 else f"{silent[0]} and {len(silent) - 1} more"
         return (
