@@ -149,4 +149,4 @@ def test_real_sockets_meet_what_the_audit_says(wire: tuple[str, str]) -> None:
     finally:
         bench.server.close()
     # A test in which everything is open, or nothing, would prove little.
-    assert min(cases[Outcome.ALLOW], cases[Outcome.DENY]) > 200 > cases[Outcome.UNKNOWN], cases
+    assert min(cases[Outcome.ALLOW], cases[Outcome.DENY]) > 400 and cases[Outcome.UNKNOWN] < 60, cases

@@ -118,10 +118,54 @@ def test_a_table_that_may_sleep_tells_nothing() -> None:
     assert verdicts(dormant) == ("open", "undetermined")
 
 
-def test_established_is_no_sure_thing_where_connections_are_not_tracked() -> None:
-    untracked = chain("ip", RAW, "tcp dport 22 notrack")
+def test_what_is_left_untracked_is_neither_new_nor_established() -> None:
+    untracked = chain("inet", RAW, "tcp dport 22 notrack")
     assert verdicts(nftables(inbound="ct state new tcp dport 22 accept")) == ("open", "open")
-    assert verdicts(nftables(inbound="ct state new tcp dport 22 accept", beside=untracked)) == ("open", "undetermined")
+    assert verdicts(nftables(inbound="ct state new tcp dport 22 accept", beside=untracked)) == ("open", "no")
+    assert verdicts(nftables(inbound="ct state untracked tcp dport 22 accept", beside=untracked)) == ("open", "open")
+
+
+@pytest.mark.parametrize(
+    ("end", "open_ways"),
+    [
+        ("meta nfproto ipv4 reject", "6"),
+        ("meta nfproto ipv6 reject", "4"),
+        ("reject", ""),
+        ("reject with tcp reset", ""),
+    ],
+)
+def test_a_reject_is_for_the_packets_that_its_answer_fits(end: str, open_ways: str) -> None:
+    # nft prints no match on the IP version where the answer says it.
+    rules = f"table inet f {{ chain o {{ type filter hook output priority 0;\n{end}\n}}\n}}\n"
+    listed = in_namespace("nft -f -; nft -j list ruleset", rules)
+    flows = [
+        PlannedFlow(version, Party(Role.MASTER, version, addresses([mine])), Party(Role.DNS, version, addresses([far])),
+                    Transport.TCP, (PortRange.of(53),), "")
+        for version, mine, far in (("4", "10.0.1.7", "10.0.0.2"), ("6", "fd00::7", "fd00::2"))
+    ]  # fmt: skip
+    report = audit(Plan("names", tuple(flows)), "nftables", listed, Role.MASTER)
+    assert "".join(v.flow.flow for v in report.flows if v.to_dict()["verdict"] == "open") == open_ways
+
+
+def test_an_overlay_that_is_not_tracked_needs_no_state_and_answers_of_their_own() -> None:
+    # The usual pair of rules for VXLAN: its datagrams have no connections worth the table's room.
+    inwards = chain("inet", RAW, "udp dport 4789 notrack")
+    assert verdicts(nftables(beside=inwards)) == ("open", "no")
+    stateful = nftables(inbound="ct state invalid drop", beside=inwards)
+    assert verdicts(stateful) == ("open", "no")
+
+
+def test_a_connection_of_which_tracking_sees_one_direction_may_be_taken_for_this_or_that() -> None:
+    begins = chain("inet", RAW, "tcp dport 22 tcp flags syn / fin,syn,rst,ack notrack")
+    ssh = PlannedFlow("ssh", ANYONE, AGENTS, Transport.TCP, (PortRange.of(22),), "")
+    rules = (
+        "table inet f { chain i { type filter hook input priority 0; policy drop;\n"
+        "ct state established,untracked accept\n}\n}\n"
+    )
+    listed = in_namespace("nft -f -; nft -j list ruleset", rules + begins)
+    (verdict,) = audit(Plan("ssh", (ssh,)), "nftables", listed, Role.AGENT).flows
+    assert verdict.to_dict()["verdict"] == "undetermined"
+    assert "connection tracking may have it for established or invalid or new" in verdict.why
 
 
 IPTABLES = """*filter
@@ -182,8 +226,7 @@ def iptables(rule: str = "", before: str = "") -> AuditReport:
          "open", "undetermined"),
         ("*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\nCOMMIT\n",
          "open", "no"),
-        ("*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp --dport 22 -j CT --notrack\nCOMMIT\n",
-         "open", "undetermined"),
+        ("*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp --dport 22 -j CT --notrack\nCOMMIT\n", "open", "no"),
         ("*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p sctp -j CT --notrack\nCOMMIT\n", "open", "no"),
     ],
 )  # fmt: skip

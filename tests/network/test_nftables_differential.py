@@ -100,6 +100,9 @@ def wire() -> Iterator[tuple[str, str]]:
         yield client, server
 
 
+STATES = ("new", "established", "new,established", "established,related", "!= new", "new,untracked", "!= invalid")
+#: How many rule sets leave some connections untracked.
+UNTRACKING = 0.25
 SOURCES = ("1024-65535", "1-1023", "!= 1-1023", "53", "!= 53", "1024-50000")
 
 
@@ -151,7 +154,7 @@ def random_rules(rng: random.Random) -> str:
     both = (lambda: f"meta l4proto {rng.choice(('tcp', 'udp', '{ tcp, udp }'))}",)
     either = (lambda: f"meta l4proto {{ tcp, udp }} th dport {ports()}",)
     anything = (
-        lambda: f"ct state {rng.choice(('new', 'established', 'new,established', 'established,related', '!= new'))}",
+        lambda: f"ct state {rng.choice(STATES)}",
         lambda: f"iifname {rng.choice(('', '!= '))}lo",
     )
 
@@ -200,6 +203,15 @@ def random_rules(rng: random.Random) -> str:
         parts.append(base("early", "input", -10, rng.randint(1, 3)))
     if rng.random() < 0.15:
         parts.append(base("very_early", "prerouting", -300, rng.randint(0, 2)))
+    if rng.random() < UNTRACKING:
+        # Mostly both ways, as those do it who know what they do.
+        for name, hook, side in (("raw_in", "prerouting", "d"), ("raw_out", "output", "s")):
+            lines = [
+                f"    {way} {side}port {rng.choice(PORTS)} notrack" for way in ("tcp", "udp") if rng.random() < 0.7
+            ]
+            lines += [f"    ip {side}addr 10.9.8.1 notrack"] * (rng.random() < 0.3)
+            head = f"    type filter hook {hook} priority raw; policy accept;"
+            parts.append("\n".join([f"  chain {name} {{", head, *lines, "  }"]))
     parts.append("}")
     text = "\n".join(parts) + "\n"
     if rng.random() < 0.3:
@@ -280,6 +292,15 @@ class Said:
     def undetermined(self) -> list[str]:
         verdicts = (*self.planned.flows, *self.forbidden.forbidden)
         return [verdict.why for verdict in verdicts if verdict.outcome is Outcome.UNKNOWN]
+
+    def determined(self, flows: Sequence[Flow]) -> list[Flow]:
+        """The flows of which everything is known."""
+        unsure = {
+            verdict.flow.flow
+            for verdict in (*self.planned.flows, *self.forbidden.forbidden)
+            if verdict.outcome is Outcome.UNKNOWN
+        }
+        return [flow for number, flow in enumerate(flows) if f"flow-{number}" not in unsure]
 
     def spare(self) -> list[str]:
         """The commands that delete what has no effect."""
@@ -529,14 +550,20 @@ class Bench:
 
 def test_real_sockets_meet_what_the_audit_says(wire: tuple[str, str]) -> None:
     bench = Bench(*wire)
-    cases, deleted, opened = {True: 0, False: 0}, 0, 0
+    cases, deleted, opened, unsure = {True: 0, False: 0}, 0, 0, 0
     try:
         for seed in range(RULE_SETS):
             rng = random.Random(seed)
             rules, flows = random_rules(rng), random_flows(rng)
             bench.shell("nft -f -", "flush ruleset\n" + rules)
             said = Said.of(flows, bench.listed())
-            assert not said.undetermined, f"seed {seed}: {said.undetermined}\n{rules}"
+            if said.undetermined:
+                # A connection that connection tracking sees in part only may be taken for this or that.
+                assert "notrack" in rules, f"seed {seed}: {said.undetermined}\n{rules}"
+                unsure += len(flows)
+                flows = said.determined(flows)
+                unsure -= len(flows)
+                said = Said.of(flows, bench.listed())
             for is_open in bench.check(flows, said, f"seed {seed}:\n{rules}").values():
                 cases[is_open] += 1
             if spare := said.spare():
@@ -555,4 +582,4 @@ def test_real_sockets_meet_what_the_audit_says(wire: tuple[str, str]) -> None:
         bench.server.close()
     assert sum(cases.values()) >= 2000
     # A test in which everything is open, or nothing, would prove little.
-    assert min(cases.values()) > 400 and min(deleted, opened) > 30, (cases, deleted, opened)
+    assert unsure < 100 and min(cases.values()) > 400 and min(deleted, opened) > 30, (cases, deleted, opened, unsure)

@@ -78,6 +78,13 @@ def test_the_mend_names_a_range_that_mends_it() -> None:
     assert findings(text + "network: {overlays: [10.72.0.0/13]}\n") == ()
 
 
+def test_the_proposed_range_is_free_of_what_others_have_and_may_lie_in_a_wide_one_of_people() -> None:
+    text = BASE.replace("10.0.1.0/24", "10.66.0.0/24").replace("192.168.0.0/16", "10.0.0.0/8")
+    text = text.replace("[10.0.0.3]", "[10.72.0.3]")
+    found = next(one for one in findings(text) if one.code == "NET-OVERLAP")
+    assert found.remedy.endswith("such as [10.80.0.0/13]")
+
+
 def test_a_range_that_is_set_is_named_with_its_own_pool_before_the_clusters() -> None:
     text = BASE + "  network: {overlays: [10.0.1.128/25]}\n"
     found = only(text)

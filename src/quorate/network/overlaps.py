@@ -29,7 +29,7 @@ _KEPT = {
     "240.0.0.0/4": "nobody",
 }
 #: What `network.overlays` may be instead: ranges that no usual default meets (decision 7).
-_PROPOSED = (*DEFAULT_OVERLAYS, "10.72.0.0/13", "10.192.0.0/13", "10.80.0.0/13", "172.24.0.0/14", "192.168.128.0/17")
+_PROPOSED = (*DEFAULT_OVERLAYS, *(f"10.{second}.0.0/13" for second in (72, 80, 48, 56, 112, 120)))
 #: As many of those who share a range are named.
 _FEW = 3
 
@@ -214,13 +214,19 @@ def _in_one_list(one: _Range, other: _Range) -> bool:
 
 
 def _free(ranges: Iterable[_Range]) -> str:
-    """Return a range for members that nothing of the file meets; empty where none of those proposed is one."""
+    """Return a range for members that nothing of the file meets; empty where none of those proposed is one.
+
+    People's wide ranges do not count, for machines are seldom at all of their addresses.
+    """
     used = [
-        one.network
-        for one in ranges
-        if one.kind is not _Kind.MEMBERS and one.network.prefixlen and one.network.version == 4
+        one for one in ranges if one.kind is not _Kind.MEMBERS and one.network.version == 4 and one.network.prefixlen
     ]
-    return next((text for text in _PROPOSED if not any(network.overlaps(IPv4Network(text)) for network in used)), "")
+    for text in _PROPOSED:
+        network = IPv4Network(text)
+        met = (one for one in used if one.network.overlaps(network))
+        if all(one.kind is _Kind.PEOPLE and one.network.prefixlen < network.prefixlen for one in met):
+            return text
+    return ""
 
 
 # ---- what is said of it
@@ -250,6 +256,7 @@ def _members_range_taken(pairs: Sequence[_Pair], free: str, at: At) -> Finding:
     evidence = f"{other} of {other.owner} {'lies in' if within else 'holds'} {ours}{more}"
     if other.kind is _Kind.PEOPLE and not within:
         evidence += "; that does no harm as long as no machine has an address in there: members would not reach it"
+        remedy = "nothing, where none has; else set network.overlays to a range that nothing uses"
         return Finding("PLAN-OVERLAP", other.key, evidence, remedy=remedy, place=at(other.path))
     return Finding("NET-OVERLAP", other.key, f"{evidence}; no member reaches it", remedy=remedy, place=at(other.path))
 

@@ -28,6 +28,8 @@ class Verdict(StrEnum):
     JUMP = "jump"
     GOTO = "goto"
     CONTINUE = "continue"
+    #: Connection tracking is to pass over the packet; the next rule is asked.
+    UNTRACK = "untrack"
     #: It leaves these chains for a place that is not judged, such as another address or a program.
     ELSEWHERE = "elsewhere"
 
@@ -83,8 +85,8 @@ class Fields:
     destination_port: str
     #: The hook that the packet passes: input or output.
     inbound: bool
-    #: Whether the connection is known yet at this place; before it is, every packet's state is invalid.
-    tracked: bool = True
+    #: What connection tracking has the packet for at this place: one of these.
+    states: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, scene: Scene) -> Fields:
@@ -141,10 +143,13 @@ def _one_jump(steps: Sequence[Step], axes: Iterable[str]) -> Step:
     return replace(steps[0], matches=(replace(steps[0].matches[0], **limits),))
 
 
-def flatten(chains: Mapping[str, Sequence[Step]], base: str, policy: Act, *, last: bool = True) -> list[Entry]:
+def flatten(
+    chains: Mapping[str, Sequence[Step]], base: str, policy: Act, *, last: bool = True, untracking: bool = False
+) -> list[Entry]:
     """Return the entries of a base chain and all that it jumps to; indexes count from its own first entry.
 
-    In a chain that is not the last at its hook, accepting means going on behind it.
+    In a chain that is not the last at its hook, accepting means going on behind it. With `untracking` it is asked which
+    packets are left untracked, and that is what entries allow.
     """
     chains = {name: joined(steps) for name, steps in chains.items()}
     out: list[Entry] = []
@@ -170,6 +175,9 @@ def flatten(chains: Mapping[str, Sequence[Step]], base: str, policy: Act, *, las
                     continue
                 if step.verdict is Verdict.ACCEPT and last:
                     put(Act.ALLOW, step.rule, match)
+                elif step.verdict is Verdict.UNTRACK:
+                    if untracking:
+                        put(Act.ALLOW, step.rule, match)
                 elif step.verdict is Verdict.ACCEPT:
                     ends.append(put(Act.JUMP, step.rule, match))
                 elif step.verdict is Verdict.DROP:

@@ -18,6 +18,7 @@ from quorate.network.audit.netfilter import FAMILIES, XT_HARMLESS, Base, Inserti
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks, of_ports
 from quorate.network.audit.space import EVERY_FLAGS, EVERY_PORT, V6, Act, Intervals, outside
 from quorate.network.audit.tcpflags import ACK, BITS, FIN, PSH, RST, SYN, URG, flags_where
+from quorate.network.audit.tracking import holds, shown
 from quorate.network.flows import Direction, Transport
 
 _TRANSPORTS = {"tcp": Transport.TCP, "6": Transport.TCP, "udp": Transport.UDP, "17": Transport.UDP}
@@ -64,6 +65,7 @@ class _Line:
     options: tuple[_Option, ...]
     target: str
     goto: bool = False
+    untracks: bool = False
 
 
 @dataclass
@@ -150,7 +152,8 @@ def _parse(line: str, place: str, family: int, table: str) -> _Line:
     # What sends packets elsewhere lets them pass, perhaps.
     allows = target == "ACCEPT" or target in _ELSEWHERE
     rule = Rule(named, line, allows, place, wider=_is_wider(matches))
-    return _Line(rule, family, table, words[1], tuple(matches), target, goto)
+    untracks = target == "NOTRACK" or (target == "CT" and "--notrack" in words)
+    return _Line(rule, family, table, words[1], tuple(matches), target, goto, untracks)
 
 
 def _is_wider(options: list[_Option]) -> bool:
@@ -189,10 +192,13 @@ def _options(words: list[str]) -> Iterator[_Option]:
 
 class _Iptables(NetfilterRuleset):
     def __init__(self, tables: _Tables, lines: tuple[_Line, ...], doubts: dict[int, str]) -> None:
-        super().__init__(tuple(line.rule for line in lines))
+        super().__init__(
+            tuple(line.rule for line in lines),
+            {line.rule.id for line in lines if line.table == "raw"},
+            untracks=any(line.untracks for line in lines if line.table == "raw"),
+        )
         self._tables, self._doubts = tables, doubts
         self._lines = {line.rule.id: line for line in lines}
-        self._untracking = [line for line in lines if line.target in ("CT", "NOTRACK")]
 
     def bases(self, scene: Scene, fields: Fields) -> list[Base]:
         """Return the built-in chains in the kernel's order; a connection's first packet alone meets NAT."""
@@ -224,13 +230,10 @@ class _Iptables(NetfilterRuleset):
     def steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
         """Return all chains; the empty name is a chain that nobody knows."""
         found: dict[str, list[Step]] = {"": []}
-        untracked = {
-            line.family for line in self._untracking if _Reader(line, scene, fields, untracked=False).matches()
-        }
         for version, tables in self._tables.items():
             for name, table in tables.items():
                 for chain, lines in table.chains.items():
-                    readers = (_Reader(line, scene, fields, untracked=version in untracked) for line in lines)
+                    readers = (_Reader(line, scene, fields) for line in lines)
                     steps = [_step(line, table, reader.matches()) for line, reader in zip(lines, readers, strict=True)]
                     found[f"{version} {name} {chain}"] = steps
         return found
@@ -264,6 +267,8 @@ def _step(line: _Line, table: _Table, matches: tuple[Match, ...]) -> Step:
     if target in table.chains:
         verdict = Verdict.GOTO if line.goto else Verdict.JUMP
         target = f"{line.family} {line.table} {target}"
+    elif line.untracks:
+        verdict = Verdict.UNTRACK
     elif target in XT_HARMLESS or target in ("", "CT", "NOTRACK"):
         verdict = Verdict.CONTINUE
     elif verdict is None:
@@ -277,9 +282,8 @@ def _step(line: _Line, table: _Table, matches: tuple[Match, ...]) -> Step:
 class _Reader:
     """Reads the options of one rule for one scene: to its alternatives, none where it surely does not match."""
 
-    def __init__(self, line: _Line, scene: Scene, fields: Fields, *, untracked: bool) -> None:
+    def __init__(self, line: _Line, scene: Scene, fields: Fields) -> None:
         self._line, self._scene, self._fields = line, scene, fields
-        self._untracked = untracked
         #: The alternatives, of which one has to hold.
         self._matches: tuple[Match, ...] = (Match(),)
 
@@ -360,12 +364,10 @@ class _Reader:
         return self._narrow(axis, self._port_list(option), EVERY_PORT, negated=option.negated)
 
     def _state(self, option: _Option) -> bool:
-        if self._untracked and self._fields.tracked:
-            return self._doubt("rules of the table raw leave some connections untracked")
-        state = "NEW" if self._scene.phase is Phase.OPEN else "ESTABLISHED"
-        # Before connections are tracked, every packet's state is invalid.
-        state = state if self._fields.tracked else "INVALID"
-        return (state in self._value(option).split(",")) != option.negated
+        known = holds(self._fields.states, self._value(option).lower().split(","))
+        if known is None:
+            return self._doubt(f"connection tracking may have it for {shown(self._fields.states)}")
+        return known != option.negated
 
     def _interface(self, option: _Option) -> bool:
         if self._value(option) in ("lo", "+"):

@@ -11,6 +11,7 @@ from quorate.network.audit.chains import Fields, Step, append, flatten
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, of_networks, of_ports, source_ports
 from quorate.network.audit.space import (
     EVERY_ADDRESS,
+    EVERY_FLAGS,
     LAST_ADDRESS,
     V6,
     Act,
@@ -21,7 +22,8 @@ from quorate.network.audit.space import (
     both,
     cells,
 )
-from quorate.network.audit.tcpflags import needed
+from quorate.network.audit.tcpflags import needed, valid
+from quorate.network.audit.tracking import ESTABLISHED, INVALID, NEW, UNTRACKED, Left, States, boxes_of, regions, usual
 from quorate.network.catalogue import DHCP
 from quorate.network.flows import Direction, Role, Transport
 from quorate.network.plan import Party, PlannedFlow
@@ -35,6 +37,7 @@ XT_HARMLESS = frozenset(
         *("DSCP", "TOS", "TTL", "HL", "SET", "CHECKSUM", "TEE", "IDLETIMER", "LED", "RATEEST", "TCPOPTSTRIP"),
     )
 )
+_PERHAPS_UNTRACKED = "rules may leave its connection untracked, and what is not tracked is not sent elsewhere"
 _LINK = of_networks([ip_network("fe80::/10")])
 
 
@@ -48,7 +51,7 @@ class Base:
     policy: Act
     #: The IP versions whose packets it is asked about.
     versions: tuple[int, ...] = (4, 6)
-    #: Whether connections are known there, so that rules can tell new ones from others.
+    #: Whether connections are known there, so that rules can tell new ones from others; before, each packet is invalid.
     tracked: bool = True
     #: Whether it is asked about first packets alone, to say where all of a connection's go.
     translates: bool = False
@@ -71,20 +74,32 @@ class Insertion:
     phase: Phase
     version: int
     networks: tuple[str, ...]
+    #: Connection tracking knows its packets there.
+    known: bool = True
 
     @property
     def established(self) -> bool:
         """Whether it is for all packets of connections that were let in already."""
-        return self.phase is not Phase.OPEN and self.base.tracked
+        return self.phase is not Phase.OPEN and self.base.tracked and self.known
 
 
 class NetfilterRuleset(Ruleset):
     """The rules of one machine. They know no parties, so that few scenes differ, and each is laid out once."""
 
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self.rules = rules
+    def __init__(self, rules: tuple[Rule, ...], before_tracking: Collection[str], *, untracks: bool) -> None:
+        """Take the rules, those that may be asked before connections are tracked, and whether some say not to.
+
+        What these do to tracking is no verdict of theirs, so of none of them it is said that it does nothing.
+        """
+        self.rules = tuple(
+            replace(rule, wider=True) if untracks and rule.id in before_tracking else rule for rule in rules
+        )
+        self._untracks = untracks
+        #: A rule that leaves a packet untracked may stand before one that asks for that, in the same chain.
+        self._early_states = INVALID | UNTRACKED if untracks else INVALID
+        self._left: dict[tuple[Direction, Transport, Phase], list[Left]] = {}
         self._known: dict[tuple[Direction, Transport, Phase], list[Entry]] = {}
-        self._chains_of: dict[tuple[Direction, Transport, Phase, bool], Mapping[str, Sequence[Step]]] = {}
+        self._chains_of: dict[tuple[Direction, Transport, Phase, States], Mapping[str, Sequence[Step]]] = {}
 
     @abstractmethod
     def bases(self, scene: Scene, fields: Fields) -> list[Base]:
@@ -127,32 +142,92 @@ class NetfilterRuleset(Ruleset):
 
     def _laid_out(self, scene: Scene) -> list[Entry]:
         found = self._sent_elsewhere(scene) if scene.phase is not Phase.OPEN else []
-        passed = self.bases(scene, Fields.of(scene))
-        for place, base in enumerate(passed):
-            # The last chain of a family lets pass for good; before it, accepting is only going on.
-            last = not any({*base.versions} & {*later.versions} for later in passed[place + 1 :])
-            more = self._entries_of(base, scene, last=last)
-            if base.doubt:
-                # It is passed by as a whole, or asked as a whole.
-                past = Entry(Act.JUMP, "", to=len(more) + 1, doubt=base.doubt)
-                more = [past, *(replace(entry, to=entry.to + 1) for entry in more)]
-            append(found, more, **({"peer": base.space} if base.space != EVERY_ADDRESS else {}))
+        # What is asked before connections are tracked goes first; IP versions do not mind each other's chains.
+        passed = sorted(self.bases(scene, Fields.of(scene)), key=lambda base: base.tracked)
+        early = sum(not base.tracked for base in passed)
+        for place in range(early):
+            append(found, self._asked(passed, place, scene, self._early_states))
+        others = regions(scene, self._untracked(scene))
+        jumps = []
+        for states, box in boxes_of(others):
+            jumps.append((len(found), states))
+            found.append(_jump(box))
+        ends = []
+        starts: dict[States, int] = {}
+        for states in (usual(scene.phase), *others):
+            starts[states] = len(found)
+            # What is not tracked is not translated.
+            rest = [base for base in passed if not (base.translates and states <= INVALID | UNTRACKED)]
+            for place in range(early, len(rest)):
+                append(found, self._asked(rest, place, scene, states))
+            if others:
+                ends.append(len(found))
+                found.append(Entry(Act.JUMP, ""))
+        for place, states in jumps:
+            found[place] = replace(found[place], to=starts[states])
+        for place in ends:
+            found[place] = replace(found[place], to=len(found))
         return found
+
+    def _asked(self, passed: Sequence[Base], place: int, scene: Scene, states: States) -> list[Entry]:
+        """Return the entries of one of the chains that packets pass, which are in one of some states."""
+        base = passed[place]
+        # The last chain of a family lets pass for good; before it, accepting is only going on.
+        last = not any({*base.versions} & {*later.versions} for later in passed[place + 1 :])
+        return _limited(base, flatten(self._laid(scene, states), base.chain, base.policy, last=last))
+
+    def _untracked(self, scene: Scene) -> list[Left]:
+        """Return which packets of the scene's connections rules leave untracked."""
+        return [one for phase in Phase for one in self._left_of(replace(scene, phase=phase))] if self._untracks else []
+
+    def _left_of(self, scene: Scene) -> list[Left]:
+        asked = scene.direction, scene.transport, scene.phase
+        if asked not in self._left:
+            entries: list[Entry] = []
+            for base in self.bases(scene, Fields.of(scene)):
+                if not base.tracked:
+                    chains = self._laid(scene, self._early_states)
+                    append(
+                        entries,
+                        _limited(base, flatten(chains, base.chain, base.policy, last=False, untracking=True)),
+                    )
+            self._left[asked] = [
+                Left(
+                    scene.phase,
+                    Box(cell.peer, cell.local, cell.service, cell.other, cell.flags),
+                    cell.outcome is Outcome.ALLOW,
+                )
+                for cell in cells(entries, Outcome.DENY, Box(flags=valid(scene)))
+                if cell.outcome is not Outcome.DENY
+            ]
+        return self._left[asked]
 
     def _sent_elsewhere(self, scene: Scene) -> list[Entry]:
         """Return what the first packets of connections met that may have been sent elsewhere: the others follow."""
         found: list[Entry] = []
         first = replace(scene, phase=Phase.OPEN)
-        for base in self.bases(first, Fields.of(first)):
-            if base.translates:
-                append(found, self._entries_of(base, first, last=False), peer=base.space)
+        passed = self.bases(first, Fields.of(first))
+        if any(base.translates for base in passed):
+            untracked = [
+                replace(_jump(replace(one.box, flags=EVERY_FLAGS)), doubt="" if one.sure else _PERHAPS_UNTRACKED)
+                for one in self._untracked(scene)
+                if one.phase is Phase.OPEN and both(one.box.flags, needed(first))
+            ]
+            for base in passed:
+                if base.translates:
+                    chains = self._laid(first, NEW)
+                    append(found, flatten(chains, base.chain, base.policy, last=False), peer=base.space)
+            behind = len(untracked) + len(found)
+            skips = [replace(entry, to=behind) for entry in untracked]
+            moved = [replace(e, to=e.to + len(skips)) if e.act is Act.JUMP else e for e in found]
+            found = [*skips, *moved]
         return found
 
-    def _entries_of(self, base: Base, scene: Scene, *, last: bool) -> list[Entry]:
-        asked = scene.direction, scene.transport, scene.phase, base.tracked
+    def _laid(self, scene: Scene, states: States) -> Mapping[str, Sequence[Step]]:
+        asked = scene.direction, scene.transport, scene.phase, states
         if asked not in self._chains_of:
-            self._chains_of[asked] = self.steps(scene, replace(Fields.of(scene), tracked=base.tracked))
-        return flatten(self._chains_of[asked], base.chain, base.policy, last=last)
+            self._chains_of[asked] = self.steps(scene, replace(Fields.of(scene), states=states))
+        return self._chains_of[asked]
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
         """Return commands that put rules at the head of every chain that keeps packets of the flow from passing."""
@@ -162,30 +237,61 @@ class NetfilterRuleset(Ruleset):
         """Return the same as they are needed once some rules are gone."""
         commands: dict[str, None] = {}
         opened: set[tuple[str, int]] = set()
+        retracked: tuple[States, ...] = ()
         for phase in Phase:
             scene = Scene(direction, flow.local(direction), flow.peer(direction), flow.transport, phase)
+            others = regions(scene, self._untracked(scene))
             for base in self.bases(scene, Fields.of(scene)):
                 if not base.chain:
                     continue
-                entries = self._entries_of(base, scene, last=True)
                 for version, networks in _far_networks(flow, direction):
                     if version not in base.versions or (phase is Phase.GO_ON and (base.chain, version) in opened):
                         continue
-                    if _passes(entries, flow, scene, version, gone):
-                        continue
-                    insertion = Insertion(base, flow, direction, phase, version, networks)
-                    commands.setdefault(self.command(insertion))
-                    if phase is Phase.OPEN:
-                        opened.add((base.chain, version))
+                    for states in (usual(phase), *others, *retracked) if base.tracked else (self._early_states,):
+                        within = others.get(states) if base.tracked and not retracked else None
+                        entries = flatten(self._laid(scene, states), base.chain, base.policy)
+                        if _passes(entries, flow, scene, version, gone, within):
+                            continue
+                        known = states == usual(phase)
+                        insertion = Insertion(base, flow, direction, phase, version, networks, known)
+                        commands.setdefault(self.command(insertion))
+                        if self._untracks and not base.tracked:
+                            # Packets that are let pass there are not left untracked any more, and others still may be.
+                            retracked = (NEW, ESTABLISHED, INVALID, UNTRACKED)
+                        if phase is Phase.OPEN:
+                            opened.add((base.chain, version))
         return " && ".join(commands)
 
 
-def _passes(entries: Sequence[Entry], flow: PlannedFlow, scene: Scene, version: int, gone: Collection[str]) -> bool:
+def _passes(
+    entries: Sequence[Entry],
+    flow: PlannedFlow,
+    scene: Scene,
+    version: int,
+    gone: Collection[str],
+    within: Sequence[Box] | None,
+) -> bool:
+    """Say whether the flow passes some entries, as far as it is in one of some places; everywhere without any."""
     peer, local = (of_networks(party.addresses) or EVERY_ADDRESS for party in (scene.peer, scene.local))
     near = both(peer, FAMILIES[version]) or ()
     box = Box(near, local, of_ports(flow.ports), source_ports(flow), needed(scene))
-    found = cells(entries, Outcome.ALLOW, box)
-    return all(cell.stand.decide(gone).outcome is Outcome.ALLOW for cell in found)
+    found = cells(entries, Outcome.ALLOW, box, within or ())
+    return all(cell.stand.decide(gone).outcome is Outcome.ALLOW for cell in found if within is None or cell.markers)
+
+
+def _limited(base: Base, entries: list[Entry]) -> list[Entry]:
+    """Return the entries of a chain for what it is asked about, as ones that may be passed by where it may be."""
+    if base.doubt:
+        # It is passed by as a whole, or asked as a whole.
+        past = Entry(Act.JUMP, "", to=len(entries) + 1, doubt=base.doubt)
+        entries = [past, *(replace(entry, to=entry.to + 1) for entry in entries)]
+    found: list[Entry] = []
+    append(found, entries, **({"peer": base.space} if base.space != EVERY_ADDRESS else {}))
+    return found
+
+
+def _jump(box: Box) -> Entry:
+    return Entry(Act.JUMP, "", box.peer, box.local, box.service, box.other, flags=box.flags)
 
 
 def _far_networks(flow: PlannedFlow, direction: Direction) -> list[tuple[int, tuple[str, ...]]]:

@@ -14,11 +14,12 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from quorate.network.audit.chains import Fields, Match, Step, Verdict
-from quorate.network.audit.documents import refuse_depth
+from quorate.network.audit.documents import documents
 from quorate.network.audit.netfilter import XT_HARMLESS, Base, Insertion, NetfilterRuleset
 from quorate.network.audit.nftflags import NotModelled, bits_of, holding, looked_at_by
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Intervals, join, outside
+from quorate.network.audit.tracking import ESTABLISHED, NEW, holds, shown
 from quorate.network.flows import Direction, Transport
 
 _V4: Intervals = ((0, V6 - 1),)
@@ -38,11 +39,12 @@ _ELSEWHERE = {
     "fwd": "it is sent out by another device",
 }
 #: Statements that count, log or name a helper, and decide nothing here.
-_HARMLESS = {"counter", "log", "comment", "ct helper", "ct timeout", "ct expectation", "last", "flow", "notrack"}
+_HARMLESS = {"counter", "log", "comment", "ct helper", "ct timeout", "ct expectation", "last", "flow"}
 #: What may be set of a packet without a change of where it comes from and goes to.
 _REWRITTEN = "something of the packet is replaced, such as an address"
 _MARKS = {"meta", "ct", "tcp option", "ip option", "exthdr"}
 _UNTRACKED = {"notrack": None}
+_HINT = "nft -j list ruleset"
 _SAVE = "audit what iptables-save prints of it, with --from iptables"
 _XT_ENDS = {"REJECT": Verdict.DROP}
 _PROTOCOLS = {"tcp": Transport.TCP, 6: Transport.TCP, "udp": Transport.UDP, 17: Transport.UDP}
@@ -80,16 +82,12 @@ class _NoMatch(Exception):
 
 def read(text: str) -> Ruleset:
     """Return the rule set; raises Unreadable with the object of the list."""
-    refuse_depth(text)
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise Unreadable("it is nested too deep for rules") from None
-    except ValueError as error:
-        raise Unreadable(f"it is not JSON ({error}); print it with: nft -j list ruleset") from None
+    document, *others = documents(text, _HINT)
+    if others:
+        raise Unreadable(f"it holds {len(others) + 1} documents; print one machine's rules with: {_HINT}")
     objects = document.get("nftables") if isinstance(document, dict) else None
     if not isinstance(objects, list):
-        raise Unreadable('it has no list "nftables"; print it with: nft -j list ruleset')
+        raise Unreadable('it has no list "nftables"; print it with: ' + _HINT)
     return _Reader(objects).ruleset()
 
 
@@ -158,6 +156,13 @@ class _Reader:
         self._rules.append(rule)
 
 
+def _is_early(chain: _Chain) -> bool:
+    """Say whether a base chain is asked before connections are tracked, on the way in or out."""
+    return chain.hook in ("ingress", "egress") or (
+        chain.hook in ("prerouting", "output") and chain.priority <= _CONNTRACK
+    )
+
+
 def _key(body: dict[str, Any], name: str) -> str:
     return f"{body['family']} {body['table']} {name}"
 
@@ -186,13 +191,14 @@ class _Nftables(NetfilterRuleset):
     def __init__(
         self, chains: dict[str, _Chain], sets: dict[str, Any], rules: tuple[Rule, ...], doubts: dict[str, str]
     ) -> None:
-        super().__init__(rules)
+        early = {chain.key for chain in chains.values() if chain.hook and _is_early(chain)}
+        asked = [chain for chain in chains.values() if chain.key in early or not chain.hook]
+        super().__init__(
+            rules,
+            {rule.rule.id for chain in asked for rule in chain.rules},
+            untracks=any(_UNTRACKED in rule.statements for chain in asked for rule in chain.rules),
+        )
         self._chains, self._sets, self._doubts = chains, sets, doubts
-        self._untracking = [
-            (rule, chain) for chain in chains.values() for rule in chain.rules if _UNTRACKED in rule.statements
-        ]
-        #: Whether connections of the packets that are read are tracked for sure.
-        self._untracked = False
 
     def bases(self, scene: Scene, fields: Fields) -> list[Base]:
         """Return base chains in the order of hooks and priorities; a connection's first packet alone meets NAT."""
@@ -217,20 +223,17 @@ class _Nftables(NetfilterRuleset):
         if at_device:
             device = f"the device {chain.device}" if chain.device else "some devices"
             doubt = doubt or f"the chain {chain.key} is asked for {device} alone, which the plan does not know"
-        tracked = chain.priority > _CONNTRACK and not at_device
         return Base(
             chain.key,
             chain.policy,
             _VERSIONS[chain.family],
-            tracked=tracked,
+            tracked=not _is_early(chain),
             translates=chain.kind == "nat",
             doubt=doubt,
         )
 
     def steps(self, scene: Scene, fields: Fields) -> dict[str, list[Step]]:
         """Return all chains whose packets have addresses."""
-        self._untracked = False
-        self._untracked = any(self._may_match(rule, chain, scene, fields) for rule, chain in self._untracking)
         found: dict[str, list[Step]] = {"": []}
         return found | {
             chain.key: [step for rule in chain.rules for step in self._steps_of(rule, chain, scene, fields)]
@@ -260,7 +263,11 @@ class _Nftables(NetfilterRuleset):
                 except NotModelled as doubt:
                     alternatives = [match.doubted(str(doubt)) for match in alternatives]
             elif key in _ENDS:
-                yield Step(rule.rule.id, tuple(alternatives), _ENDS[key])
+                try:
+                    ended = _meet(alternatives, [_refused(body, scene)]) if key == "reject" else alternatives
+                except _NoMatch:
+                    return
+                yield Step(rule.rule.id, tuple(ended), _ENDS[key])
                 return
             elif key in ("jump", "goto"):
                 target = f"{table} {body['target']}"
@@ -271,6 +278,8 @@ class _Nftables(NetfilterRuleset):
                 return
             elif key == "vmap":
                 yield from self._vmap(body, alternatives, rule, table, scene, fields)
+            elif key == "notrack":
+                yield Step(rule.rule.id, tuple(alternatives), Verdict.UNTRACK)
             elif why := _doubt_of(key, body):
                 alternatives = [match.doubted(why) for match in alternatives]
 
@@ -286,11 +295,6 @@ class _Nftables(NetfilterRuleset):
                 or f"the target {name} of iptables is not in what nft prints; {_SAVE}"
             )
             yield Step(rule.rule.id, tuple(match.doubted(why) for match in alternatives), Verdict.ELSEWHERE)
-
-    def _may_match(self, rule: _Rule, chain: _Chain, scene: Scene, fields: Fields) -> bool:
-        # Asked as a rule that accepts, for it has no end of its own.
-        asked = _Rule(rule.rule, [*(one for one in rule.statements if one != _UNTRACKED), {"accept": None}])
-        return bool(self._steps_of(asked, chain, scene, fields))
 
     def _vmap(
         self, body: Any, before: list[Match], rule: _Rule, table: str, scene: Scene, fields: Fields
@@ -377,13 +381,12 @@ class _Nftables(NetfilterRuleset):
         key = body.get("key") if isinstance(body, dict) else None
         if kind == "meta":
             return _meta(str(key), values, negated, scene, fields)
-        if kind == "ct" and self._untracked and fields.tracked:
-            raise NotModelled("rules with notrack leave some connections untracked")
         if kind == "ct" and key == "state":
-            state = "new" if scene.phase is Phase.OPEN else "established"
-            # Before connections are tracked, every packet's state is invalid.
-            return _sure(((state if fields.tracked else "invalid") in values) != negated)
-        if kind == "ct" and key == "direction":
+            known = holds(fields.states, values)
+            if known is None:
+                raise NotModelled(f"connection tracking may have it for {shown(fields.states)}")
+            return _sure(known != negated)
+        if kind == "ct" and key == "direction" and fields.states <= NEW | ESTABLISHED:
             return _sure((("reply" if scene.answers else "original") in values) != negated)
         if kind == "fib" and isinstance(body, dict) and body.get("result") == "type" and _side(body):
             mine = (_side(body) == "daddr") == fields.inbound
@@ -423,6 +426,14 @@ def _meet(before: list[Match], more: list[Match]) -> list[Match]:
     if not left:
         raise _NoMatch
     return left
+
+
+def _refused(body: Any, scene: Scene) -> Match:
+    """Return what a reject is for by its answer: nft prints no match on the IP version or TCP that it implies."""
+    kind = body.get("type") if isinstance(body, dict) else None
+    if kind == "tcp reset" and scene.transport is not Transport.TCP:
+        raise _NoMatch
+    return Match(peer={"icmp": _V4, "icmpv6": _V6}.get(str(kind)))
 
 
 def _is_xt(key: str, body: Any, kind: str) -> bool:

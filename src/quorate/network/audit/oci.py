@@ -293,10 +293,14 @@ class _Oci(Ruleset):
     def removing(self, rule: Rule, gone: Collection[str]) -> str:
         """Return the command that leaves as many of the rules that read the same as are to stay."""
         found = self._by_rule[rule.id]
+        holder = self._holders[found.holder]
+        if holder.kind is not Kind.LIST:
+            # Groups' rules go by their ids.
+            return ocimends.remove(found, holder, 0, beside_tracked=False)
         alike = self._alike[_reading(found, found.raw)]
-        tracked = self._alike.get(_reading(found, ocimends.as_stateful(found.raw)))
-        staying = len(alike - {rule.id, *gone})
-        return ocimends.remove(found, self._holders[found.holder], staying, beside_tracked=bool(tracked))
+        tracked = found.stateless and _reading(found, ocimends.as_stateful(found.raw)) in self._alike
+        staying = sum(one != rule.id and one not in gone for one in alike)
+        return ocimends.remove(found, holder, staying, beside_tracked=tracked)
 
     @cached_property
     def _alike(self) -> dict[tuple[str, Direction, str], set[str]]:
