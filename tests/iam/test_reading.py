@@ -70,6 +70,23 @@ def test_a_policy_is_known_by_what_it_holds(text: str, kind: Kind) -> None:
     assert make_out(text.encode()).kind is kind
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        '{{"RoleName": "r", "PolicyName": "p", "PolicyDocument": {}}}',
+        '{{"PolicyVersion": {{"VersionId": "v1", "Document": {}}}}}',
+        '{{"Role": {{"Path": "/", "AssumeRolePolicyDocument": {}}}}}',
+        '{{"cloud": "aws", "policy": {}}}',
+    ],
+)
+def test_an_aws_document_is_found_in_what_the_vendors_tool_prints_around_it(around: str) -> None:
+    policy = (
+        '{"Version": "2012-10-17",\n "Statement": [{"Effect": "Allow", "Action": "RunInstances", "Resource": "*"}]}'
+    )
+    (finding,) = lint_file(around.format(policy).encode())[1]
+    assert (finding.code.name, str(finding.place)) == ("IAM-AWS-ACTION", "2:45")
+
+
 def test_statements_go_over_lines_and_keep_their_places() -> None:
     text = (
         "# comment\n"

@@ -196,7 +196,7 @@ def lint(
 
     \b
       quorate iam lint runs.policy
-      aws iam get-role-policy --role-name NAME --policy-name NAME --query PolicyDocument | quorate iam lint -
+      aws iam get-role-policy --role-name NAME --policy-name NAME | quorate iam lint -
       oci iam policy list --compartment-id OCID --all | quorate iam lint -
       gcloud projects get-iam-policy PROJECT --format=json | quorate iam lint -
     """

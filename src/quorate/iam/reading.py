@@ -156,12 +156,29 @@ def _yaml(text: str) -> object:
         raise UnreadableFile(f"the YAML is malformed: {str(error).splitlines()[0]}") from None
 
 
+# Where the document stands in what `aws iam get-role-policy`, `get-policy-version` and `get-role` print, and in what
+# `quorate iam policy --json` does.
+_AROUND_AWS: tuple[Path, ...] = (
+    ("PolicyDocument",),
+    ("PolicyVersion", "Document"),
+    ("Role", "AssumeRolePolicyDocument"),
+    ("policy",),
+)
+
+
+def _within(document: object, path: Path) -> object:
+    for key in path:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
 def _structured(document: object, places: dict[Path, Place]) -> Input:
     if isinstance(document, dict):
-        if document.get("cloud") == "aws" and isinstance(document.get("policy"), dict):
-            # What `quorate iam policy --json` prints: the document is a part of it.
-            inner = {path[1:]: place for path, place in places.items() if path[:1] == ("policy",)}
-            return Input(Kind.AWS, document=document["policy"], places=inner)
+        for around in _AROUND_AWS:
+            if isinstance(policy := _within(document, around), dict) and "Statement" in policy:
+                deep = len(around)
+                inner = {path[deep:]: place for path, place in places.items() if path[:deep] == around}
+                return Input(Kind.AWS, document=policy, places=inner)
         if document.get("cloud") == "gcp" and isinstance(document.get("roles"), list):
             raise UnreadableFile("this is a whole answer of `quorate iam policy`; " + _ROLES_ADVICE)
         if document and all(isinstance(each, dict) and "includedPermissions" in each for each in document.values()):
