@@ -84,7 +84,7 @@ def test_an_aws_document_is_found_in_what_the_vendors_tool_prints_around_it(arou
         '{"Version": "2012-10-17",\n "Statement": [{"Effect": "Allow", "Action": "RunInstances", "Resource": "*"}]}'
     )
     (finding,) = lint_file(around.format(policy).encode())[1]
-    assert (finding.code.name, str(finding.place)) == ("IAM-AWS-ACTION", "2:45")
+    assert (finding.code.name, str(finding.place)) == ("IAM-AWS-ACTION", "2:46")
 
 
 def test_statements_go_over_lines_and_keep_their_places() -> None:

@@ -63,8 +63,8 @@ def distance(one: str, other: str, most: int) -> int:
             if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == other[j - 1]:
                 cost = min(cost, earlier[j - 2] + 1)
             row[j] = min(cost, far)
-        # A swap reaches back two rows, so one row beyond the limit does not decide it.
-        if min(row) > most and min(before) >= most:
+        # No row's least is more than one above that of the row before, so a swap cannot come back from here either.
+        if min(row) > most:
             return far
     return row[-1]
 
