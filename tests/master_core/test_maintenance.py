@@ -260,7 +260,8 @@ def test_an_agent_that_breaks_off_while_it_ends_what_nobody_knows_is_waited_for(
     job = _adopted_without(cluster, a)
     b.connect(running("stranger-1.0.1"))
     assert "stranger-1.0.1" in b.desired.stop
-    assert "agent b still ends" in _waits(cluster, job)
+    assert "agent b still ends" in (sentence := _waits(cluster, job))
+    assert "such as stranger-1.0.1" in sentence
     b.drop()
     assert "b has not" in _waits(cluster, job)
     cluster.restart()

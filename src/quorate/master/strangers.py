@@ -62,8 +62,9 @@ class Strangers:
         stranger.hang_up()
 
     def _forget(self, stranger: Stranger) -> None:
-        if self._all.pop(stranger, stranger) is stranger:
+        if stranger not in self._all:
             return  # It has left before.
+        del self._all[stranger]
         theirs = self._by_source[stranger.source]
         del theirs[stranger]
         if not theirs:

@@ -61,7 +61,10 @@ def hold_on_placing(state: State) -> str | None:
             f"where its machine is off for good, quorate agent revoke {silent[0]} --gone"
         )
     if state.unaccounted:
-        return f"agent {min(state.unaccounted)} still ends members that the adopted store does not know"
+        agent = min(state.unaccounted)
+        strays = state.live[agent].strays
+        which = f", such as {strays[0]}" if strays else ""
+        return f"agent {agent} still ends members that the adopted store does not know{which}; its log says more"
     return None
 
 
