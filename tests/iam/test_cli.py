@@ -327,6 +327,12 @@ def test_a_statement_that_nobody_needs_is_said_to_be_so(iam) -> None:  # type: i
     assert "need no such statement" not in iam("explain", "Allow group A to read repos in compartment C").out
 
 
+def test_subjects_of_two_kinds_are_both_explained(iam) -> None:  # type: ignore[no-untyped-def]
+    said = iam("explain", "Allow group g, dynamic-group d to read repos in compartment C").out
+    assert "The users in the group g may" in said
+    assert "The resources in the dynamic group d may" in said
+
+
 def test_a_misspelt_code_is_answered_with_the_nearest(iam) -> None:  # type: ignore[no-untyped-def]
     assert "try:   quorate iam explain IAM-TWO-VERBS\n" in iam("explain", "iam-two-verb").err
 

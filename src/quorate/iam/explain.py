@@ -63,9 +63,9 @@ def _oci(source: Input) -> list[Part]:
         if parsed is not None:
             found.append(_from_oci(rule.place, oci.explain_rule(parsed)))
     for each in source.statements:
-        statement = read(each.text).statement
-        if statement is not None:
-            found.append(_from_oci(each.place, oci.explain(statement)))
+        reading = read(each.text)
+        if reading.statement is not None:
+            found += [_from_oci(each.place, oci.explain(said)) for said in (reading.statement, *reading.others)]
     return sorted(found, key=lambda part: part.place)
 
 
