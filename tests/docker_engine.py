@@ -62,6 +62,10 @@ class DockerEngine:
             ],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+        self.until_it_answers()
+
+    def until_it_answers(self) -> None:
+        assert self.process is not None
         deadline = time.monotonic() + _STARTS_S
         while True:
             assert self.process.poll() is None, self.said()
@@ -140,11 +144,12 @@ def docker_engine(*options: str) -> Iterator[DockerEngine]:
     finally:
         docker.stop()
         # What a killed engine has mounted goes last.
-        until(lambda: not _mounted(folder))
+        until(lambda: not mounted(folder))
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _mounted(folder: Path) -> list[str]:
+def mounted(folder: Path) -> list[str]:
+    """What is mounted below it, and is not to stay so."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     found = [mount for mount in mounts if mount.startswith(str(folder))]
     for mount in reversed(found):

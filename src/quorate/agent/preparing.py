@@ -180,6 +180,7 @@ class Preparing:
             member,
             work=places.work,
             network=network,
+            hostname=planned.name if spec.network is not None else "",
             secrets=places.secrets if secrets else "",
             hosts_file=places.hosts,
             resolv_file=places.resolv,

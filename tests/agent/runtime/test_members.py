@@ -60,7 +60,10 @@ def test_what_an_image_has_set_is_not_overridden_but_by_the_user(cluster: Cluste
     cluster.docker.image(
         "quorate-test/opinions:1",
         busybox(),
-        ["ENV MASTER_ADDR=its.own QUORATE_JOB=its.own MINE=image HOME=/srv", "WORKDIR /srv"],
+        [
+            *(f"ENV {one}" for one in ("MASTER_ADDR=its.own", "QUORATE_JOB=its.own", "MINE=image", "HOME=/srv")),
+            "WORKDIR /srv",
+        ],
     )
     job = cluster.submit(
         "pwd; echo $MASTER_ADDR $QUORATE_JOB $MINE $HOME", image="quorate-test/opinions:1", environment={"MINE": "user"}

@@ -86,6 +86,7 @@ class Setting:
     stage: str
     #: `host`, `none`, or `container:<id of the pause container>`.
     network: str = "host"
+    #: Empty for that of the container whose network it joins.
     hostname: str = ""
     secrets: str = ""
     hosts_file: str = ""
@@ -129,7 +130,7 @@ def container(
     if entrypoint is not None:
         # An entry point of ours takes the image's command from it too.
         body |= {"Entrypoint": entrypoint, "Cmd": []}
-    if setting.hostname and setting.network == "none":
+    if setting.hostname:
         body["Hostname"] = setting.hostname
     return {
         "engine": setting.engine,

@@ -14,7 +14,7 @@ from typing import Any
 
 from quorate.agent.command import CommandError
 from quorate.agent.runtime import mounts
-from quorate.agent.runtime.engine import Engine, EngineError, EngineUnreachable, NoSuchThing
+from quorate.agent.runtime.engine import Engine, EngineError, EngineRefused, EngineUnreachable, NoSuchThing
 from quorate.agent.runtime.runner import End
 from quorate.agent.runtime.stream import Demultiplexer, StreamError
 from quorate.model.logframes import Stream
@@ -28,6 +28,8 @@ _LAST_WORDS_S = 5.0
 _KILL_AGAIN_S = 1.0
 #: What an engine calls the limits that a job may ask for.
 _LIMITS = {"Memory": "memory", "NanoCpus": "cpus", "ShmSize": "shm", "PidsLimit": "pids"}
+#: What a shell makes of SIGKILL, and engines too.
+_KILLED = 128 + signal.SIGKILL
 #: A container that ended while its engine was away: for so long the engine may come back and say how.
 _ENGINE_PATIENCE_S = 120.0
 
@@ -81,7 +83,7 @@ class ContainerRunner:
                 body["HostConfig"] = {**body["HostConfig"], "Mounts": [*body["HostConfig"]["Mounts"], *bound]}
                 # One of this name can only be what an earlier, torn attempt to start this very member has left.
                 self._engine.remove(order["name"])
-                self._container = self._engine.create(order["name"], body, self._notices.append)
+                self._container = self._create(body)
                 if self._notices:
                     self._check_limits(body["HostConfig"])
                 self._listen()
@@ -95,6 +97,21 @@ class ContainerRunner:
         except EngineError:
             # It runs; whatever has become of the engine, it is asked again.
             self.due = _now() + _AGAIN_S
+
+    def _create(self, body: Mapping[str, Any]) -> str:
+        name, config = self._order["name"], body["HostConfig"]
+        try:
+            return self._engine.create(name, body, self._notices.append)
+        except EngineRefused as error:
+            # Podman tells only here whether it has one.
+            if not config["Init"] or "init binary" not in str(error):
+                raise
+        container = self._engine.create(name, {**body, "HostConfig": {**config, "Init": False}}, self._notices.append)
+        self._notices.append(
+            "its engine has no init for containers (apt install catatonit): a command that does nothing about SIGTERM "
+            "goes on until its grace is over"
+        )
+        return container
 
     def _check_limits(self, asked: Mapping[str, Any]) -> None:
         """An engine that cannot keep a limit says so, leaves it out and goes on: a job that asked for one must not.
@@ -172,7 +189,7 @@ class ContainerRunner:
         try:
             state = self._engine.inspect(self._container)["State"]
             if state["Status"] in ("exited", "dead") or not (state["Running"] or state.get("Restarting")):
-                self._ended(_end(state, self._order["memory"]))
+                self._ended(_end(state, self._order["memory"], killed=bool(self._killed_at)))
                 return
             self._pid = int(state["Pid"])
             if self._output is None:
@@ -252,11 +269,15 @@ class ContainerRunner:
                 self._engine.remove(self._container)
 
 
-def _end(state: Mapping[str, Any], memory_bytes: int) -> End:
+def _end(state: Mapping[str, Any], memory_bytes: int, *, killed: bool) -> End:
+    """`killed`: somebody of ours did it."""
     code = int(state["ExitCode"])
+    limit = f": its limit is {memory_bytes / 2**20:.0f} MiB" if memory_bytes else ""
     if state.get("OOMKilled"):
-        limit = f": its limit is {memory_bytes / 2**20:.0f} MiB" if memory_bytes else ""
         return End(code, None, f"killed for memory{limit}", "MEMORY-EXCEEDED")
+    if code == _KILLED and memory_bytes and not killed:
+        # Podman 4.3 loses what it has heard of that.
+        return End(code, None, f"killed, and not by Quorate; perhaps for memory{limit}")
     return End(code, None)
 
 

@@ -299,7 +299,16 @@ class Containers:
             raise ContainerError("POLICY-FORBIDS", str(error)) from error
 
     def setting(
-        self, member: str, *, work: str, network: str, secrets: str, hosts_file: str, resolv_file: str, context: bool
+        self,
+        member: str,
+        *,
+        work: str,
+        network: str,
+        hostname: str,
+        secrets: str,
+        hosts_file: str,
+        resolv_file: str,
+        context: bool,
     ) -> body.Setting:
         """Raises ContainerError."""
         return body.Setting(
@@ -310,6 +319,8 @@ class Containers:
             waiter=self.waiter(),
             stage=self.stage,
             network=network,
+            # With Docker, who joins a container's network has its name, and may say no other.
+            hostname=hostname if self.engine.is_podman else "",
             secrets=secrets,
             hosts_file=hosts_file,
             resolv_file=resolv_file,
@@ -378,7 +389,8 @@ def seek(config: AgentConfig, agent: str) -> Containers | None:
     home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     allowed = policy.Policy(config.allow)
     credentials_file, proxy = config.runtime.docker_config or home, config.proxy.url if config.proxy else ""
-    found = Containers(engine, folder, labels, allowed, credentials_file, _has_init(said), proxy, config.drift_check_s)
+    init = engine.is_podman or _has_init(said)
+    found = Containers(engine, folder, labels, allowed, credentials_file, init, proxy, config.drift_check_s)
     if wrong := found.detour():
         log.warning("%s", wrong)
     return found
@@ -388,12 +400,12 @@ def detour(engine: Engine, proxy: str) -> engineproxy.Detour | None:
     """Why the engine does not pull by this proxy; None where it does, or there is none. Blocks; raises EngineError."""
     if not proxy:
         return None
-    service = "podman" if engine.name.startswith("Podman") else "docker"
+    service = "podman" if engine.is_podman else "docker"
     return engineproxy.otherwise(proxy, engine.info(), service)
 
 
 def _has_init(said: Json) -> bool:
-    # Docker names its init whether it is there or not, and only the commit tells.
+    # Docker names its init whether it is there or not, and only the commit tells. Podman never tells (container.py).
     return bool(said.get("InitBinary")) and (said.get("InitCommit") or {}).get("ID") != "N/A"
 
 

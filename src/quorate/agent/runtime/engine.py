@@ -84,6 +84,11 @@ class Engine:
         podman = any("podman" in part.get("Name", "").lower() for part in found.get("Components") or ())
         return cls(path, _text(spoken), f"{'Podman' if podman else 'Docker'} {found.get('Version', '')}".strip())
 
+    @property
+    def is_podman(self) -> bool:
+        """Whether it is Podman, which does some things otherwise."""
+        return self.name.startswith("Podman")
+
     def info(self) -> Json:
         """What it says of itself and of its machine."""
         found: Json = self._json("GET", "/info")
@@ -119,13 +124,14 @@ class Engine:
         A pull does not tell: by its digest, Docker takes what it has and asks nobody. Podman always asks, and has no
         such call.
         """
-        if not self.name.startswith("Podman"):
+        if not self.is_podman:
             headers = {"X-Registry-Auth": credentials} if credentials else {}
             self._do("GET", f"/distribution/{quote(reference, safe='/:@')}/json", headers, _SLOW_S)
 
     def load(self, tar: bytes, repository: str, tag: str, changes: Sequence[str]) -> None:
         """Makes an image of a file system, with changes such as `ENTRYPOINT ["/pause"]`."""
-        query = [("fromSrc", "-"), ("repo", repository), ("tag", tag), *(("changes", change) for change in changes)]
+        # The tag within the name, where the interface allows it too: Podman 4.3 knows no other way, and takes `latest`.
+        query = [("fromSrc", "-"), ("repo", f"{repository}:{tag}"), *(("changes", change) for change in changes)]
         answer = self._ask(
             "POST", f"/images/create?{urlencode(query)}", tar, {"Content-Type": "application/x-tar"}, _SLOW_S
         )
