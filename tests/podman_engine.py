@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.agent.conftest import until
@@ -26,15 +25,12 @@ def missing() -> str:
     return f"there is no {', '.join(lacking)}: apt install --no-install-recommends podman catatonit" if lacking else ""
 
 
-@dataclass
 class PodmanEngine(DockerEngine):
     """One service, through any number of lives; its containers have processes of their own and outlive it."""
 
-    #: Where it finds programs such as its init for containers.
-    helpers: str = "/usr/bin"
-
-    def start(self, *options: str) -> None:
-        (self.folder / "containers.conf").write_text(_settings(self.helpers))
+    def start(self, *_: str) -> None:
+        """Its containers always live on, so Docker's option for that means nothing here."""
+        (self.folder / "containers.conf").write_text(_settings())
         storage = {"driver": "vfs", "graphroot": str(self.folder / "data"), "runroot": str(self.folder / "run")}
         (self.folder / "storage.conf").write_text(_table("storage", storage))
         # As Docker does without a word.
@@ -45,7 +41,7 @@ class PodmanEngine(DockerEngine):
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
             "CONTAINERS_REGISTRIES_CONF": str(self.folder / "registries.conf"),
         }
-        command = ["podman", "--tmpdir", str(self.folder / "tmp"), "system", "service", "--time", "0", *options]
+        command = ["podman", "--tmpdir", str(self.folder / "tmp"), "system", "service", "--time", "0"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, f"unix://{self.socket}"],
@@ -59,15 +55,10 @@ class PodmanEngine(DockerEngine):
         self.until_it_answers()
 
 
-def _settings(helpers: str) -> str:
+def _settings() -> str:
     """Limits of processes that need no CAP_SYS_RESOURCE, and control groups as version 1 has them."""
     limits = ["nofile=20000:20000", "nproc=20000:20000"]
-    engine = {
-        "cgroup_manager": "cgroupfs",
-        "runtime": "runc",
-        "events_logger": "file",
-        "helper_binaries_dir": [helpers],
-    }
+    engine = {"cgroup_manager": "cgroupfs", "runtime": "runc", "events_logger": "file"}
     return _table("containers", {"default_ulimits": limits}) + _table("engine", engine)
 
 
@@ -77,10 +68,10 @@ def _table(name: str, values: dict[str, object]) -> str:
 
 
 @contextmanager
-def podman_engine(**settings: str) -> Iterator[PodmanEngine]:
-    """A running service with IMAGE in it; `settings` are fields of it."""
+def podman_engine() -> Iterator[PodmanEngine]:
+    """A running service with IMAGE in it."""
     folder = Path(tempfile.mkdtemp(prefix="quorate-podman-"))
-    podman = PodmanEngine(folder, **settings)
+    podman = PodmanEngine(folder)
     try:
         podman.start()
         podman.image(IMAGE, busybox())

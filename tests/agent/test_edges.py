@@ -277,6 +277,16 @@ def test_a_master_port_that_an_image_sets_and_the_network_would_refuse_is_named(
         compose(M, pair, Machine(), PLACES, None, {}, within=within)
 
 
+def test_a_member_with_gpus_does_not_run_without_them_where_the_engine_would_leave_them_out() -> None:
+    alone = spec((), roles={"main": RoleSpec("train:1", entrypoint=("true",))}, preflight="off")
+    setting = Setting("podman", "1.41", {}, "/work", "/waiter", "/stage", podman=True)
+    within = InImage(Image("sha256:1"), Granted(User(5, 5)), setting)
+    machine = Machine(slots=(SlotInfo(0, "gpu", "GPU-1"),))
+    with pytest.raises(OrderError, match="it holds 1 GPUs, and Podman gives none"):
+        compose(M, alone, machine, PLACES, None, {}, within=within)
+    compose(M, alone, Machine(slots=()), PLACES, None, {}, within=within)
+
+
 # --- users -----------------------------------------------------------------------------------------------------
 
 

@@ -140,7 +140,14 @@ def compose(
             {**shown, **launch.environment}, machine.environment, machine.inherited, bool(secrets)
         )
         over = {**offer.over, offer.folder: body.SSH} if offer.folder else {}
-        setting = replace(within.setting, gpus=devices.held_gpus(machine.slots, held), over=over)
+        gpus = devices.held_gpus(machine.slots, held)
+        if gpus and within.setting.podman:
+            # It would say nothing, and the container would have none.
+            raise OrderError(
+                f"it holds {len(gpus)} GPUs, and Podman gives none by its Docker-compatible socket: jobs with an image "
+                "and GPUs need Docker Engine there (runtime: {socket: /run/docker.sock} in agent.yaml)"
+            )
+        setting = replace(within.setting, gpus=gpus, over=over)
         container = body.container(
             member, role, within.image, launch.argv, within.granted, setting, tuple(role.environment)
         )

@@ -23,14 +23,19 @@ NO_MEMORY = "Your kernel does not support memory limit capabilities or the cgrou
 NO_SWAP = (
     "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
 )
+#: As Podman says it where it finds no catatonit.
+NO_INIT = (
+    b'{"message": "container create: container-init binary not found on the host: stat /usr/libexec/podman/catatonit"}'
+)
 ASKED = {"Memory": 1 << 26, "MemorySwap": 1 << 26, "PidsLimit": 50}
 
 
 class Lacking:
-    """An engine on a machine that lacks controllers: what it says of limits, and what it then keeps."""
+    """An engine on a machine that lacks controllers: what it says of limits, and what it then keeps. Or an init."""
 
-    def __init__(self, path: Path, warnings: list[str], kept: dict[str, int]) -> None:
+    def __init__(self, path: Path, warnings: list[str], kept: dict[str, int], *, init: bool = True) -> None:
         self.asked: list[str] = []
+        self._init = init
         self._warnings, self._kept = warnings, kept
         self._held: list[socket.socket] = []
         self.scripted = Scripted(path, self._hear)
@@ -43,7 +48,11 @@ class Lacking:
             while line := request.readline().strip():
                 name, _, value = line.partition(b":")
                 length = int(value) if name.lower() == b"content-length" else length
-            request.read(length)
+            body = request.read(length)
+        if not self._init and b'"Init": true' in body:
+            connection.sendall(b"HTTP/1.0 500 Internal Server Error\r\n\r\n" + NO_INIT)
+            connection.close()
+            return
         answer = self._answer(asked)
         connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
         if answer is None:
@@ -71,12 +80,15 @@ def lacking(tmp_path: Path) -> Iterator[list[Lacking]]:
         engine.scripted.close()
 
 
-def runner_of(made: list[Lacking], folder: Path, warnings: list[str], kept: dict[str, int]) -> ContainerRunner:
-    made.append(Lacking(folder / "engine.sock", warnings, kept))
-    body = {"Image": "train", "HostConfig": {"Mounts": [], **ASKED}}
+def runner_of(
+    made: list[Lacking], folder: Path, warnings: list[str], kept: dict[str, int], *, init: bool = True
+) -> ContainerRunner:
+    made.append(Lacking(folder / "engine.sock", warnings, kept, init=init))
+    body = {"Image": "train", "HostConfig": {"Mounts": [], "Init": True, **ASKED}}
     return ContainerRunner(
-        {"engine": made[0].scripted.path, "api": "1.41", "stage": "/nowhere", "name": "quorate-x", "image": "train",
-         "body": body, "mounts": [], "memory": 1 << 26, "stop_signal": "SIGTERM", "kept": []}
+        {"engine": made[0].scripted.path, "api": "1.41", "podman": True, "stage": "/nowhere",
+         "name": "quorate-x", "image": "train", "body": body, "mounts": [], "memory": 1 << 26,
+         "stop_signal": "SIGTERM", "kept": []}
     )  # fmt: skip
 
 
@@ -102,6 +114,19 @@ def test_what_an_engine_warns_of_besides_is_said_in_the_members_log(lacking: lis
     runner.start({})
     (output,) = runner.outputs
     assert runner.read(output) == ((Stream.PLATFORM, NO_SWAP.encode()),)
+    runner.remove()
+
+
+def test_a_command_runs_also_where_an_engine_has_no_init_and_the_members_log_says_so(
+    lacking: list[Lacking], tmp_path: Path
+) -> None:
+    runner = runner_of(lacking, tmp_path, [], ASKED, init=False)
+    runner.start({})
+    assert [one for one in lacking[0].asked if "/start" in one]
+    (output,) = runner.outputs
+    ((stream, said),) = runner.read(output)
+    assert stream is Stream.PLATFORM
+    assert b"no init for containers (apt install catatonit)" in said
     runner.remove()
 
 

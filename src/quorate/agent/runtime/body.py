@@ -97,6 +97,8 @@ class Setting:
     gpus: Sequence[str] = ()
     #: The member's working folder holds what the user has sent along.
     context: bool = False
+    #: Whether the engine is Podman, which does some things otherwise.
+    podman: bool = False
     #: Files and folders of this machine by what they lie over in the container, for reading.
     over: Mapping[str, str] = field(default_factory=dict)
 
@@ -135,6 +137,7 @@ def container(
     return {
         "engine": setting.engine,
         "api": setting.api,
+        "podman": setting.podman,
         "stage": setting.stage,
         "name": name_of(member),
         "image": role.image,

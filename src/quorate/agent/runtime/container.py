@@ -104,7 +104,7 @@ class ContainerRunner:
             return self._engine.create(name, body, self._notices.append)
         except EngineRefused as error:
             # Podman tells only here whether it has one.
-            if not config["Init"] or "init binary" not in str(error):
+            if not config.get("Init") or "init binary" not in str(error):
                 raise
         container = self._engine.create(name, {**body, "HostConfig": {**config, "Init": False}}, self._notices.append)
         self._notices.append(
@@ -189,7 +189,9 @@ class ContainerRunner:
         try:
             state = self._engine.inspect(self._container)["State"]
             if state["Status"] in ("exited", "dead") or not (state["Running"] or state.get("Restarting")):
-                self._ended(_end(state, self._order["memory"], killed=bool(self._killed_at)))
+                # Podman 4.3 loses what it hears of a lack of memory.
+                guess = self._order["podman"] and not self._killed_at
+                self._ended(_end(state, self._order["memory"], guess=guess))
                 return
             self._pid = int(state["Pid"])
             if self._output is None:
@@ -269,15 +271,14 @@ class ContainerRunner:
                 self._engine.remove(self._container)
 
 
-def _end(state: Mapping[str, Any], memory_bytes: int, *, killed: bool) -> End:
-    """`killed`: somebody of ours did it."""
+def _end(state: Mapping[str, Any], memory_bytes: int, *, guess: bool) -> End:
+    """`guess`: whether its engine may leave out that it was killed for memory."""
     code = int(state["ExitCode"])
     limit = f": its limit is {memory_bytes / 2**20:.0f} MiB" if memory_bytes else ""
     if state.get("OOMKilled"):
         return End(code, None, f"killed for memory{limit}", "MEMORY-EXCEEDED")
-    if code == _KILLED and memory_bytes and not killed:
-        # Podman 4.3 loses what it has heard of that.
-        return End(code, None, f"killed, and not by Quorate; perhaps for memory{limit}")
+    if code == _KILLED and memory_bytes and guess:
+        return End(code, None, f"killed, most likely for memory{limit}", "MEMORY-EXCEEDED")
     return End(code, None)
 
 

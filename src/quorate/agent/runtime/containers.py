@@ -314,6 +314,7 @@ class Containers:
         return body.Setting(
             engine=self.engine.path,
             api=self.engine.api,
+            podman=self.engine.is_podman,
             labels={**self.labels, body.LABEL_MEMBER: member},
             work=work,
             waiter=self.waiter(),

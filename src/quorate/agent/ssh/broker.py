@@ -22,7 +22,7 @@ from quorate.agent.runtime.engine import Engine, EngineError
 #: The largest message: a command line may have 128 KiB.
 MAX_BYTES: Final = 200 * 1024
 #: First processes of engines, whose child is the command.
-_INITS: Final = ("docker-init", "tini", "catatonit")
+_INITS: Final = ("docker-init", "tini", "podman-init", "catatonit")
 #: An engine says that a command has ended a moment after its output has.
 _PATIENCE_S, _LOOK_S = 5.0, 0.02
 
