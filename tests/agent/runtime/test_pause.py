@@ -13,6 +13,7 @@ from tests.agent.conftest import eventually
 from tests.docker_engine import DockerEngine, busybox, docker_engine, missing
 
 from quorate.agent.runtime import pause, waiter
+from quorate.agent.runtime.body import WAITER
 from quorate.agent.runtime.containers import Containers, pause_pid, sweep
 from quorate.agent.runtime.policy import Allow, Policy
 
@@ -37,6 +38,10 @@ def rights_of(pid: int) -> str:
 
 def program_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/exe").read_bytes()
+
+
+def command_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
 
 
 @pytest.fixture
@@ -138,6 +143,6 @@ async def test_nothing_of_its_image_runs_whoever_has_given_that_its_name(
     made = await containers.pause(M, "main1", tmp_path)
     assert program_of(made.pid) == waiter.program(platform.machine())
     said = containers.engine.inspect(made.container)
-    assert said["Args"] == []
+    assert command_of(made.pid) == [WAITER]
     assert not said["State"].get("Health", {}).get("Status")
     await containers.forget(M)
