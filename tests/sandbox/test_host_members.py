@@ -8,6 +8,7 @@ from tests.agent.conftest import eventually
 from tests.sandbox.agents import Machine, across, machines, run
 from tests.sandbox.hosts import Host, Lab
 
+from quorate.agent.sandbox import build
 from quorate.agent.sandbox.spec import Desired, HostMembers, Mode
 from quorate.model.messages import AllocationSpec, HostsSpec
 from quorate.network.flows import Transport
@@ -63,6 +64,18 @@ def test_a_member_opens_no_port_of_another_allocation(two: tuple[Host, Host]) ->
         for address in (far.address, near.address, "127.0.0.1"):
             assert near.outside.tries(address, 29500, user=JJJJ).startswith("open"), address
             assert near.outside.tries(address, 29500, user=KKKK) == REFUSED, address
+
+
+def test_rules_hold_also_where_what_was_counted_before_cannot_be_kept(
+    lab: Lab, two: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by an nft that does not take it."""
+    near, _ = two
+    monkeypatch.setattr(build, "carried", lambda before, host: "add element inet quorate none { 192.0.2.1 }\n")
+    near.has_members(members(lab, "jjjj-1", JJJJ), members(lab, "kkkk-1", KKKK, 20001))
+    with near.outside.serves("near", "tcp/0.0.0.0/20001"):
+        assert near.outside.tries(near.address, 20001, user=KKKK).startswith("open near")
+        assert near.outside.tries(near.address, 20001, user=JJJJ) == REFUSED
 
 
 @pytest.mark.parametrize("port", [22, 9100])

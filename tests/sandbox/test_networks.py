@@ -19,8 +19,9 @@ from quorate.agent import planning
 from quorate.agent.helper.client import Helper
 from quorate.agent.helper.protocol import Converged
 from quorate.agent.networks import NetworkError, Networks
+from quorate.agent.sandbox import wanted
 from quorate.agent.sandbox.place import Place
-from quorate.agent.sandbox.spec import Desired
+from quorate.agent.sandbox.spec import Desired, SandboxSpec
 from quorate.model.messages import AllocationSpec, NetworkSpec, PlannedMember
 from quorate.network.plan import Plan
 
@@ -99,6 +100,27 @@ async def test_an_allocation_is_planned_once_for_all_its_members_and_not_where_o
         made.release(member)
     await made.hold(members[0], gang)
     assert len(planned) == 2
+
+
+async def test_nothing_is_kept_of_an_allocation_whose_only_member_nobody_waits_for_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned, go_on = threading.Event(), threading.Event()
+
+    def sandbox_of(*given: Any) -> SandboxSpec:
+        planned.set()
+        assert go_on.wait(20)
+        return sandboxed(*given)
+
+    sandboxed = wanted.sandbox_of
+    monkeypatch.setattr(wanted, "sandbox_of", sandbox_of)
+    made = Networks(Helper(tmp_path / "none"), Place(tmp_path), AGENT, lambda _: None)
+    making = asyncio.create_task(made.make("abcd1234-1.0.1", allocation(1, here=1)))
+    assert await asyncio.to_thread(planned.wait, 20)
+    making.cancel()
+    await asyncio.wait([making])
+    go_on.set()
+    assert not made._allocations
 
 
 async def test_a_mistake_fails_those_who_wait_for_it_and_nobody_after_them(lab: Lab, tmp_path: Path) -> None:

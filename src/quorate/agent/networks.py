@@ -175,6 +175,8 @@ class Networks:
             await self._done(member)
         except BaseException:
             self.release(member)
+            # Also where it was planned, and nobody waits any more for the member to be held.
+            self._forget(spec.allocation)
             raise
         return path
 

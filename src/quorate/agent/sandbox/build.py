@@ -33,7 +33,12 @@ def host_digest(host: HostSpec, place: Place) -> str:
 def make_host(place: Place, host: HostSpec) -> None:
     """The host's table, and forwarding of packets where an uplink needs it; other tables are not touched."""
     place.forget(names.HOST)
-    nft.load(host_rules(host, str(place.uplinks)) + carried(nft.tables("inet", names.TABLE), host))
+    rules, counted = host_rules(host, str(place.uplinks)), carried(nft.tables("inet", names.TABLE), host)
+    try:
+        nft.load(rules + counted)
+    except nft.NftError:
+        # Numbers of what was refused are worth less than what refuses it; where it is the rules, this says so again.
+        nft.load(rules)
     if host.forward:
         namespaces.sysctl("net.ipv4.ip_forward", "1")
     place.record(names.HOST, f"{host_digest(host, place)} {host_fingerprint()}")
