@@ -7,6 +7,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,13 +114,7 @@ def test_a_stop_that_comes_right_behind_the_order_ends_the_member_with_an_outcom
 def test_a_shim_that_waits_for_its_companion_alone_takes_no_time_of_a_processor(zygote: Zygote, tmp_path: Path) -> None:
     """Also where its agent, and its children, have more to say."""
     folder = tmp_path / "abcd-1.0.1"
-    (folder / "work").mkdir(parents=True)
-    ports = {"rendezvous": 1, "watch": 2}
-    members = tuple(
-        PlannedMember(rank, "main", rank + 1, f"main{rank + 1}", "alpha", "127.0.0.1", (), ports) for rank in range(2)
-    )
-    pair = spec(("true",), "abcd-1", members=members, preflight="off")
-    order = compose("abcd-1.0.1", pair, Machine(), Places(str(folder), str(folder / "work"), "/none"), None, {})
+    order = first_of_two(folder)
     with zygote.fork() as agent:
         agent.sendall(order.to_json() + b"\n")
         shim = process_in(folder / IDENTITY)
@@ -138,6 +133,29 @@ def test_a_shim_that_waits_for_its_companion_alone_takes_no_time_of_a_processor(
         finally:
             os.kill(companion, signal.SIGCONT)
         until(lambda: not shim.alive)
+
+
+def test_why_a_companion_could_not_come_to_its_member_is_told(zygote: Zygote, tmp_path: Path) -> None:
+    folder = tmp_path / "abcd-1.0.1"
+    order = replace(first_of_two(folder), netns=str(tmp_path / "gone"))
+    with zygote.fork() as agent:
+        agent.sendall(order.to_json() + b"\n")
+        until(lambda: read_outcome(str(folder / EXIT)))
+    outcome = read_outcome(str(folder / EXIT))
+    assert outcome is not None
+    assert (outcome.ran, outcome.finding) == (False, "COMPANION-FAILED")
+    assert "the member's network namespace is gone" in outcome.reason
+
+
+def first_of_two(folder: Path) -> Order:
+    """A member that waits for another one, which never comes."""
+    (folder / "work").mkdir(parents=True)
+    ports = {"rendezvous": 1, "watch": 2}
+    members = tuple(
+        PlannedMember(rank, "main", rank + 1, f"main{rank + 1}", "alpha", "127.0.0.1", (), ports) for rank in range(2)
+    )
+    pair = spec(("true",), "abcd-1", members=members, preflight="off")
+    return compose("abcd-1.0.1", pair, Machine(), Places(str(folder), str(folder / "work"), "/none"), None, {})
 
 
 def process_in(path: Path) -> Process:
