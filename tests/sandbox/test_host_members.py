@@ -170,6 +170,20 @@ def test_what_is_refused_is_counted_by_whom_it_was_and_stays_so_when_others_come
     assert refused(near, "kkkk-1") == {}
 
 
+def test_a_set_that_somebody_has_made_another_does_not_keep_the_rules_from_being_loaded(
+    lab: Lab, two: tuple[Host, Host]
+) -> None:
+    near, far = two
+    name = "refused_out_ip_jjjj-1"
+    near.run("nft", "delete", "table", "inet", "quorate")
+    other = f"set {name} {{\ntype ipv6_addr . inet_proto . inet_service\ncounter\nelements = {{ ::1 . tcp . 1 }}\n}}"
+    near.run("nft", "-f", "-", text=f"table inet quorate {{\n{other}\n}}\n")
+    near.has_members(members(lab, "jjjj-1", JJJJ))
+    assert refused(near, "jjjj-1") == {}
+    with far.outside.serves("far", "tcp/0.0.0.0/22"):
+        assert near.outside.tries(far.address, 22, user=JJJJ) == REFUSED
+
+
 @pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.OFF])
 def test_only_what_is_enforced_is_refused(lab: Lab, mode: Mode) -> None:
     near, far = lab.hosts

@@ -4,7 +4,8 @@ No rule accepts what another table drops; none drops what is not ours.
 """
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 
 from quorate.agent.sandbox import names, nft
 from quorate.agent.sandbox.rules import REJECT, address_set, refused_set, replaced, typed_set
@@ -68,20 +69,21 @@ def carried(before: Iterable[nft.Item], host: HostSpec) -> str:
     """
     sets = {name: family for members in host.members for name, family in _refused_sets(members)}
     lines = []
-    for item in before:
-        name = item.get("set", {}).get("name", "")
-        for element in item["set"].get("elem", ()) if name in sets else ():
-            try:
-                peer, transport, port = element["elem"]["val"]["concat"]
-                counted = element["elem"]["counter"]
-                packets, size = int(counted["packets"]), int(counted["bytes"])
-                known = f"{ip_address(peer)} . {Transport(transport).value} . {int(port)}"
-            except (KeyError, TypeError, ValueError):
-                continue
-            lines.append(
-                f"add element inet {names.TABLE} {name} {{ {known} counter packets {packets} bytes {size} }}\n"
-            )
+    for found in (item["set"] for item in before if "set" in item):
+        for element in found.get("elem", ()) if found["name"] in sets else ():
+            # Whoever has changed the set must not keep the rules from being loaded.
+            with suppress(KeyError, TypeError, ValueError):
+                counted = _counted(element["elem"], sets[found["name"]])
+                lines.append(f"add element inet {names.TABLE} {found['name']} {{ {counted} }}\n")
     return "".join(lines)
+
+
+def _counted(element: nft.Item, family: str) -> str:
+    """Raises KeyError, TypeError or ValueError for what is no element of such a set."""
+    peer, transport, port = element["val"]["concat"]
+    address = IPv4Address(peer) if family == "ip" else IPv6Address(peer)
+    packets, size = (int(element["counter"][what]) for what in ("packets", "bytes"))
+    return f"{address} . {Transport(transport).value} . {int(port)} counter packets {packets} bytes {size}"
 
 
 def _without_metadata(host: HostSpec) -> Iterator[str]:
