@@ -210,6 +210,21 @@ def test_doctor_looks_and_changes_nothing(quorate: Quorate) -> None:
     assert sorted(quorate.home.rglob("*")) == before
 
 
+def test_whatever_is_not_well_has_a_remedy(quorate: Quorate) -> None:
+    found = quorate("doctor", "--json", "--master", "http://127.0.0.1:9", code=1).json
+    for result in (*found["master"], *found["agent"]):
+        told = result["level"] in ("ok", "skipped") or result["remedy"]
+        assert told, result
+    assert next(result for result in found["agent"] if result["code"] == "MASTER")["evidence"].endswith("refused")
+
+
+def test_doctor_asks_the_master_that_commands_talk_to(quorate: Quorate) -> None:
+    settings = Path(quorate.environment["XDG_CONFIG_HOME"]) / "quorate" / "client.yaml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("master: http://127.0.0.1:9\n")
+    assert "http://127.0.0.1:9" in quorate("doctor", "agent", code=1).out
+
+
 def test_doctor_says_when_the_master_does_not_answer(quorate: Quorate) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -6,6 +6,8 @@ import io
 import re
 from datetime import UTC, datetime
 
+import pytest
+
 from quorate.cli.screen import MAX_PENDING, Screen
 from quorate.model.views import LogLine
 
@@ -99,6 +101,18 @@ def test_lines_scroll_above_the_bar_and_the_state() -> None:
     assert terminal(out.getvalue())[-1] == "main1 │  10%"
 
 
+@pytest.mark.parametrize("bar", ["━" * 200, "进度" * 100, "\t" * 30, "x" * 62])
+def test_a_bar_fits_one_row_however_long_its_members_name_is(monkeypatch: pytest.MonkeyPatch, bar: str) -> None:
+    """A row that the terminal folds would stay there when the bar is drawn again."""
+    monkeypatch.setenv("COLUMNS", "60")
+    out = io.StringIO()
+    screen = Screen({0: "parameter-server-12", 1: "x"}, out, True)
+    screen.write([line(f"\r{bar}", end="")])
+    (row,) = terminal(out.getvalue())
+    assert sum(2 if letter in "进度" else 1 for letter in row) <= 60
+    assert "\t" not in row
+
+
 def test_a_member_cannot_play_tricks_on_the_terminal() -> None:
     tricks = "\x1b]0;title\x07a\x1b[2Jb\x1b[10;10Hc\x1bcd\x08e\x9bf"
     assert shown([line(tricks)], terminal=True) == "abcdef\n"
@@ -106,6 +120,12 @@ def test_a_member_cannot_play_tricks_on_the_terminal() -> None:
 
 def test_a_members_colours_are_kept_and_end_with_the_line() -> None:
     assert shown([line("\x1b[31mred")], terminal=True) == "\x1b[31mred\x1b[0m\n"
+
+
+def test_a_bars_colours_end_with_the_bar() -> None:
+    out = io.StringIO()
+    Screen({0: "main1"}, out, True).write([line("\r\x1b[31m 10%", end="")])
+    assert out.getvalue() == "\x1b[31m 10%\x1b[0m\n"
 
 
 def test_a_member_that_never_ends_its_line_costs_bounded_memory() -> None:

@@ -109,7 +109,9 @@ def disk(subject: Subject) -> Result:
     seen = f"{usage.free / 10**9:.0f} of {usage.total / 10**9:.0f} GB free at {place}"
     if of < wanted * 0.95:
         what = "a master wants a disk of 100 GB" if subject.role == "master" else "an agent wants 5 GB free"
-        return Result("DISK", Level.WARNING, f"{seen}; {what}", "--state-dir on a larger disk")
+        return Result(
+            "DISK", Level.WARNING, f"{seen}; {what}", f"quorate {subject.role} --state-dir FOLDER, on a larger disk"
+        )
     return Result("DISK", Level.OK, seen)
 
 
@@ -119,7 +121,12 @@ def open_files(_: Subject) -> Result:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
-        return Result("OPEN-FILES", Level.WARNING, f"at most {hard} open files", "ulimit -Hn 65536, or LimitNOFILE=")
+        return Result(
+            "OPEN-FILES",
+            Level.WARNING,
+            f"at most {hard} open files",
+            "as root: ulimit -n 65536, or LimitNOFILE=65536 in its unit",
+        )
     return Result("OPEN-FILES", Level.OK, f"{soft} now, {hard} at most")
 
 
@@ -136,10 +143,24 @@ def ports(subject: Subject) -> Result:
                 listener.bind(("0.0.0.0", port))
             except OSError:
                 taken.append(str(port))
+    if taken and _own_master(taken):
+        return Result("PORTS", Level.OK, f"this machine's master listens on {' and '.join(taken)}")
     if taken:
-        seen = f"somebody listens on {' and '.join(taken)}; that is fine if it is the master"
+        seen = f"somebody listens on {' and '.join(taken)}, and it is no master of this user's"
         return Result("PORTS", Level.INFO, seen, f"ss -ltnp 'sport = :{taken[0]}'; quorate master --port takes another")
     return Result("PORTS", Level.OK, f"{wanted[0]} and {wanted[1]} are free")
+
+
+def _own_master(ports: list[str]) -> bool:
+    """Whether the master that this user runs here, or a local cluster's, listens on them."""
+    from quorate.client.settings import load, of_this_machine
+    from quorate.model.problem import QuorateError
+
+    try:
+        known = [one.master for one in (of_this_machine(), load()) if one is not None]
+    except QuorateError:
+        return False
+    return any(url.endswith(f"//127.0.0.1:{port}") for url in known for port in ports)
 
 
 def shared_memory(_: Subject) -> Result:
@@ -160,7 +181,10 @@ def root(_: Subject) -> Result:
     if os.geteuid() == 0:
         return Result("ROOT", Level.OK, "root: members can have users and networks of their own")
     return Result(
-        "ROOT", Level.INFO, "not root: members run as this user, in the host's network: one trust domain", "sudo"
+        "ROOT",
+        Level.INFO,
+        "not root: members run as this user, in the host's network: one trust domain",
+        "sudo quorate service install agent",
     )
 
 
@@ -172,24 +196,33 @@ def control_groups(_: Subject) -> Result:
         writable = os.access(Path("/sys/fs/cgroup") / own.lstrip("/"), os.W_OK)
         seen = "cgroup v2, " + ("writable" if writable else "not writable for this user")
         return Result(
-            "CGROUP", Level.OK if writable else Level.INFO, seen, "run the agent as root or with Delegate=yes"
+            "CGROUP", Level.OK if writable else Level.INFO, seen, "sudo quorate service install agent (Delegate=yes)"
         )
     if Path("/sys/fs/cgroup/pids").exists():
-        return Result("CGROUP", Level.INFO, "cgroup v1: members are ended by their process tree", "boot with cgroup v2")
-    return Result("CGROUP", Level.INFO, "no control groups: members are ended by their process tree")
+        return Result("CGROUP", Level.INFO, "cgroup v1: members are ended by their process tree", _BOOT)
+    return Result("CGROUP", Level.INFO, "no control groups: members are ended by their process tree", _BOOT)
 
 
 def private_networks(_: Subject) -> Result:
     """Whether members can have networks of their own: a small one is made, and removed again."""
     if os.geteuid() != 0:
-        return Result("NETWORKS", Level.SKIPPED, "only root can try whether members can have private networks")
+        return Result(
+            "NETWORKS",
+            Level.SKIPPED,
+            "only root can try whether members can have private networks",
+            "sudo quorate doctor agent",
+        )
     from quorate.cli.daemons import try_private_network
 
     why = try_private_network()
     if why:
         seen = f"no private networks, so members share the host's: {why}"
-        return Result("NETWORKS", Level.INFO, seen, "a kernel with VXLAN, bridges and nftables; libnftables1")
+        return Result("NETWORKS", Level.INFO, seen, "modprobe -a vxlan bridge veth nf_tables; apt install libnftables1")
     return Result("NETWORKS", Level.OK, "members can have private networks: bridge, VXLAN and rules work")
+
+
+#: On the kernel's command line: what most boot loaders call GRUB_CMDLINE_LINUX.
+_BOOT = "boot with systemd.unified_cgroup_hierarchy=1: members are then ended together, however they fork"
 
 
 def docker(_: Subject) -> Result:
@@ -204,7 +237,9 @@ def docker(_: Subject) -> Result:
         return Result("DOCKER", Level.WARNING, f"it does not answer: {error}", "systemctl status docker")
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
-        return Result("DOCKER", Level.INFO, f"no engine answers: {why}", "systemctl start docker, or join its group")
+        denied = "permission denied" in why.lower()
+        remedy = "sudo usermod -aG docker $USER, and log in again" if denied else "sudo systemctl start docker"
+        return Result("DOCKER", Level.INFO, f"no engine answers: {why}", remedy)
     return Result("DOCKER", Level.OK, f"engine {done.stdout.strip()}")
 
 
@@ -261,12 +296,20 @@ def name(_: Subject) -> Result:
         address = socket.gethostbyname(host)
     except OSError as error:
         return Result(
-            "HOST-NAME", Level.WARNING, f"{host} does not resolve: {error}", f"127.0.1.1 {host} in /etc/hosts"
+            "HOST-NAME",
+            Level.WARNING,
+            f"{host} does not resolve: {_short(error)}",
+            f"echo '127.0.1.1 {host}' | sudo tee -a /etc/hosts",
         )
     took = time.monotonic() - began
     if took > 1:
         return Result("HOST-NAME", Level.WARNING, f"{host} takes {took:.1f} s to resolve", f"name {host} in /etc/hosts")
     return Result("HOST-NAME", Level.OK, f"{host} is {address}")
+
+
+def _short(error: Exception) -> str:
+    """`Connection refused`, without its number."""
+    return str(error).partition("] ")[2] or str(error)
 
 
 def master_answers(subject: Subject) -> Result:
@@ -282,7 +325,10 @@ def master_answers(subject: Subject) -> Result:
         answer = httpx.get(f"{subject.master}/healthz", timeout=5, verify=context, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return Result(
-            "MASTER", Level.ERROR, f"{subject.master}: {error}", "a firewall, or no master: quorate net check"
+            "MASTER",
+            Level.ERROR,
+            f"{subject.master}: {_short(error)}",
+            "on its machine: quorate master show; between the two: quorate net explain agent-link-tls",
         )
     from email.utils import parsedate_to_datetime
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import textwrap
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +14,13 @@ import typer
 
 from quorate.cli.app import new_group
 from quorate.cli.exits import Exit
-from quorate.cli.output import Json, bold, coloured, dim, note, print_json
+from quorate.cli.output import Json, bold, coloured, dim, note, on_terminal, print_json
 
 app = new_group("Check whether this machine is fit for a master or an agent.")
+
+
+#: Where the evidence begins, behind level and code.
+_INDENT = 26
 
 
 class Role(StrEnum):
@@ -46,7 +52,7 @@ def doctor(
     from quorate.cli import checks
 
     state = state_dir or (Path("/var/lib/quorate") if os.geteuid() == 0 else Path.home())
-    url = (master or os.environ.get("QUORATE_MASTER") or "").rstrip("/")
+    url = (master or os.environ.get("QUORATE_MASTER") or _saved()).rstrip("/")
     results = {
         role: list(checks.run(checks.Subject(role, state.absolute(), url)))
         for role in roles or [Role.MASTER, Role.AGENT]
@@ -63,9 +69,31 @@ def doctor(
             if result in told:
                 continue
             told.add(result)
-            print(f"  {coloured(result.level, 8)} {result.code.ljust(14)} {result.evidence}")
-            if result.remedy and result.level in (checks.Level.WARNING, checks.Level.ERROR, checks.Level.INFO):
-                print(dim(f"  {'':8} {'':14} {result.remedy}"))
+            evidence, *more = _folded(result.evidence)
+            print(f"  {coloured(result.level, 8)} {result.code.ljust(14)} {evidence}")
+            for line in more:
+                print(f"{'':{_INDENT}}{line}")
+            # A command is never folded: it is copied.
+            if result.remedy and result.level is not checks.Level.OK:
+                print(dim(f"{'':{_INDENT}}{result.remedy}"))
     wrong = [result for result in told if result.level in (checks.Level.WARNING, checks.Level.ERROR)]
     note(f"to look at: {', '.join(result.code for result in wrong)}" if wrong else "this machine is fit")
     return code
+
+
+def _folded(evidence: str) -> list[str]:
+    """What fits beside the level and the code on a terminal; a line elsewhere."""
+    room = shutil.get_terminal_size().columns - _INDENT
+    return textwrap.wrap(evidence, max(30, room)) if on_terminal() else [evidence]
+
+
+def _saved() -> str:
+    """The master that commands talk to, if one was ever named."""
+    from quorate.client.settings import load
+    from quorate.model.problem import QuorateError
+
+    try:
+        known = load()
+    except QuorateError:
+        return ""
+    return known.master if known else ""

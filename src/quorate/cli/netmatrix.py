@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
+from quorate.cli.colour import paint
 from quorate.cli.netview import show_findings
 from quorate.cli.output import bold, on_terminal, print_json
 from quorate.model.severity import Severity
@@ -118,4 +120,4 @@ def _time(seconds: float) -> str:
 
 
 def _paint(text: str, colour: str) -> str:
-    return f"\033[{colour}m{text}\033[0m" if on_terminal() and text else text
+    return paint(text, colour, sys.stdout)

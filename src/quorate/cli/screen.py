@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from quorate.cli.colour import FAINT, draws, paint
+from quorate.cli.tables import cells
 from quorate.model.views import LogLine
 
 #: A line that does not end is cut off here, so that a member that never writes a newline costs no memory.
@@ -105,16 +106,19 @@ class Screen:
                 self.out.flush()
             return
         width = shutil.get_terminal_size().columns
-        below = [
-            self._prefix(int(key[0].split(".")[1])) + _fit(_printable(bar), width - 12)
-            for key, bar in list(self.bars.items())[-MAX_BARS:]
-        ]
+        below = [self._bar(int(key[0].split(".")[1]), bar, width) for key, bar in list(self.bars.items())[-MAX_BARS:]]
         if self.state:
             below.append(paint(_fit(self.state, width - 1), FAINT, self.out))
         erase = f"\x1b[{self.drawn}A\r\x1b[J" if self.drawn else ""
         self.drawn = len(below)
         self.out.write(erase + text + "".join(f"{row}\n" for row in below))
         self.out.flush()
+
+    def _bar(self, rank: int, bar: str, width: int) -> str:
+        """A bar with its member's name, in one row: what takes two could not be drawn over."""
+        prefix = self._prefix(rank)
+        shown = _fit(_printable(bar), width - 1 - cells(_COLOUR.sub("", prefix)))
+        return f"{prefix}{shown}\x1b[0m" if "\x1b" in shown else prefix + shown
 
 
 def printable(text: str) -> str:
@@ -135,5 +139,10 @@ def _last_drawn(text: str) -> str:
 
 def _fit(text: str, width: int) -> str:
     """Cuts a text to what fits one row; colours are dropped where it must be cut."""
-    bare = _COLOUR.sub("", text)
-    return text if len(bare) <= width else bare[: max(0, width - 1)] + "…"
+    bare = _COLOUR.sub("", text).expandtabs()
+    if cells(bare) <= width:
+        return text.expandtabs()
+    bare = bare[: max(0, width - 1)]
+    while cells(bare) > width - 1:
+        bare = bare[:-1]
+    return bare + "…"

@@ -40,7 +40,7 @@ def lay_out(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int, *, head: Paint, cell: Paint, below: Paint
 ) -> list[str]:
     """The lines of a table that fits `width`; the three paint what is in the head, in a cell, and below a row."""
-    natural = [max(_cells(c.name), *(_cells(row[at]) for row in rows)) for at, c in enumerate(columns)]
+    natural = [max(cells(c.name), *(cells(row[at]) for row in rows)) for at, c in enumerate(columns)]
     last = len(columns) - 1
     kept, widths = _fitted(columns, natural, width)
     used = sum(widths[at] + GAP for at in kept if at != last)
@@ -89,26 +89,26 @@ def _right(columns: Sequence[Column], shown: list[int]) -> list[bool]:
     return [columns[at].right for at in shown]
 
 
-def _row(cells: list[list[str]], widths: list[int], right: list[bool], paint: Paint) -> str:
+def _row(texts: list[list[str]], widths: list[int], right: list[bool], paint: Paint) -> str:
     """One row, of as many lines as its longest cell has."""
     lines = []
-    for at in range(max(map(len, cells))):
+    for at in range(max(map(len, texts))):
         parts = []
-        for lines_of, width, to_right in zip(cells, widths, right, strict=True):
+        for lines_of, width, to_right in zip(texts, widths, right, strict=True):
             text = lines_of[at] if at < len(lines_of) else ""
-            padding = " " * (width - _cells(text))
+            padding = " " * (width - cells(text))
             parts.append(padding + paint(text) if to_right else paint(text) + padding)
         lines.append((" " * GAP).join(parts).rstrip())
     return "\n".join(lines)
 
 
 def _folded(text: str, width: int) -> list[str]:
-    if _cells(text) <= width:
+    if cells(text) <= width:
         return [text]
     return textwrap.wrap(text, width) or [""]
 
 
-def _cells(text: str) -> int:
+def cells(text: str) -> int:
     """How wide a terminal shows it."""
     if text.isascii():
         return len(text)
