@@ -54,6 +54,13 @@ def test_a_program_that_asks_for_json_is_told_what_is_wrong_in_json(
     assert problem["title"]
 
 
+@pytest.mark.parametrize("words", [[], ["job"], ["net"], ["token"]])
+def test_a_noun_alone_is_answered_with_what_can_be_done(quorate: Quorate, words: list[str]) -> None:
+    done = quorate(*words, code=2)
+    assert done.err == quorate(*words, "--help").out
+    assert done.out == ""
+
+
 def test_json_behind_two_dashes_is_the_jobs_own(quorate: Quorate) -> None:
     assert quorate("run", "--bogus", "--", "tool", "--json", code=2).err.startswith("error: ")
 
@@ -69,6 +76,7 @@ def test_json_behind_two_dashes_is_the_jobs_own(quorate: Quorate) -> None:
         (["job", "show"], "Missing argument 'JOB'"),
         (["job", "wait", "x", "--timeout", "soon"], "--timeout: 'soon' is not a duration"),
         (["job", "list", "--limit", "0"], "'--limit'"),
+        (["job", "list", "--state", "runing"], "'cancelled'. Did you mean running?"),
         (["token", "create"], "say whom the token is for"),
         (["agent", "--slots", "1", "list"], "quorate agent list --help"),
         (["agent"], "which master?"),

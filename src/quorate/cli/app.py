@@ -195,6 +195,20 @@ def _unread() -> Exit:
     return Exit.UNREAD
 
 
+def _plainly(message: str) -> str:
+    """A mistake in an option, with what was probably meant.
+
+    Click sets choices below each other, and names the exception of whoever refused a value.
+    """
+    import difflib
+    import re
+
+    message = " ".join(message.split()).replace(": Value error, ", ": ")
+    given, _, known = message.partition(" is not one of ")
+    near = difflib.get_close_matches(given.rpartition(": ")[2].strip("'"), re.findall("'([^']+)'", known), n=1)
+    return f"{message} Did you mean {near[0]}?" if near else message
+
+
 def _explain(error: Exception) -> int:
     from typer._click.exceptions import NoArgsIsHelpError
 
@@ -204,13 +218,12 @@ def _explain(error: Exception) -> int:
     if isinstance(error, QuorateError):
         return errors.show_problem(error)
     if isinstance(error, NoArgsIsHelpError):
+        # Whoever names a noun alone asks what can be done with it.
         print(error.format_message(), file=sys.stderr)
         return Exit.USAGE
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):
         hint = getattr(getattr(error, "ctx", None), "command_path", "quorate")
-        # Click sets choices below each other, and names the exception of whoever refused a value.
-        cause = " ".join(error.format_message().split()).replace(": Value error, ", ": ")
-        errors.show(cause, hint=f"{hint} --help")
+        errors.show(_plainly(error.format_message()), hint=f"{hint} --help")
         return Exit.USAGE
     if os.environ.get("QUORATE_DEBUG"):
         raise error

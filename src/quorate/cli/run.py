@@ -226,7 +226,9 @@ def _submit(client: Client, loaded: LoadedJob, *, detach: bool, as_json: bool) -
         return Exit.OK
     if as_json:
         raise CommandError(
-            "--json goes with --detach or --plan; a job that is followed prints its logs", code=Exit.USAGE
+            "--json goes with --detach or --plan; a job that is followed prints its logs",
+            hint="quorate run --detach --json …, then quorate job logs -f JOB --json",
+            code=Exit.USAGE,
         )
     return follow.follow(client, job)
 
