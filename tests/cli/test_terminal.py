@@ -139,3 +139,25 @@ def test_a_state_has_its_colour_wherever_it_stands(cluster: Quorate) -> None:
     with terminal(cluster, "doctor", "agent") as person:
         person.code()
     assert "\x1b[32mok\x1b[0m       PYTHON" in person.shown
+
+
+def test_who_waits_is_told_for_what_and_a_cluster_outlives_ctrl_c(cluster: Quorate) -> None:
+    holds = cluster("run", "-d", "--nodes", "2", "--slots", "2", "--grace", "1s", "--", "sleep", "600").out.strip()
+    with terminal(cluster, "cluster", "start", "--name", "later") as person:
+        person.wait_for("needs 1 agent with 1 free slot")
+        person.types("\x03")
+        assert person.code() == 130
+    found = re.search(r"(\w+) stays; quorate cluster show", person.shown)
+    assert found, person.shown
+    assert cluster("cluster", "show", found[1], "--json").json["state"] == "pending"
+    assert "the job is pending: needs 1 agent" in cluster("job", "logs", "later").err
+    with terminal(cluster, "job", "logs", "-f", "later") as person:
+        person.wait_for("the job waits: needs 1 agent with 1 free slot")
+        person.types("\x03")
+        assert person.code() == 130
+    with terminal(cluster, "job", "wait", "later") as person:
+        person.wait_for("is pending: needs 1 agent")
+        cluster("cluster", "stop", "later")
+        assert person.code() == 130
+    cluster("job", "cancel", holds, "--wait")
+    assert "had ended already" in cluster("job", "cancel", holds).err

@@ -89,7 +89,11 @@ def start(
         if isinstance(job, Exit):
             return job
         if not detach:
-            job = _wait_until_it_runs(client, job)
+            try:
+                job = _wait_until_it_runs(client, job)
+            except KeyboardInterrupt:
+                note(f"\n{job.id} stays; quorate cluster show {job.id} shows it, quorate cluster stop {job.id} ends it")
+                return Exit.CANCELLED
     if as_json:
         print_json(job)
     elif detach:

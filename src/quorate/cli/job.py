@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from quorate.cli import clusterexec, complete
 from quorate.cli.app import new_group
+from quorate.cli.colour import draws
 from quorate.cli.exits import Exit
 from quorate.cli.find import find_job
 from quorate.cli.output import Json, ago, bold, coloured, counted, dim, first_line, note, print_json, span, table
@@ -118,6 +120,8 @@ def logs(
             for line in lines:
                 print(line.model_dump_json(), flush=follow)
             return
+        if follow and detail.state is JobState.PENDING:
+            note(f"the job waits{f': {first_line(detail.reason)}' if detail.reason else ''}")
         screen = Screen({} if member else names_of(detail), faithful=True)
         batch = []
         missing = []
@@ -226,7 +230,10 @@ def wait(
     except DurationError as error:
         usage(f"--timeout: {error}")
     with connect(master, token) as client:
-        view = _wait(client, job, seconds)
+        now = find_job(client, job)
+        if not now.state.final and draws(sys.stderr):
+            note(f"job {now.id} is {now.state}{f': {first_line(now.reason)}' if now.reason else ''}")
+        view = _wait(client, now.id, seconds)
     if as_json:
         print_json(view)
     if not view.state.final:
@@ -249,7 +256,7 @@ def _wait(client: Client, job: str, seconds: float | None = None) -> JobView:
     """Waits on the master, through its absence where no time was given."""
     import time
 
-    view: JobView = find_job(client, job)
+    view: JobView = client.job(job)
     if seconds is None:
         return deque(client.states(view.id, _tells_of_breaks()), maxlen=1).pop()
     deadline = time.monotonic() + seconds
