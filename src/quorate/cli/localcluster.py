@@ -15,6 +15,7 @@ from pathlib import Path
 
 from quorate.cli import daemons
 from quorate.cli.errors import CommandError
+from quorate.cli.output import counted
 from quorate.cli.processes import MARK, Daemon, advertised_addresses, end, spawn, sweep, wait_for_word, wait_until
 from quorate.client.api import Client
 from quorate.client.settings import Settings
@@ -99,7 +100,7 @@ class LocalCluster:
         """Starts the master, then the agents, and returns once all of them are ready for work."""
         told("starting the master")
         self._start_master()
-        told(f"starting {agents} agents")
+        told(f"starting {counted(agents, 'agent')}")
         with Client(self.settings()) as client:
             join = client.create_token(kind="join", pool="default", uses=agents, description="quorate up")
             names = list(_names(agents))

@@ -13,7 +13,7 @@ import typer
 
 from quorate.cli.app import new_group
 from quorate.cli.errors import CommandError, usage
-from quorate.cli.output import note
+from quorate.cli.output import counted, note
 from quorate.cli.session import Token, read_token
 
 app = new_group("Remember a master and your token.")
@@ -61,7 +61,7 @@ def login(
         with Client(settings) as client:
             master = client.master()
         path = save(settings)
-    print(f"Logged in to {url} (cluster {master.cluster}, {master.agents} agents)")
+    print(f"Logged in to {url} (cluster {master.cluster}, {counted(master.agents, 'agent')})")
     note(f"remembered in {path}")
 
 

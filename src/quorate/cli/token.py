@@ -48,6 +48,10 @@ def create(
     if seconds == 0:
         usage("--ttl 0s: such a token would let nobody in")
     with connect(master, token) as client:
+        url = client.settings.master
+        # Asked first: a token that was made and could not be printed would be lost.
+        speaks_tls = bool(pool and client.master().fingerprint)
+        known = [one.name for one in client.pools()] if pool else []
         made = client.create_token(
             kind="join" if pool else "user",
             pool=pool,
@@ -57,9 +61,6 @@ def create(
             ttl=seconds,
             description=description,
         )
-        url = client.settings.master
-        speaks_tls = bool(pool and client.master().fingerprint)
-        known = [one.name for one in client.pools()] if pool else []
     if as_json:
         print_json(made)
         return
@@ -68,12 +69,13 @@ def create(
     if pool:
         from quorate.network import catalogue
 
+        local = "//127." in url or "//localhost" in url
+        where = "on this machine" if local and not speaks_tls else "on the agent's machine"
         # A URL of this machine alone is of no use on another one.
-        local = speaks_tls and ("//127." in url or "//localhost" in url)
-        there = f"https://THIS-MACHINE:{catalogue.port('api-tls')}" if local else url
+        there = f"https://THIS-MACHINE:{catalogue.port('api-tls')}" if local and speaks_tls else url
         if known and pool not in known:
             note(f"pool {pool} is new (there is {', '.join(known)}): it is there once an agent has joined it")
-        note(f"{life}; on the agent's machine: quorate agent --master {there} --token @FILE")
+        note(f"{life}; {where}: quorate agent --master {there} --token @FILE")
     else:
         note(f"{life}; {user} runs: quorate login {url}")
 

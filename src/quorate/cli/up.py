@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from quorate.cli.app import new_group
-from quorate.cli.output import Json, note, print_json
+from quorate.cli.output import Json, counted, note, print_json
 
 app = new_group("Start a local cluster.")
 
@@ -63,7 +63,7 @@ def up(
     if as_json:
         print_json({"url": cluster.url, "dir": str(cluster.folder), "agents": agents})
         return
-    print(f"A cluster of {agents} agents is up at {cluster.url}")
+    print(f"A cluster of {counted(agents, 'agent')} is up at {cluster.url}")
     if not remembered:
         print(f"  export QUORATE_MASTER={cluster.url} QUORATE_TOKEN=$(cat {cluster.token_file})")
     print("  quorate agent list        who is there")
