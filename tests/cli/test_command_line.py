@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_as_such(quorate: Quorate, arguments: list[str]) -> 
         command = quorate.command(*arguments)
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=quorate.environment)
     assert ran.returncode == 1
-    assert "what this command prints cannot be written: No space left on device" in ran.stderr
+    assert "what this command writes finds no room: No space left on device" in ran.stderr
     assert "mistake in Quorate" not in ran.stderr and "Exception" not in ran.stderr
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -127,3 +129,25 @@ def test_a_folder_beyond_the_limits_is_refused_and_the_heaviest_are_named(
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContextRefused, match="no folder"):
         names(tmp_path / "nowhere")
+
+
+def test_a_disk_that_is_full_while_packing_is_told_with_its_place(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: both fail a write in the middle."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "weights").write_bytes(os.urandom(500_000))
+    script = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from quorate.client.context import packed\nfrom quorate.client.errors import ContextRefused\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "try:\n    with packed(Path(sys.argv[1])): pass\n"
+        "except ContextRefused as error: print(error.problem.detail, error.problem.hint)"
+    )
+    place = tmp_path / "temporary"
+    place.mkdir()
+    ran = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "folder"], env={**os.environ, "TMPDIR": str(place)}, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert f"cannot be packed in {place}: File too large" in ran.stdout and f"df -h {place}" in ran.stdout
+    assert list(place.iterdir()) == []

@@ -176,8 +176,8 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _FULL:
             return _explain(error)
-        what = error.filename or "what this command prints"
-        errors.show(f"{what} cannot be written: {error.strerror}", hint="df -h")
+        what = error.filename or "what this command writes"
+        errors.show(f"{what} finds no room: {error.strerror}", hint="df -h, of the disk where it is written")
         return Exit.FAILED
     except SystemExit as end:
         # Click makes an exit with 1 of every EPIPE.

@@ -86,16 +86,26 @@ def packed(folder: Path, told: Callable[[int, int], None] | None = None) -> Iter
     entries = list_context(folder)
     done, total = 0, sum(entry.size for entry in entries)
     with tempfile.NamedTemporaryFile(prefix="quorate-context-", suffix=".tar.gz") as file:
-        # The fastest level that is worth it: source code packs well at once, and the rest does not pack at all.
-        with (
-            gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as stream,
-            tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
-        ):
-            for entry in entries:
-                _add(archive, entry)
-                done += entry.size
-                if told:
-                    told(done, total)
+        try:
+            # The fastest level that is worth it: source code packs well at once, and the rest does not pack at all.
+            with (
+                gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as stream,
+                tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
+            ):
+                for entry in entries:
+                    _add(archive, entry)
+                    done += entry.size
+                    if told:
+                        told(done, total)
+            file.flush()
+        except OSError as error:
+            # What is still to be written would fail once more when the block ends.
+            with contextlib.suppress(OSError):
+                file.close()
+            place = Path(file.name).parent
+            raise ContextRefused(
+                f"{folder} cannot be packed in {place}: {error.strerror}", f"df -h {place}; TMPDIR names another folder"
+            ) from None
         size = file.tell()
         if size > MAX_PACKED_BYTES:
             raise ContextRefused(
@@ -103,7 +113,6 @@ def packed(folder: Path, told: Callable[[int, int], None] | None = None) -> Iter
                 f"{_largest(entries)}",
                 _IGNORE_HINT,
             )
-        file.flush()
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         yield PackedContext(digest, Path(file.name), size, len(entries), total)
