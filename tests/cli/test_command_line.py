@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Quorate
+from tests.cli.test_help import commands
 
 from quorate.cli.app import COMMANDS
 
@@ -34,6 +35,20 @@ def test_every_command_has_help(quorate: Quorate, name: str) -> None:
 
 def test_a_mistyped_command_is_answered_with_the_right_one(quorate: Quorate) -> None:
     assert "try:   quorate job" in quorate("jop", code=2).err
+
+
+@pytest.mark.parametrize(("tried", "meant"), [("logs", "job logs"), ("submit", "run"), ("nodes", "agent list")])
+def test_what_others_call_otherwise_is_answered_with_our_word(quorate: Quorate, tried: str, meant: str) -> None:
+    assert f"try:   quorate {meant}\n" in quorate(tried, "-f", "x", code=2).err
+
+
+def test_every_answer_to_a_word_of_others_is_a_command() -> None:
+    from quorate.cli.app import _MEANT
+
+    paths = {path for path, _, _ in commands()}
+    for tried, meant in _MEANT.items():
+        words = [word for word in meant.split() if word.islower() and not word.startswith("-")]
+        assert tried not in COMMANDS and " ".join(["quorate", *words]) in paths | {"quorate"}, tried
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def line(cluster: Quorate) -> Callable[[str, str], list[str]]:
     (functions / "_quorate").write_text(cluster("completion", "zsh").out)
 
     def offered(shell: str, text: str) -> list[str]:
-        if shutil.which(shell) is None:
+        if shutil.which(shell) is None and not os.environ.get("QUORATE_CI"):
             pytest.skip(f"there is no {shell} here")
         return SHELLS[shell](cluster.home, environment, text)
 

@@ -54,6 +54,24 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
+#: What people try who do not know the nouns yet, or know another system.
+_MEANT = {
+    **{verb: f"job {verb}" for verb in ("list", "show", "logs", "cancel", "wait", "diagnose", "exec")},
+    **dict.fromkeys(("ls", "ps", "status", "jobs", "queue", "squeue", "top"), "job list"),
+    **dict.fromkeys(("submit", "srun", "sbatch", "launch", "train"), "run"),
+    **dict.fromkeys(("kill", "delete", "rm", "scancel", "stop"), "job cancel JOB"),
+    **dict.fromkeys(("ssh", "attach", "shell", "enter"), "cluster exec MEMBER"),
+    **dict.fromkeys(("nodes", "agents", "hosts", "sinfo"), "agent list"),
+    **dict.fromkeys(("help", "man"), "--help"),
+    "start": "up",
+    "logout": "token revoke TOKEN_ID",
+    "pools": "pool list",
+    "tokens": "token list",
+    "check": "net check",
+    "plan": "run --plan",
+}
+
+
 class Root(Group):
     """Knows the commands by name and imports the one that is asked for."""
 
@@ -86,7 +104,8 @@ class Root(Group):
             from quorate.cli.errors import usage
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            usage(f"there is no command {args[0]!r}", f"quorate {near[0]}" if near else "quorate --help")
+            meant = _MEANT.get(args[0]) or (near[0] if near else "--help")
+            usage(f"there is no command {args[0]!r}", f"quorate {meant}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
