@@ -202,6 +202,17 @@ def test_a_job_is_found_by_its_name_and_by_the_beginning_of_its_id(cluster: Quor
     assert cluster("job", "wait", "twice", "--json").json["id"] == newer
 
 
+def test_what_ends_a_job_guesses_none_among_several_of_its_name(cluster: Quorate) -> None:
+    first, second = (
+        cluster("run", "-d", "--name", "same", "--slots", "0", "--grace", "1s", "--", "sleep", "600").out.strip()
+        for _ in "12"
+    )
+    done = cluster("job", "cancel", "same", code=2)
+    assert first in done.err and second in done.err
+    cluster("job", "cancel", second, "--wait")
+    assert cluster("job", "cancel", "same", "--wait", "--json").json[0]["id"] == first
+
+
 def test_a_mistyped_job_is_answered_with_what_was_probably_meant(cluster: Quorate) -> None:
     job = cluster("run", "-d", "--name", "translation", "--", "true").out.strip()
     done = cluster("job", "logs", "translaton", code=5)

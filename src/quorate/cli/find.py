@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 NEWEST = 400
 
 
-def find_job(client: Client, said: str) -> JobDetail:
+def find_job(client: Client, said: str, *, to_end: bool = False) -> JobDetail:
     """The job; of several that have the name the newest, which is then said.
 
-    Raises ApiError (JOB-UNKNOWN) with what was probably meant.
+    `to_end`: the one of that name that has not ended; where there are several, nothing is guessed. Raises ApiError
+    (JOB-UNKNOWN) with what was probably meant.
     """
     from quorate.client.errors import ApiError
 
@@ -32,6 +33,12 @@ def find_job(client: Client, said: str) -> JobDetail:
         unknown = error
     jobs = list(client.jobs(limit=NEWEST))
     if named := [job for job in jobs if job.spec.name == said]:
+        alive = [job for job in named if not job.state.final]
+        if to_end and len(alive) > 1:
+            ids = ", ".join(job.id for job in alive[:5])
+            usage(f"{len(alive)} jobs that have not ended are called {said}: {ids}", "name them by their ids")
+        if to_end and alive:
+            return client.job(alive[0].id)
         if len(named) > 1:
             note(f"{said} is {named[0].id}, submitted {ago(named[0].submitted_at)}: the newest of {len(named)}")
         return client.job(named[0].id)

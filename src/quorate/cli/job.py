@@ -244,7 +244,7 @@ def wait(
 
 def stopped(client: Client, said: list[str], *, wait_for_end: bool) -> list[JobView]:
     """Asks for the end of the jobs, and waits for it if that is wished."""
-    found = [find_job(client, job) for job in said]
+    found = [find_job(client, job, to_end=True) for job in said]
     for job in found:
         if job.state.final:
             note(f"{job.id} had ended already, {ago(job.ended_at)}")
