@@ -35,6 +35,9 @@ ELSEWHERE = {
     "quorate up --agents 3 --slots 2": "tests/cli/test_local_cluster.py: a second cluster",
     "quorate login --local": "tests/cli/test_local_cluster.py",
     "sudo quorate service install agent --now": "needs systemd",
+    "aws iam get-role-policy --role-name NAME --policy-name NAME | quorate iam lint -": "needs an account",
+    "oci iam policy list --compartment-id OCID --all | quorate iam lint -": "needs an account",
+    "gcloud projects get-iam-policy PROJECT --format=json | quorate iam lint -": "needs an account",
     "quorate completion bash > ~/.local/share/bash-completion/completions/quorate": "tests/cli/test_completion.py",
 }
 
@@ -126,6 +129,9 @@ def stage(cluster: Quorate) -> Quorate:
     quorate.chmod(0o755)
     (cluster.home / "job.yaml").write_text("entrypoint: [echo, hello]\nresources: {slots: 0}\n")
     (cluster.home / "cluster.yaml").write_text("kind: cluster\nname: other\nresources: {slots: 0}\n")
+    wanted = ("--group", "researchers", "--compartment", "ml", "--bucket", "training")
+    policy = cluster("iam", "policy", "--cloud", "oci", "--for", "user", *wanted)
+    (cluster.home / "runs.policy").write_text(policy.out)
     (cluster.home / "data").mkdir()
     (cluster.home / "data" / "one").write_text("1")
     cluster("run", "--name", "digits", "--nodes", "2", "--slots", "0", "--", "echo", "trained")
