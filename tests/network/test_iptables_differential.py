@@ -46,7 +46,15 @@ FLAGS = (
     "ALL ACK",
     "SYN,FIN NONE",
 )
-STATES = ("NEW", "ESTABLISHED", "NEW,ESTABLISHED", "RELATED,ESTABLISHED", "INVALID", "UNTRACKED,NEW,ESTABLISHED")
+STATES = (
+    "UNTRACKED",
+    "NEW",
+    "ESTABLISHED",
+    "NEW,ESTABLISHED",
+    "RELATED,ESTABLISHED",
+    "INVALID",
+    "UNTRACKED,NEW,ESTABLISHED",
+)
 
 
 def random_table(rng: random.Random, table: str, version: int) -> str:
@@ -115,6 +123,16 @@ def random_table(rng: random.Random, table: str, version: int) -> str:
 def random_rules(rng: random.Random, version: int) -> str:
     others = [table for table in ("raw", "mangle", "security") if rng.random() < 0.25]
     text = "".join(random_table(rng, table, version) for table in TABLES if table == "filter" or table in others)
+    if "raw" not in others and rng.random() < 0.4:
+        # As those do it who know what they do; some forget the way out.
+        ports = rng.sample(PORTS, 3)
+        lines = [
+            f"-A PREROUTING -p {way} -m {way} --dport {port} -j NOTRACK" for port in ports for way in ("tcp", "udp")
+        ]
+        lines += [
+            line.replace("PREROUTING", "OUTPUT").replace("dport", "sport") for line in lines if rng.random() < 0.8
+        ]
+        text += "\n".join(["*raw", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", *lines, "COMMIT", ""])
     if rng.random() < 0.3:
         elsewhere = f"-A PREROUTING -p tcp -m tcp --dport {rng.choice(PORTS)} -j REDIRECT --to-ports 8080"
         text += f"*nat\n:PREROUTING ACCEPT [0:0]\n{elsewhere}\nCOMMIT\n"

@@ -148,6 +148,7 @@ class _Mending:
 
     def __init__(self, ruleset: Ruleset, planned: Mapping[PlannedFlow, Ends], going: frozenset[str]) -> None:
         self._ruleset, self._going = ruleset, going
+        self._withdrawn: dict[str, tuple[str, ...]] = {}
         self._rules = {rule.id: rule for rule in ruleset.rules}
         self._relying: dict[str, dict[str, None]] = defaultdict(dict)
         for flow, ends in planned.items() if going else ():
@@ -158,8 +159,11 @@ class _Mending:
 
     def withdrawing(self, name: str) -> tuple[str, ...]:
         """Return the commands or edits that take a rule away, none for a default."""
-        rule = self._rules.get(name)
-        return (*filter(None, self._relying[name]), self._ruleset.removing(rule, self._going)) if rule else ()
+        if name not in self._withdrawn:
+            rule = self._rules.get(name)
+            removal = (self._ruleset.removing(rule, self._going),) if rule else ()
+            self._withdrawn[name] = (*filter(None, self._relying[name]), *removal) if rule else ()
+        return self._withdrawn[name]
 
 
 def _relying(ends: Ends, going: frozenset[str]) -> dict[Direction, set[str]]:
