@@ -59,7 +59,7 @@ def test_members_of_the_hosts_network_are_reached_where_their_agents_are() -> No
     assert lines["user-to-member"] is lines["anyone-to-member"] is lines["user-to-agent"] is Holds.POSSIBLE
     assert lines["member-to-agent"] is Holds.HELD
     why = next(line.why for line in report.must_fail if line.flow.id == "user-to-member")
-    assert "have the agents' addresses" in why and "tcp/22 from 192.168.1.0/24" in why
+    assert "at the agents' addresses" in why and "tcp/22 from 192.168.1.0/24" in why
 
 
 def test_where_jobs_may_choose_the_worse_of_both_is_said() -> None:
@@ -77,4 +77,4 @@ def test_the_masters_own_rules_do_not_say_who_reaches_agents() -> None:
     report = told(plan("host"), role=Role.MASTER)
     assert holds(report)["user-to-agent"] is holds(report)["user-to-member"] is Holds.NOT_JUDGED
     why = next(line.why for line in report.must_fail if line.flow.id == "user-to-agent")
-    assert why == "these rules are of other machines than the agents'"
+    assert why == "these are not the agents' rules"

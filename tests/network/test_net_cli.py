@@ -48,6 +48,8 @@ def test_with_no_file_the_ports_of_a_default_cluster_are_shown() -> None:
     done = net("plan")
     assert (done.returncode, done.stderr) == (0, "")
     assert "tcp/8443" in done.stdout and "udp/4789" in done.stdout and "must fail" in done.stdout
+    held = next(line for line in done.stdout.splitlines() if line.startswith("held by the agents' own rules: "))
+    assert {"member-to-agent", "member-to-metadata"} <= set(held.partition(": ")[2].split(", "))
 
 
 def test_a_complete_cluster_has_no_findings(file: Path) -> None:

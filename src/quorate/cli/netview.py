@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from quorate.cli.errors import CommandError
 from quorate.cli.exits import Exit
 from quorate.cli.output import bold, coloured, dim, note, print_json, table
+from quorate.network.catalogue import FORBIDDEN
 from quorate.network.explain import Explanation, describe
 from quorate.network.findings import Finding
 from quorate.network.flows import Direction, Encryption, Role
@@ -50,6 +51,9 @@ def show_plan(plan: Plan, role: Role | None, no_proxy: str | None, *, as_json: b
         by_ends = {(flow.flow, flow.source, flow.destination): flow for flow in plan.forbidden}
         rows = [(flow.flow, _name(flow.source), _name(flow.destination), flow.purpose) for flow in by_ends.values()]
         table(["FLOW", "FROM", "TO", "OTHERWISE"], rows)
+        held = [name for name in FORBIDDEN if name not in {flow.flow for flow in plan.forbidden}]
+        if held and plan.modes:
+            print(dim(f"held by the agents' own rules: {', '.join(held)}"))
         print()
     print(bold("where"))
     table(["WHO", "WHERE"], [(_name(party), _where(party)) for party in plan.parties if party.role is not Role.ANYONE])

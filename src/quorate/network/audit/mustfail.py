@@ -26,8 +26,9 @@ class Holds(StrEnum):
 _ORDER = list(Holds)
 _OUTCOMES = {Outcome.ALLOW: Holds.POSSIBLE, Outcome.UNKNOWN: Holds.UNDETERMINED, Outcome.DENY: Holds.IMPOSSIBLE}
 #: Who holds what no firewall between machines sees, or what it could not tell from an agent's own traffic.
-_BY_AGENTS = "the agents' own rules, round each private network"
-_BY_USER = "the agents' own rules, by each allocation's user (NET-UNFILTERED: where not)"
+_ROUND = "the agents' own rules, round private networks"
+_BY_USER = "the agents' own rules, by user; NET-UNFILTERED where not"
+_BOTH = f"{_ROUND} and by user"
 #: Forbidden flows to members, by those to the machines whose addresses members of the hosts' network have.
 _AT_AGENTS = {"user-to-member": "user-to-agent", "anyone-to-member": "anyone-to-agent"}
 
@@ -60,14 +61,14 @@ def _line(flow: ForbiddenFlow, plan: Plan, told: Collection[FlowVerdict], asked:
         return MustFail(flow, *_at_agents(flow.id, None, plan, told, asked))
     shared = {name for name, modes in pools.items() if NetworkMode.HOST in modes}
     private = not pools or any(modes - {NetworkMode.HOST} for modes in pools.values())
-    parts: list[tuple[Holds, str]] = [(Holds.HELD, _BY_AGENTS)] if private else []
-    if shared and flow.id in _AT_AGENTS:
-        holds, why = _at_agents(_AT_AGENTS[flow.id], shared, plan, told, asked)
-        parts.append((holds, f"members of the hosts' network have the agents' addresses: {why}"))
-    elif shared:
-        parts.append((Holds.HELD, _BY_USER))
-    worst = min((holds for holds, _ in parts), key=_ORDER.index)
-    return MustFail(flow, worst, "; ".join(dict.fromkeys(why for _, why in parts)))
+    if not shared or flow.id not in _AT_AGENTS:
+        return MustFail(flow, Holds.HELD, _BOTH if shared and private else _BY_USER if shared else _ROUND)
+    # Members of the hosts' network have their agents' addresses.
+    holds, why = _at_agents(_AT_AGENTS[flow.id], shared, plan, told, asked)
+    if not private:
+        return MustFail(flow, holds, f"on the hosts' network, at the agents' addresses: {why}")
+    worst = min(holds, Holds.HELD, key=_ORDER.index)
+    return MustFail(flow, worst, f"{_ROUND}; on the hosts' network, at the agents' addresses: {why}")
 
 
 def _at_agents(
@@ -91,7 +92,7 @@ def _at_agents(
         whys = (f"{v.flow.destination.key}: {v.why}" for v in found if _OUTCOMES[v.outcome] is worst)
         return worst, "; ".join(whys)
     if planned.isdisjoint(asked):
-        return Holds.NOT_JUDGED, "these rules are of other machines than the agents'"
+        return Holds.NOT_JUDGED, "these are not the agents' rules"
     return Holds.IMPOSSIBLE, "by these rules"
 
 
