@@ -63,7 +63,13 @@ def _upsert(table: sa.Table) -> str:
     return _sql(statement.on_conflict_do_update(index_elements=["key"], set_={"body": statement.excluded.body}))
 
 
-# What every commit runs is compiled once.
+# What every start and every commit runs is compiled once.
+_CLUSTER: Final = _sql(sa.select(cluster))
+_FOUND: Final = _sql(sa.insert(cluster))
+_TAKE_OVER: Final = _sql(sa.update(cluster).values(epoch=sa.bindparam("to"), generation=sa.bindparam("first")))
+_BEGIN_EPOCH: Final = _sql(sa.insert(epochs))
+_FORGET_EPOCHS: Final = _sql(sa.delete(epochs).where(epochs.c.epoch <= sa.bindparam("last")))
+_EPOCHS: Final = _sql(sa.select(epochs).order_by(epochs.c.epoch))
 _EPOCH: Final = _sql(sa.select(cluster.c.epoch))
 _ADVANCE: Final = _sql(
     sa.update(cluster).where(cluster.c.epoch == sa.bindparam("fence")).values(generation=sa.bindparam("to"))
@@ -118,15 +124,16 @@ class Store:
         """
 
         def take_over(connection: sa.Connection) -> tuple[Identity, int]:
-            row = connection.execute(sa.select(cluster)).one_or_none()
+            run = connection.exec_driver_sql
+            row = run(_CLUSTER).one_or_none()
             if row is None:
-                connection.execute(sa.insert(cluster).values(id=cluster_id, epoch=0, generation=0, restored=False))
-                row = connection.execute(sa.select(cluster)).one()
+                run(_FOUND, {"id": cluster_id, "epoch": 0, "generation": 0, "restored": False})
+                row = run(_CLUSTER).one()
             epoch, generation = row.epoch + 1, row.generation + 1
-            connection.execute(sa.update(cluster).values(epoch=epoch, generation=generation))
-            connection.execute(sa.insert(epochs).values(epoch=epoch, mark=mark, first_generation=generation))
-            connection.execute(sa.delete(epochs).where(epochs.c.epoch <= epoch - HISTORY))
-            marks = connection.execute(sa.select(epochs).order_by(epochs.c.epoch)).all()
+            run(_TAKE_OVER, {"to": epoch, "first": generation})
+            run(_BEGIN_EPOCH, {"epoch": epoch, "mark": mark, "first_generation": generation})
+            run(_FORGET_EPOCHS, {"last": epoch - HISTORY})
+            marks = run(_EPOCHS).all()
             history = tuple(msgspec.convert((m.epoch, m.mark, m.first_generation), EpochMark) for m in marks)
             return Identity(row.id, epoch, mark, history, bool(row.restored)), generation
 
