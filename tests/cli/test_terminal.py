@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -10,9 +11,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from tests.cli.conftest import Quorate
+
+from quorate.cli import follow
+from quorate.cli.screen import Screen
 
 
 class Terminal:
@@ -117,6 +122,16 @@ def test_a_second_ctrl_c_leaves_the_job_running(cluster: Quorate) -> None:
         assert person.code() == 130
     assert "the job runs on" in person.shown
     cluster("job", "cancel", only_job(cluster, "running"), "--wait")
+
+
+def test_a_ctrl_c_that_comes_with_the_question_is_an_answer_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(follow, "print", interrupted, raising=False)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    following = SimpleNamespace(screen=Screen({}, io.StringIO(), True), asked=False)
+    assert not follow._cancels(following)  # type: ignore[arg-type]
 
 
 def test_tables_fit_the_terminal(cluster: Quorate) -> None:

@@ -189,12 +189,13 @@ def watch(client: Client, job: JobView, on_line: Callable[[LogLine], None] | Non
 
 def _cancels(following: Following) -> bool:
     """Asks once; a second Ctrl-C, the end of input, or nobody to ask means no."""
-    following.screen.finish()
-    if following.asked or not sys.stdin.isatty():
-        return False
-    following.asked = True
-    print("\nCancel the job, or leave it running and stop watching? [c/L] ", end="", flush=True)
     try:
+        following.screen.finish()
+        if following.asked or not sys.stdin.isatty():
+            return False
+        following.asked = True
+        # Inside, for whoever sees the question may answer it before the next line here is reached.
+        print("\nCancel the job, or leave it running and stop watching? [c/L] ", end="", flush=True)
         answer = _line()
     except KeyboardInterrupt:
         return False
