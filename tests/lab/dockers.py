@@ -50,7 +50,7 @@ def missing() -> list[str]:
 @contextlib.contextmanager
 def engine(host: Host) -> Iterator[Process]:
     """The host's Docker for the body, with the tiny image in it; its containers die with it."""
-    process = _start(host)
+    process = start(host)
     try:
         host.file("/run/tiny.tar").write_bytes(tiny_image())
         host.run("docker", "import", "/run/tiny.tar", IMAGE)
@@ -70,14 +70,20 @@ def configure(host: Host, **settings: object) -> None:
     path.write_text(json.dumps(settings))
 
 
-def restart(host: Host) -> Process:
-    """As `systemctl restart docker` does it: its containers stay with `live-restore`, and end without."""
+def stop(host: Host) -> None:
+    """As `systemctl stop docker` does it: its containers stay with `live-restore`, and end without."""
     (process,) = _running(host)
     process.terminate()
-    return _start(host)
 
 
-def _start(host: Host) -> Process:
+def restart(host: Host) -> Process:
+    """As `systemctl restart docker` does it."""
+    stop(host)
+    return start(host)
+
+
+def start(host: Host) -> Process:
+    """The engine of a host that has it already, once it answers."""
     process = host.start("dockerd", "--cgroup-parent", f"/{_group(host)}", log="dockerd")
     until(lambda: _answers(host, process), f"Docker on {host.name}")
     return process

@@ -20,7 +20,7 @@ from quorate.agent.command import User
 from quorate.agent.config import AgentConfig
 from quorate.agent.processes import Process, process
 from quorate.agent.runtime import body, credentials, engineproxy, mounts, pause, policy, pull, waiter
-from quorate.agent.runtime.engine import Engine, EngineError, Json, find
+from quorate.agent.runtime.engine import Engine, EngineError, EngineUnreachable, Json, find
 from quorate.agent.runtime.references import Reference
 from quorate.agent.runtime.secretimages import SecretImages
 from quorate.model.image import Pull
@@ -39,6 +39,9 @@ _PULLS_AT_ONCE = 8
 _IMAGES_KNOWN = 32
 #: An engine that is away when something has to be removed is asked again after this.
 _AGAIN_S = 5.0
+#: One that is away when a member comes is waited for: it is restarted in seconds, and a job whose members failed there
+#: at once would have used up all its attempts by then.
+_PATIENCE_S, _ASK_AGAIN_S = 60.0, 0.5
 
 
 class ContainerError(Exception):
@@ -97,7 +100,7 @@ class Containers:
         """The role's image, pulled where it has to be; `tell` hears sentences meanwhile. Raises ContainerError."""
         reference = self.allowed(role)
         try:
-            found = await asyncio.to_thread(pull.present, self.engine, reference)
+            found = await self._patiently(partial(pull.present, self.engine, reference), tell)
             closed = found is not None and self._secret_images.closed(found, secret)
             if role.pull == Pull.NEVER and (found is None or closed):
                 raise _not_to_be_asked_for(reference, closed)
@@ -114,6 +117,22 @@ class Containers:
             raise ContainerError(error.code, f"{error}; {detour}" if detour else str(error)) from error
         except credentials.CredentialsError as error:
             raise ContainerError("IMAGE-PULL-DENIED", f"{reference} could not be asked for: {error}") from error
+
+    async def _patiently(self, ask: Callable[[], Json | None], tell: Callable[[str], None]) -> Json | None:
+        """The engine's answer, for which it may be waited until it is back. Raises EngineError."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE_S
+        told = False
+        while True:
+            try:
+                return await asyncio.to_thread(ask)
+            except EngineUnreachable as error:
+                if loop.time() >= until:
+                    raise
+                if not told:
+                    tell(f"waits for its engine: {error}")
+                told = True
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     def allowed(self, role: RoleSpec) -> Reference:
         """The role's image. Raises ContainerError where the operator's file does not let it in."""
