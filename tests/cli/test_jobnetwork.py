@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.cli.jobnetwork import print_network
-from quorate.model.views import JobNetworkView, RefusalView
+from quorate.model.views import FlowCountView, JobNetworkView, RefusalView
 
 
 def test_each_refusal_says_why_and_a_list_that_is_full_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,3 +36,15 @@ def test_each_refusal_says_why_and_a_list_that_is_full_says_so(capsys: pytest.Ca
     assert [line.split(":")[0] for line in lines[-3:]] == [
         "more was refused than is listed", "7 packets were refused", "8 questions for names were dropped",
     ]  # fmt: skip
+
+
+def test_what_is_counted_are_connections_and_no_bytes_of_theirs_are_claimed(capsys: pytest.CaptureFixture[str]) -> None:
+    def flow(member: str, direction: str, opened: int) -> FlowCountView:
+        return FlowCountView(member=member, flow="gloo", direction=direction, packets=opened, bytes=opened * 60)
+
+    flows = (flow("main1", "egress", 2), flow("sub1", "egress", 1), flow("sub1", "ingress", 2))
+    print_network(JobNetworkView(job="jjjj", attempt=1, mode="overlay", flows=flows))
+    said = capsys.readouterr().out
+    assert "BYTES" not in said and "PACKETS" not in said.partition("refused")[0]
+    assert ["gloo", "3", "2"] in [line.split()[:3] for line in said.splitlines()]
+    assert ["sub1", "gloo", "in", "2"] in [line.split() for line in said.splitlines()]

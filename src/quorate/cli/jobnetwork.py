@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from quorate.cli.find import find_job
-from quorate.cli.output import bold, dim, print_json, size, table
+from quorate.cli.output import bold, dim, print_json, table
 from quorate.cli.session import connect
 from quorate.model.asks import RefusedBy
 from quorate.model.views import JobNetworkView, RefusalView
@@ -40,16 +40,12 @@ def print_network(view: JobNetworkView) -> None:
 
 def _print_flows(view: JobNetworkView) -> None:
     print()
-    table(["FLOW", ">CONNECTIONS OUT", ">BYTES OUT", ">CONNECTIONS IN", ">BYTES IN", "PURPOSE"], _flows(view))
+    table(["FLOW", ">CONNECTIONS OUT", ">CONNECTIONS IN", "PURPOSE"], _flows(view))
     print()
     print(bold("by member"))
     table(
-        ["MEMBER", "FLOW", "DIRECTION", ">PACKETS", ">BYTES"],
-        [
-            (each.member, each.flow, _way(each.direction), str(each.packets), size(each.bytes))
-            for each in view.flows
-            if each.packets
-        ],
+        ["MEMBER", "FLOW", "DIRECTION", ">CONNECTIONS"],
+        [(each.member, each.flow, _way(each.direction), str(each.packets)) for each in view.flows if each.packets],
         empty="no connection has been opened yet",
     )
 
@@ -76,21 +72,18 @@ def _print_refused(view: JobNetworkView) -> None:
 
 
 def _flows(view: JobNetworkView) -> list[tuple[str, ...]]:
-    sums: dict[str, dict[str, list[int]]] = defaultdict(lambda: {"egress": [0, 0], "ingress": [0, 0]})
+    # What is counted are packets that open a connection: their bytes would say nothing of what went over it.
+    opened: dict[str, Counter[str]] = defaultdict(Counter)
     for each in view.flows:
-        of_flow = sums[each.flow][each.direction]
-        of_flow[0] += each.packets
-        of_flow[1] += each.bytes
+        opened[each.flow][each.direction] += each.packets
     return [
         (
             flow,
-            str(both["egress"][0]),
-            size(both["egress"][1]),
-            str(both["ingress"][0]),
-            size(both["ingress"][1]),
+            str(both["egress"]),
+            str(both["ingress"]),
             catalogue.FLOWS[flow].purpose if flow in catalogue.FLOWS else "",
         )
-        for flow, both in sums.items()
+        for flow, both in opened.items()
     ]
 
 
