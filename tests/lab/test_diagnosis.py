@@ -106,6 +106,18 @@ def test_a_connection_that_waits_for_the_outside_is_named_with_its_place_and_the
         assert (socket["remote"], socket["remote_port"], socket["peer"]) == (outside, 443, "")
 
 
+def test_what_lets_people_into_a_member_is_none_of_its_processes(cluster: LabCluster) -> None:
+    work = cluster.submit("sleep", "1000", nodes=1)
+    try:
+        work.until_running()
+        assert cluster.lab["desk"].quorate("job", "exec", f"{work.id}/main1", "--", "true").returncode == 0
+        (member,) = asked(cluster, "job", "diagnose", work.id)["members"]
+        assert [process["name"] for process in member["processes"]] == ["sleep"]
+    finally:
+        cluster.client.cancel(work.id)
+        work.ended()
+
+
 def test_a_gang_waits_for_hosts_between_which_vxlan_is_dropped_and_starts_when_it_passes(cluster: LabCluster) -> None:
     one, other = cluster.agents
     with faults.port_dropped(cluster.lab, 4789, source=one, destination=other, transport="udp"):

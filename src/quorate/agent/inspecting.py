@@ -113,11 +113,12 @@ class Inspecting:
 
 
 def pids_of(member: str, shim: int) -> Pids:
-    """Every process of the member, and the shim's other child, which is the companion."""
+    """Every process of the member, and beside them the companion and the SSH server."""
     marked = set(processes.marked(member))
     below = set(processes.descendants(shim)) if shim else set()
     grouped = {pid for group in processes.Cgroup.find(member) for pid in group.pids()}
     beside = {pid for pid in processes.children(shim) if pid not in marked} if shim else set()
+    beside |= {pid for pid in marked | below if processes.serves(pid)}
     own = (marked | below | grouped) - beside - {shim}
     return Pids(tuple(sorted(own)), tuple(sorted(beside)))
 

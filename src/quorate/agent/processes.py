@@ -15,6 +15,8 @@ from pathlib import Path
 
 #: Set in the environment of every process of a member, so that what a dead shim left behind is found.
 MARKER = "QUORATE_MEMBER"
+#: Set besides in what lets people into a member: it is not the job's own.
+_SERVES = "QUORATE_SERVES"
 
 #: Of control groups, by what a job may limit; in cgroup v2 one group counts all of them.
 _CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
@@ -153,6 +155,18 @@ def marked(member: str) -> list[int]:
             if pid != own and wanted in variables and wanted in variables.split(b"\0"):
                 found.append(pid)
     return found
+
+
+def serving(member: str) -> dict[str, str]:
+    """The variables that mark what lets people into the member."""
+    return {MARKER: member, _SERVES: "1"}
+
+
+def serves(pid: int) -> bool:
+    """Whether it lets people into a member: of what they run there, nothing does."""
+    with suppress(OSError):
+        return f"{_SERVES}=1".encode() in environment(pid).split(b"\0")
+    return False
 
 
 def signal_all(pids: Iterable[int], number: int) -> int:

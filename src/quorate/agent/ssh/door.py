@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from quorate.agent.command import User
-from quorate.agent.processes import MARKER
+from quorate.agent.processes import serving
 
 #: In the member's folder: for its agent, which needs no key.
 SOCKET = "ssh.sock"
@@ -198,7 +198,7 @@ class Door:
                     "PYTHONPATH": str(Path(__file__).parents[2]),
                     "PATH": os.environ.get("PATH", os.defpath),
                     # What a dead shim has left is found by it.
-                    MARKER: self._service.member,
+                    **serving(self._service.member),
                 },
                 file_actions=moves,
                 setsid=True,
