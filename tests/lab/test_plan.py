@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -47,3 +48,13 @@ def test_members_on_one_agent_would_be_joined_by_a_bridge(cluster: LabCluster) -
 
 def test_members_may_ask_for_their_hosts_network_and_have_no_other(cluster: LabCluster) -> None:
     assert network(cluster, "--network", "host") == ("network: that of the hosts, for the job asks for it", "")
+
+
+def test_the_jobs_own_variables_are_shown_beside_ours_and_the_ports_follow_them(cluster: LabCluster) -> None:
+    options = ("--env", "GREETING=hello", "--env", "MASTER_PORT=30000")
+    done = cluster.lab["desk"].quorate("run", "--plan", "--json", "--nodes", "2", *options, "--", "true")
+    plan = json.loads(done.stdout)
+    for member, variables in zip(plan["members"], plan["environment"], strict=True):
+        assert (variables["GREETING"], variables["MASTER_PORT"]) == ("hello", "30000")
+        assert {member["ports"].get("main", 30000)} == {30000}
+        assert "main:29500" not in variables["QUORATE_PORTS"]

@@ -93,6 +93,12 @@ def test_tensorflow_s_ports_follow_the_master_port_of_the_user(variable: str) ->
         assert variables.get("MASTER_PORT", "30000") == "30000"
 
 
+@pytest.mark.parametrize("variable", ["MASTER_PORT", "BACKENDAI_DIST_MASTER_PORT"])
+def test_the_list_of_a_member_s_ports_follows_the_master_port_of_the_user(variable: str) -> None:
+    ports = environment.derive(private(2), {variable: "30000"})["QUORATE_PORTS"].split(",")
+    assert [port for port in ports if port.startswith("main:")] == ["main:30000"]
+
+
 def test_the_user_s_master_port_is_stronger_than_backend_ai_s() -> None:
     variables = environment.derive(private(2), {"MASTER_PORT": "31000", "BACKENDAI_DIST_MASTER_PORT": "30000"})
     assert "MASTER_PORT" not in variables

@@ -58,7 +58,7 @@ def derive(configuration: Configuration, environment: Mapping[str, str], launche
     RANK, WORLD_SIZE and LOCAL_RANK never occur: they belong to each process, and a member may have several. Raises
     ConfigurationError where MASTER_PORT, as it was set, leaves no port for each rank.
     """
-    added = _own(configuration)
+    added = _own(configuration, environment)
     if configuration.size > 1:
         added.update(_distributed(configuration, environment, launcher))
     return without_overriding(environment, added)
@@ -101,7 +101,16 @@ def chosen_port(environment: Mapping[str, str], ranks: int = 1) -> int | None:
     return None
 
 
-def _own(configuration: Configuration) -> Dict[str, str]:
+def ports_of(configuration: Configuration, environment: Mapping[str, str]) -> Dict[str, int]:
+    """The ports of the configuration's own member, by purpose; the main one is where its MASTER_PORT says."""
+    ports = dict(configuration.own.ports)
+    chosen = chosen_port(environment) if configuration.size > 1 else None
+    if chosen is not None and Purpose.MAIN in ports:
+        ports[Purpose.MAIN] = chosen
+    return ports
+
+
+def _own(configuration: Configuration, environment: Mapping[str, str]) -> Dict[str, str]:
     own, members = configuration.own, configuration.members
     replicas = collections.Counter(member.role for member in members)
     variables = {
@@ -120,7 +129,9 @@ def _own(configuration: Configuration) -> Dict[str, str]:
         "QUORATE_REPLICAS": ",".join(f"{role}:{count}" for role, count in replicas.items()),
         "QUORATE_NETWORK": configuration.network.value,
         "QUORATE_SLOTS": str(len(own.slots)),
-        "QUORATE_PORTS": ",".join(f"{purpose}:{port}" for purpose, port in sorted(own.ports.items())),
+        "QUORATE_PORTS": ",".join(
+            f"{purpose}:{port}" for purpose, port in sorted(ports_of(configuration, environment).items())
+        ),
     }
     for backend_ai, quorate in _BACKEND_AI.items():
         variables[f"BACKENDAI_CLUSTER_{backend_ai}"] = variables[f"QUORATE_{quorate}"]

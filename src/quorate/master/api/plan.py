@@ -40,9 +40,8 @@ def check_entrypoint(spec: JobSpec) -> None:
     roles = role_specs(spec)
     members = spec.members()
     for role in dict.fromkeys(role for role, _ in members):
-        own = roles[role].environment if role in roles else {}
         try:
-            variables.check_port({**spec.environment, **own}, len(members), spec.launcher.value)
+            variables.check_port(_said(spec, roles.get(role)), len(members), spec.launcher.value)
         except ConfigurationError as error:
             raise ApiProblem(422, "MASTER-PORT-INVALID", str(error)) from None
         alone = LaunchMember(rank=0, role=role, index=1, name=f"{role}1", address="127.0.0.1", ports=ports)
@@ -62,18 +61,21 @@ def plan_view(state: State, spec: JobSpec, owner: str, now: float) -> PlanView:
         return PlanView(fits_now=False, waits_for=planned)
     network = LaunchNetwork(planned.network.mode) if planned.network else LaunchNetwork.HOST
     allocation, roles = allocation_id(_JOB, 1), role_specs(spec)
-    environments, commands = [], []
+    environments, commands, views = [], [], []
     members = tuple(map(_launched, planned.members))
     for member in planned.members:
         configuration = Configuration(
             allocation=allocation, members=members, rank=member.rank, nonce="00" * 16, network=network
         )
         launch = _derive(spec, configuration, roles.get(member.role))
-        environments.append(dict(launch.environment))
+        said = _said(spec, roles.get(member.role))
+        environments.append({**said, **launch.environment})
         commands.append(launch.argv)
+        ports = variables.ports_of(configuration, said)
+        views.append(render.planned_view(member, allocation).model_copy(update={"ports": ports}))
     return PlanView(
         fits_now=True,
-        members=tuple(render.planned_view(member, allocation) for member in planned.members),
+        members=tuple(views),
         network=render.network_view(planned.network, planned.joined),
         joined=planned.joined,
         environment=tuple(environments),
@@ -84,13 +86,18 @@ def plan_view(state: State, spec: JobSpec, owner: str, now: float) -> PlanView:
 def _derive(spec: JobSpec, configuration: Configuration, role: RoleSpec | None) -> Launch:
     """The command and the added variables of one member; no command where its image or nothing has one."""
     entrypoint = role.entrypoint if role else spec.entrypoint
-    environment = {**spec.environment, **(role.environment if role else {})}
+    environment = _said(spec, role)
     if not entrypoint:
         return Launch((), variables.derive(configuration, environment))
     try:
         return derive(spec.launcher.value, configuration, entrypoint, environment)
     except LauncherError as error:
         raise ApiProblem(422, "ENTRYPOINT-INVALID", str(error)) from None
+
+
+def _said(spec: JobSpec, role: RoleSpec | None) -> dict[str, str]:
+    """The variables that the job itself sets for members of the role."""
+    return {**spec.environment, **(role.environment if role else {})}
 
 
 def _launched(member: PlannedMember) -> LaunchMember:
