@@ -272,6 +272,14 @@ def test_where_an_ipv6_network_ends_is_shown(tmp_path: Path) -> None:
     assert "10.50.0.1, fd00:50::/32, fd00:51::1\n" in "\n".join(line.rstrip() for line in places.splitlines()) + "\n"
 
 
+def test_a_job_whose_ranks_run_past_the_last_port_is_refused_with_its_file(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("name: x\nentrypoint: ['true']\nresources: {nodes: 2}\nenvironment: {MASTER_PORT: '65535'}\n")
+    done = net("plan", "--job", job)
+    assert done.returncode == 2
+    assert f"{job}: tf-config needs a port for each rank from 65535 on" in done.stderr
+
+
 def test_the_plan_of_a_job_knows_its_pools_window_and_what_stands_around_it(tmp_path: Path) -> None:
     file, job = tmp_path / "master.yaml", tmp_path / "job.yaml"
     file.write_text(

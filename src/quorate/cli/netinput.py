@@ -96,10 +96,14 @@ def job_plan(path: Path, source: Source) -> Plan:
     """Return the plan of a job before it is placed: with its members' names, and example addresses."""
     from quorate.cli.jobfile import load
     from quorate.network.examplejob import plan_of_spec
+    from quorate.network.jobplan import PortsPastTheEnd
 
     spec = load(path, {}).spec
     pool(source.file, spec.resources.pool)
-    return plan_of_spec(spec, source.file)
+    try:
+        return plan_of_spec(spec, source.file)
+    except PortsPastTheEnd as error:
+        refuse(f"{path}: {error}")
 
 
 def pool(file: ClusterFile, name: str | None) -> PoolSection:
