@@ -109,6 +109,48 @@ def test_a_proxy_takes_the_place_of_everything_outside() -> None:
     assert made.findings == ()
 
 
+@pytest.mark.parametrize(
+    ("entry", "direct"),
+    [
+        ("registry.lab.example", "registry"),
+        ("REGISTRY.lab.example:5000", "registry"),
+        (".lab.example", "registry store"),
+        ("*.lab.example", "registry store"),
+        ("lab.example", "registry store"),
+        ("10.0.9.6", "store"),
+        ("10.0.9.4/31", "registry"),
+        ("10.0.9.0/24", "registry store"),
+        ("[2001:db8::7]:443", "packages"),
+        ("2001:db8::/64", "packages"),
+        ("*", "registry packages store"),
+        ("try.lab.example", ""),
+        ("b.example", ""),
+        ("10.0.8.0/24", ""),
+    ],
+)
+def test_what_no_proxy_names_is_reached_directly_and_so_stands_in_the_plan(entry: str, direct: str) -> None:
+    made = plan(f"""
+master: {{where: {{addresses: [10.0.0.5]}}}}
+network: {{proxy: {{url: 'http://10.0.9.9:3128', no_proxy: ['{entry}']}}}}
+pools: [{{name: gpu, where: {{addresses: [10.0.1.0/24]}}}}]
+outside:
+  registries: [{{hosts: [registry.lab.example], addresses: [10.0.9.4], port: 5000}}]
+  packages: [{{hosts: [pypi.example.org], addresses: ['2001:db8::7']}}]
+  stores: [{{hosts: [minio.lab.example], addresses: [10.0.9.6], port: 9000}}]
+""")
+    assert flows(made, "proxy")
+    assert [flow.flow for flow in made.flows if flow.flow in ("registry", "packages", "store")] == direct.split()
+
+
+def test_the_master_calls_the_clouds_api_whatever_the_agents_proxy() -> None:
+    made = plan(
+        "network: {proxy: {url: 'http://10.0.9.9:3128'}}\n"
+        "pools: [{name: gpu, where: {addresses: [10.0.1.0/24]}, provider: {type: gcp}}]\n"
+    )
+    assert flows(made, "master-cloud-api")
+    assert not flows(made, "agent-cloud-api")
+
+
 def test_a_service_with_a_port_of_its_own_is_planned_on_it() -> None:
     made = plan(BASE.replace("[{hosts: [registry.example.org], addresses: [203.0.113.7]}]", "['203.0.113.7:5000']"))
     (flow,) = flows(made, "registry")

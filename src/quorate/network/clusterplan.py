@@ -12,6 +12,7 @@ from quorate.network import catalogue
 from quorate.network.clustercheck import check_cluster
 from quorate.network.findings import Finding, settle
 from quorate.network.flows import Context, Flow, NetworkMode, PortKind, Role
+from quorate.network.noproxy import names_one
 from quorate.network.overlaps import At, nowhere
 from quorate.network.plan import EVERYWHERE, Network, Party, Plan, PlannedFlow, addresses, collapse, literals, without
 from quorate.network.settings import (
@@ -90,7 +91,10 @@ class _Builder:
                 if destination in inside:
                     yield self.planned(flow, inside[source], inside[destination], (port,))
                     return
-                for party, own_port in self.outside(destination, pool, settings):
+                parties = self.outside(destination, pool, settings)
+                if source is Role.AGENT and destination in SERVICES:
+                    parties = _past_the_proxy(parties, settings)
+                for party, own_port in parties:
                     yield self.planned(flow, inside[source], self.named(party), (own_port or port,))
 
     def forbidden(self) -> Iterator[PlannedFlow]:
@@ -114,12 +118,11 @@ class _Builder:
         features = set(self.features)
         if settings.proxy:
             features.add("proxy")
-        else:
-            services = self.cluster.outside
-            features |= {"registries"}
-            features |= {"packages"} if services.packages else set()
-            features |= {"stores"} if services.stores else set()
-            features |= {"agent-cloud-api"} if services.cloud_apis else set()
+        services = self.cluster.outside
+        features |= {"registries"}
+        features |= {"packages"} if services.packages else set()
+        features |= {"stores"} if services.stores else set()
+        features |= {"agent-cloud-api"} if services.cloud_apis else set()
         return Context(
             launchers=frozenset(settings.launchers or DEFAULT_LAUNCHERS),
             kinds=frozenset(("train", "command", "cluster", "notebook", "shell", "tensorboard")),
@@ -200,6 +203,16 @@ class _Builder:
                 Service(hosts=tuple(host.replace("REGION", region or "REGION") for host in CLOUD_APIS[provider])),
             )
         return [_service(role, service) for service in services]
+
+
+def _past_the_proxy(
+    parties: list[tuple[Party, PortRange | None]], settings: NetworkSettings
+) -> list[tuple[Party, PortRange | None]]:
+    """Return those that agents reach directly: all where there is no proxy, else those that its `no_proxy` names."""
+    if settings.proxy is None:
+        return parties
+    entries = settings.proxy.no_proxy
+    return [(party, port) for party, port in parties if names_one(entries, party.hosts, party.addresses)]
 
 
 def _party(role: Role, name: str, where: Where, hosts: Iterable[str] = ()) -> Party:
