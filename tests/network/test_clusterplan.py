@@ -173,6 +173,20 @@ def test_a_provider_brings_its_api_its_resolver_and_its_clock() -> None:
     assert ip_network("169.254.169.123/32") in flows(made, "ntp")[0].destination.addresses
 
 
+@pytest.mark.parametrize("cloud", ["aws", "gcp", "oci"])
+def test_a_clouds_machines_may_ask_for_their_own_identity(cloud: str) -> None:
+    made = plan(BASE + f"  provider: {{type: {cloud}, region: r}}\n")
+    for name, source in (("agent-metadata", Role.AGENT), ("master-metadata", Role.MASTER)):
+        (flow,) = flows(made, name)
+        assert (flow.source.role, flow.transport, flow.ports) == (source, Transport.TCP, (PortRange.of(80),))
+        assert ip_network("169.254.169.254/32") in flow.destination.addresses
+    assert bool(flows(made, "agent-volumes")) == bool(flows(made, "master-volumes")) == (cloud == "oci")
+
+
+def test_a_machine_of_no_cloud_asks_nobody_for_its_identity() -> None:
+    assert not [flow for flow in plan(BASE).flows if "metadata" in flow.flow or "volumes" in flow.flow]
+
+
 def test_users_and_strangers_must_not_reach_agents() -> None:
     made = plan(BASE)
     assert {(flow.flow, flow.transport) for flow in made.forbidden} == {

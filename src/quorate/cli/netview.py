@@ -74,7 +74,7 @@ def _row(flow: PlannedFlow) -> tuple[str, ...]:
 
 def _name(party: Party) -> str:
     """What a reader calls the party: agents by their pool, what is outside by its own name."""
-    if party.role in (Role.AGENT, Role.MEMBER, Role.DNS, Role.NTP):
+    if party.role in (Role.AGENT, Role.MEMBER, Role.DNS, Role.NTP, Role.METADATA, Role.VOLUMES):
         return party.role.value if party.name == party.role.value else party.key
     return party.name
 

@@ -45,6 +45,8 @@ RAY = "Ray docs, configuring Ray"
 BACKENDAI_CODE = "Backend.AI source, sample configurations"
 SWARM = "Docker docs, swarm mode"
 NCCL_SOURCE = "NCCL source, src/ras/ras_internal.h"
+CLOUD_GUIDES = "AWS, GCP and OCI docs, instance metadata"
+OCI_GUIDE = "OCI docs, attaching block volumes by iSCSI"
 ROCE = "InfiniBand architecture, annex A17"
 
 
@@ -197,6 +199,15 @@ _OUTSIDE = (
     Flow("master-cloud-api", Role.MASTER, Role.CLOUD_API, Transport.TCP, fixed(443),
          "the master starts and stops machines", DETERMINED_GCP, _when(providers="gcp aws oci"),
          Encryption.TLS),
+    Flow("agent-metadata", Role.AGENT, Role.METADATA, Transport.TCP, fixed(80),
+         "the machine's own identity: images, buckets, the cloud's API", CLOUD_GUIDES, _when(providers="gcp aws oci")),
+    Flow("master-metadata", Role.MASTER, Role.METADATA, Transport.TCP, fixed(80),
+         "the machine's own identity, with which the master starts and stops machines", CLOUD_GUIDES,
+         _when(providers="gcp aws oci")),
+    Flow("agent-volumes", Role.AGENT, Role.VOLUMES, Transport.TCP, fixed(3260),
+         "the machine's disks, by iSCSI", OCI_GUIDE, _when(providers="oci")),
+    Flow("master-volumes", Role.MASTER, Role.VOLUMES, Transport.TCP, fixed(3260),
+         "the machine's disks, by iSCSI", OCI_GUIDE, _when(providers="oci")),
     Flow("proxy", Role.AGENT, Role.PROXY, Transport.TCP, fixed(3128, setting="network.proxy.url"),
          "everything outside, through the HTTP proxy", DETERMINED_NETWORK, _when(features="proxy"),
          Encryption.OPTIONAL),

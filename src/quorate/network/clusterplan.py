@@ -18,7 +18,9 @@ from quorate.network.plan import EVERYWHERE, Network, Party, Plan, PlannedFlow, 
 from quorate.network.settings import (
     CLOUD_APIS,
     CLOUD_DNS,
+    CLOUD_METADATA,
     CLOUD_NTP,
+    CLOUD_VOLUMES,
     DEFAULT_LARGEST_JOB,
     DEFAULT_LAUNCHERS,
     DEFAULT_REGISTRIES,
@@ -194,6 +196,9 @@ class _Builder:
             known = chosen or (addresses(cloud[provider]) if provider else ())
             name = provider if provider and not chosen else role.value
             return [(Party(role, name, collapse(known)), None)]
+        if provider and role in (Role.METADATA, Role.VOLUMES):
+            own = CLOUD_METADATA if role is Role.METADATA else CLOUD_VOLUMES
+            return [(Party(role, provider, collapse(addresses(own[provider]))), None)]
         services: tuple[Service, ...] = getattr(outside, SERVICES[role])
         if role is Role.REGISTRY and not services:
             services = DEFAULT_REGISTRIES

@@ -19,7 +19,7 @@ _HEADER = (
 _ENCRYPTED = {Encryption.NONE: "no", Encryption.OPTIONAL: "optional", Encryption.TLS: "TLS", Encryption.SSH: "SSH"}
 
 #: What is outside the cluster and serves it.
-_SERVICES = (Role.REGISTRY, Role.PACKAGES, Role.STORE, Role.CLOUD_API, Role.PROXY, Role.DNS, Role.NTP)
+_SERVICES = (Role.REGISTRY, Role.PACKAGES, Role.STORE, Role.CLOUD_API, Role.PROXY, Role.DNS, Role.NTP, Role.VOLUMES)
 
 
 def pages() -> dict[str, str]:
@@ -40,7 +40,7 @@ def ports_page() -> str:
         "From a companion to an app in its sandbox": [
             flow for flow in flows if flow.destination is Role.MEMBER and flow.source is not Role.MEMBER
         ],
-        "To the outside": [flow for flow in flows if flow.destination in _SERVICES],
+        "To the outside": [flow for flow in flows if flow.destination in (*_SERVICES, Role.METADATA)],
     }
     sections = [f"### {title}\n\n{_flow_table(group)}" for title, group in groups.items()]
     return _fill(

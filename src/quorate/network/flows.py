@@ -26,6 +26,8 @@ class Role(StrEnum):
     STORE = "store"
     CLOUD_API = "cloud-api"
     METADATA = "metadata"
+    #: A cloud's own disks that machines reach by their network.
+    VOLUMES = "volumes"
     PROXY = "proxy"
     DNS = "dns"
     NTP = "ntp"

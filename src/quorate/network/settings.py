@@ -32,6 +32,14 @@ CLOUD_NTP: dict[ProviderName, tuple[str, ...]] = {
     "gcp": ("169.254.169.254/32",),
     "oci": ("169.254.169.254/32",),
 }
+#: Where machines ask for their own identity, and where OCI's attach their disks by iSCSI. No security group, VPC
+#: firewall or security list filters these addresses, but rules on the machine do.
+CLOUD_METADATA: dict[ProviderName, tuple[str, ...]] = {
+    "aws": ("169.254.169.254/32", "fd00:ec2::254/128"),
+    "gcp": ("169.254.169.254/32", "fd20:ce::254/128"),
+    "oci": ("169.254.169.254/32",),
+}
+CLOUD_VOLUMES: dict[ProviderName, tuple[str, ...]] = {"oci": ("169.254.0.0/16",)}
 
 #: Which key of `outside:` lists the parties of a role.
 SERVICES = {Role.REGISTRY: "registries", Role.PACKAGES: "packages", Role.STORE: "stores", Role.CLOUD_API: "cloud_apis"}
