@@ -67,10 +67,24 @@ def test_a_parser_that_is_not_ours_reads_it_as_well(
         assert theirs.parse_dynamic_group_matching_rules(group.rule_text)
 
 
-@every_request
+def strict_requests() -> list[OciRequest]:
+    """For everybody, by every way to sign in that they have: what runs in OCI signs in by what it is."""
+    machines = (Audience.AGENT, Audience.JOB)
+    return [
+        replace(example_oci(audience, target), auth=auth)
+        for target, audience in ASKED
+        for auth in (None, *Auth)
+        if not (auth is Auth.GROUP and audience in machines)
+    ]
+
+
+@pytest.mark.parametrize("request_", strict_requests())
 @pytest.mark.parametrize("part", [Part.NATIVE, Part.STATEMENTS])
-def test_the_linter_has_nothing_to_say_of_the_strict_profile(request_: OciRequest, part: Part) -> None:
-    text = write(request_, part, as_json=False, bare=False)
+@pytest.mark.parametrize("change", [{}, {"repo": None}, {"may_delete": True}, {"volumes": False}])
+def test_the_linter_has_nothing_to_say_of_the_strict_profile(
+    request_: OciRequest, part: Part, change: dict[str, object]
+) -> None:
+    text = write(replace(request_, **change), part, as_json=False, bare=False)  # type: ignore[arg-type]
     assert lint_file(text.encode())[1] == []
 
 

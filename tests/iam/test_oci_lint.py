@@ -269,6 +269,13 @@ def test_the_linter_claims_no_slip_where_the_vendors_pages_have_none(text: str) 
 # Statements against each other
 
 
+def test_whoever_starts_runs_makes_their_logs_and_so_may_use_the_log_group() -> None:
+    logs = "Allow dynamic-group {} to use log-groups in compartment C\n"
+    start = "Allow dynamic-group starters to manage data-science-job-runs in compartment C\n"
+    found = lint_file((logs.format("runs") + logs.format("starters") + start).encode())[1]
+    assert [(each.code.name, each.place.line) for each in found] == [("IAM-WIDER", 1)]
+
+
 def test_a_statement_that_another_contains_is_named_with_the_line_of_the_other() -> None:
     found = lint_file(
         b"Allow group A to read repos in compartment C:D\nAllow group A, B to use repos in compartment C\n"

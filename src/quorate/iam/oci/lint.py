@@ -21,10 +21,19 @@ from quorate.iam.oci.syntax import (
     Statement,
     SubjectKind,
     ValueKind,
+    Verb,
     VerbGrant,
     comparisons,
 )
-from quorate.iam.oci.vocabulary import ALL_RESOURCES, FAMILIES, PERMISSIONS, PRINCIPAL_TYPES, members, permissions
+from quorate.iam.oci.vocabulary import (
+    ALL_RESOURCES,
+    FAMILIES,
+    PERMISSIONS,
+    PRINCIPAL_TYPES,
+    contains,
+    members,
+    permissions,
+)
 from quorate.iam.place import Place, slip
 
 # https://docs.oracle.com/en-us/iaas/Content/General/Concepts/servicelimits.htm: statements on one path of compartments
@@ -61,6 +70,7 @@ def lint(statements: Sequence[StatementText], rules: Sequence[RuleText] = ()) ->
         found += defects
         if isinstance(statement, Statement) and not any(defect.code.name in _BROKEN for defect in defects):
             parsed.append(replace(statement, place=each.place))
+    found = _without_needed_logs(found, parsed)
     found += _compared(parsed)
     found += _limits(statements)
     for rule in rules:
@@ -72,6 +82,24 @@ _BROKEN = frozenset(
     code.name
     for code in (codes.SYNTAX, codes.NO_SUBJECT, codes.NO_LOCATION, codes.NO_VALUE, codes.PLACEHOLDER, codes.OCID_KIND)
 )
+
+
+def _without_needed_logs(found: Iterable[Finding], statements: Sequence[Statement]) -> list[Finding]:
+    """The findings but those on log groups of a dynamic group that starts runs: it makes the log of each."""
+    starters = {
+        member
+        for statement in statements
+        if isinstance(statement.grant, VerbGrant)
+        and statement.grant.verb is Verb.MANAGE
+        and contains(statement.grant.resource, "data-science-job-runs")
+        for member in members_of(statement.subject)
+    }
+    needed = {
+        statement.place
+        for statement in statements
+        if statement.grant == VerbGrant(Verb.USE, "log-groups") and starters.intersection(members_of(statement.subject))
+    }
+    return [each for each in found if each.code is not codes.WIDER or each.place not in needed]
 
 
 def _compared(statements: Sequence[Statement]) -> Iterator[Finding]:
