@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from .test_audit_whose import (
     OWN,
     SSH,
     SSH_IN,
+    VXLAN_IN,
     aws,
     firewall,
     groups,
@@ -216,6 +218,15 @@ def test_a_stateless_rule_of_a_list_becomes_stateful_too(tmp_path: Path) -> None
 # ---- AWS -------------------------------------------------------------------------------------------------------------
 
 
+def permissions_of(item: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """What Amazon takes for one rule each: the peer with protocol and ports, whatever the description."""
+    ends = tuple(item.get(name) for name in ("IpProtocol", "FromPort", "ToPort"))
+    peers = [peer for name in item if isinstance(item[name], list) for peer in item[name]]
+    return {
+        (*ends, peer[name]) for peer in peers for name in ("CidrIp", "CidrIpv6", "GroupId", "PrefixListId") if name in peer
+    }
+
+
 def aws_mended(text: str, commands: list[str]) -> str:
     """What is there once the commands were run; what is revoked must be there, field by field."""
     whole = json.loads(text)
@@ -227,6 +238,8 @@ def aws_mended(text: str, commands: list[str]) -> str:
         group = next(found for found in whole["SecurityGroups"] if found["GroupId"] == words[4])
         for given in json.loads(words[6]):
             if verb == "authorize":
+                twice = permissions_of(given) & {one for item in group[key] for one in permissions_of(item)}
+                assert not twice, f"InvalidPermission.Duplicate: {twice}"
                 group[key].append(given)
                 continue
             peers = next(name for name in given if isinstance(given[name], list))
@@ -252,6 +265,20 @@ def test_permissions_are_added_and_revoked_as_they_are_there() -> None:
     assert verdicts(before)["vxlan"] == "blocked"
     after = audit(plan(IN_GROUP), "aws", aws_mended(text, remedies(before)))
     assert set(verdicts(after).values()) == {"open"} and after.findings == ()
+
+
+def test_a_range_that_is_let_in_already_is_not_authorized_again_for_amazon_refuses_the_whole_call() -> None:
+    asked = plan(IN_GROUP)
+    both = Party(Role.USER, "office", addresses(["203.0.113.0/24", "2001:db8::/32"]))
+    flows = tuple(replace(flow, source=both) if flow.flow == "admin-ssh" else flow for flow in asked.flows)
+    asked = replace(asked, flows=flows)
+    text = groups(aws(SSH_IN, VXLAN_IN))
+    before = audit(asked, "aws", text)
+    assert verdicts(before)["admin-ssh"] == "blocked"
+    (command,) = remedies_of(before, "NET-BLOCKED")
+    assert "2001:db8::/32" in command and "203.0.113.0/24" not in command
+    after = audit(asked, "aws", aws_mended(text, [command]))
+    assert verdicts(after)["admin-ssh"] == "open"
 
 
 def test_a_group_that_was_made_for_a_party_is_named_where_the_plan_states_none() -> None:

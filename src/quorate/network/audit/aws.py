@@ -231,24 +231,48 @@ class _Aws(Ruleset):
         return mine | {self._names[group] for group in mine if self._names[group]}
 
     def opening(self, flow: PlannedFlow, direction: Direction) -> str:
-        """Return the aws command that adds the permission."""
+        """Return the aws command that adds what is not there yet; nothing where all of it is.
+
+        Amazon refuses a whole call with InvalidPermission.Duplicate for one peer that is let through already.
+        """
         local, peer = flow.local(direction), flow.peer(direction)
         group = next(iter(sorted(g for g in self._groups(local) if g in self._names)), "GROUP")
         permissions = []
         for ports in flow.ports:
+            there = self._there(group, direction, flow.transport, (ports.first, ports.last))
             body: dict[str, Any] = {"IpProtocol": flow.transport.value, "FromPort": ports.first, "ToPort": ports.last}
-            note = {"Description": flow.flow}
-            if groups := peer.security_groups or self._own(peer):
-                key = "GroupId" if groups[0].startswith("sg-") else "GroupName"
-                body["UserIdGroupPairs"] = [{key: item, **note} for item in groups]
-            elif peer.prefix_lists:
-                body["PrefixListIds"] = [{"PrefixListId": item, **note} for item in peer.prefix_lists]
-            elif peer.addresses:
-                body["IpRanges"] = [{"CidrIp": str(net), **note} for net in peer.v4]
-                body["Ipv6Ranges"] = [{"CidrIpv6": str(net), **note} for net in peer.v6]
-            permissions.append({key: value for key, value in body.items() if value != []})
+            peers = {
+                key: [{inner: name, "Description": flow.flow} for name, known in named if known not in there]
+                for key, inner, named in self._named(peer)
+            }
+            if found := {key: items for key, items in peers.items() if items}:
+                permissions.append({**body, **found})
+        if not permissions:
+            return ""
         shown = shlex.quote(json.dumps(permissions))
         return f"aws ec2 authorize-security-group-{direction.value} --group-id {group} --ip-permissions {shown}"
+
+    def _named(self, peer: Party) -> Iterator[tuple[str, str, list[tuple[str, str | Intervals]]]]:
+        """Yield the narrowest names of a party: where they stand in a permission, and how each is known in the text."""
+        if groups := peer.security_groups or self._own(peer):
+            inner = "GroupId" if groups[0].startswith("sg-") else "GroupName"
+            yield "UserIdGroupPairs", inner, [(name, name) for name in groups]
+        elif peer.prefix_lists:
+            yield "PrefixListIds", "PrefixListId", [(name, name) for name in peer.prefix_lists]
+        else:
+            for key, inner, cidrs in (("IpRanges", "CidrIp", peer.v4), ("Ipv6Ranges", "CidrIpv6", peer.v6)):
+                yield key, inner, [(str(cidr), networks([str(cidr)], "")) for cidr in cidrs]
+
+    def _there(
+        self, group: str, direction: Direction, transport: Transport, ports: tuple[int, int]
+    ) -> set[str | Intervals | None]:
+        """Return the peers that a group lets through with exactly that protocol and those ports."""
+        return {
+            found.prefix_list or found.peer_group or found.peer
+            for found in self._permissions
+            if (found.group, found.direction, found.ports) == (group, direction, (ports,))
+            and carries(found.protocol, transport)
+        }
 
     def _own(self, party: Party) -> tuple[str, ...]:
         """Return the group that was made for a party that states none."""
