@@ -223,7 +223,10 @@ def permissions_of(item: dict[str, Any]) -> set[tuple[Any, ...]]:
     ends = tuple(item.get(name) for name in ("IpProtocol", "FromPort", "ToPort"))
     peers = [peer for name in item if isinstance(item[name], list) for peer in item[name]]
     return {
-        (*ends, peer[name]) for peer in peers for name in ("CidrIp", "CidrIpv6", "GroupId", "PrefixListId") if name in peer
+        (*ends, peer[name])
+        for peer in peers
+        for name in ("CidrIp", "CidrIpv6", "GroupId", "PrefixListId")
+        if name in peer
     }
 
 
