@@ -17,7 +17,7 @@ master: {where: {addresses: [10.0.0.5, 'fd00::5'], tags: [master]}, names: [mast
 users: {where: {addresses: [192.168.0.0/16], labels: {app: browser}}}
 pools:
 - name: gpu
-  where: {addresses: [10.0.1.0/24], security_groups: [sg-1], service_accounts: [a@b.example]}
+  where: {addresses: [10.0.1.0/24], security_groups: [sg-0a0a0a0a], service_accounts: [a@b.example]}
 """
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from quorate.model.duration import Duration
 from quorate.model.jobnetwork import Enforcement
+from quorate.model.platformnames import GroupId, LabelKey, LabelValue, Namespace, NetworkTag
 from quorate.model.ports import Port, PortRange, PortRangeField
 from quorate.model.yamlfile import load_yaml
 
@@ -76,15 +77,15 @@ class Where(_Section):
     #: Addresses and CIDRs.
     addresses: tuple[NetworkField, ...] = ()
     #: GCP network tags.
-    tags: tuple[str, ...] = ()
+    tags: tuple[NetworkTag, ...] = ()
     #: GCP service accounts, by email.
     service_accounts: tuple[str, ...] = ()
     #: AWS security group ids or OCI network security group OCIDs.
-    security_groups: tuple[str, ...] = ()
+    security_groups: tuple[GroupId, ...] = ()
     #: Kubernetes pod labels.
-    labels: dict[str, str] = {}
+    labels: dict[LabelKey, LabelValue] = {}
     #: The Kubernetes namespace of the pods, where it is not the policy's own.
-    namespace: str | None = None
+    namespace: Namespace | None = None
     #: The VPC, VCN or network by its name or id; master and agents belong in one.
     vpc: str | None = None
     #: How machines reach the outside.
