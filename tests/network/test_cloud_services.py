@@ -1,4 +1,4 @@
-"""What a cloud's machines reach at link-local addresses passes their own rules, and no rule of the cloud is about it."""
+"""What a cloud's machines reach at link-local addresses passes their own rules; the cloud's rules are not about it."""
 
 from __future__ import annotations
 
