@@ -189,6 +189,11 @@ def test_an_audit_of_something_else_ends_with_2(file: Path) -> None:
     [
         ("29400", ["torch-rendezvous: member -> member, tcp 29400", "PyTorch docs"]),
         ("29503", ["tf-config's port of rank 3"]),
+        ("tcp/8443", ["agent-link-tls: ", "tcp 8443"]),
+        ("8443/tcp", ["agent-link-tls: ", "tcp 8443"]),
+        ("udp/4789", ["vxlan: ", "udp 4789"]),
+        ("tcp/4789", ["no flow of the catalogue uses it"]),
+        ("udp/1024-65536", ["65536 is not a port; read as 1024-65535"]),
         ("12345", ["tensorflow:", "Oracle ADS Horovod"]),
         ("1024-65536", ["65536 is not a port; read as 1024-65535"]),
         ("user-to-agent", ["must fail", "otherwise"]),
@@ -201,7 +206,9 @@ def test_explain_says_who_uses_it_and_who_says_so(word: str, lines: list[str]) -
     assert [line for line in lines if line not in done.stdout] == []
 
 
-@pytest.mark.parametrize("word", ["rendezvouz", "0", "70000", "5-3"])
+@pytest.mark.parametrize(
+    "word", ["rendezvouz", "0", "70000", "5-3", "tcp/", "tcp/0", "icmp/8", "tcp/80/udp", "tcp 8443 udp"]
+)
 def test_explain_refuses_what_is_nothing(word: str) -> None:
     done = net("explain", word)
     assert done.returncode == 2

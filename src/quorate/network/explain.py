@@ -10,7 +10,7 @@ from typing import Any
 from quorate.model.ports import InvalidPorts, PortRange
 from quorate.network import catalogue
 from quorate.network.findings import CODES, Code
-from quorate.network.flows import Elsewhere, Encryption, Flow, ForbiddenFlow, Listener, PortKind, Role
+from quorate.network.flows import Elsewhere, Encryption, Flow, ForbiddenFlow, Listener, PortKind, Role, Transport
 
 
 class NothingToExplain(LookupError):
@@ -47,9 +47,13 @@ class Explanation:
 
 
 def explain(word: str) -> Explanation:
-    """Return what a port, a range, a flow's id or a finding's code is; raise NothingToExplain or InvalidPorts."""
-    if re.match(r"\d", word):
-        return _explain_ports(word)
+    """Return what a port, a range, a flow's id or a finding's code is; raise NothingToExplain or InvalidPorts.
+
+    Ports may stand behind or before their transport, as in `tcp/8443`, `tcp 8443` and `8443/tcp`.
+    """
+    if found := _PORTS.fullmatch(word.strip().lower()):
+        transport = found["before"] or found["behind"]
+        return _explain_ports(word, found["ports"], Transport(transport) if transport else None)
     if word in catalogue.FLOWS:
         return Explanation(word, flows=(catalogue.FLOWS[word],))
     if word in catalogue.FORBIDDEN:
@@ -62,8 +66,13 @@ def explain(word: str) -> Explanation:
     raise NothingToExplain(f"{word!r} is no port, flow or code of a finding{hint}")
 
 
-def _explain_ports(word: str) -> Explanation:
-    asked, warning = PortRange.parse_imported(word)
+#: The port is whatever begins with a digit, so that what is no port is refused as one.
+_PORTS = re.compile(r"(?:(?P<before>tcp|udp)[/ ])?(?P<ports>\d.*?)(?(before)|(?:[/ ](?P<behind>tcp|udp))?)")
+
+
+def _explain_ports(word: str, ports: str, transport: Transport | None) -> Explanation:
+    asked, warning = PortRange.parse_imported(ports)
+    transports = (transport,) if transport else tuple(Transport)
     notes = [warning] if warning else []
     if asked.first == 0:
         raise InvalidPorts("0 is not a port: it asks the kernel for any")
@@ -71,14 +80,22 @@ def _explain_ports(word: str) -> Explanation:
     hits = [
         flow
         for flow in catalogue.FLOWS.values()
-        if flow.ports.kind in (*exact, PortKind.WINDOW, PortKind.LEASED) and flow.ports.default.overlaps(asked)
+        if flow.transport in transports
+        and flow.ports.kind in (*exact, PortKind.WINDOW, PortKind.LEASED)
+        and flow.ports.default.overlaps(asked)
     ]
-    ranked = [flow for flow in catalogue.FLOWS.values() if flow.ports.per_rank and flow not in hits]
+    ranked = [
+        flow
+        for flow in catalogue.FLOWS.values()
+        if flow.transport in transports and flow.ports.per_rank and flow not in hits
+    ]
     for flow in ranked:
         base = flow.ports.default.first
         if base < asked.first < base + 1000:
             notes.append(f"it is {flow.id}'s port of rank {asked.first - base}: {flow.purpose}")
-    elsewhere = tuple(other for other in catalogue.ELSEWHERE if other.ports.overlaps(asked))
+    elsewhere = tuple(
+        other for other in catalogue.ELSEWHERE if other.transport in transports and other.ports.overlaps(asked)
+    )
     if not hits and not elsewhere and not notes:
         notes.append("no flow of the catalogue uses it; a job can declare it under `ports`")
     hits.sort(key=lambda flow: flow.ports.kind not in exact)
