@@ -25,6 +25,7 @@ from quorate.network.audit.documents import (
     not_misspelt,
     only,
     own_name,
+    stating,
     unfiltered,
 )
 from quorate.network.audit.ruleset import OTHERS, Rule, Ruleset, Scene, Unreadable
@@ -172,6 +173,14 @@ class _Aws(Ruleset):
     def governs(self, local: Party) -> bool:
         """Machines whose group is in the text, by its id or by Quorate's own name for it."""
         return local.role in MACHINES and bool(self._groups(local))
+
+    def naming(self, local: Party) -> str:
+        """Return what to state of a machine without a group, or what to print of one whose groups the text lacks."""
+        if local.role not in MACHINES or self.governs(local):
+            return ""
+        if not local.security_groups:
+            return stating(local, "security_groups")
+        return f"audit what this prints: aws ec2 describe-security-groups --group-ids {' '.join(local.security_groups)}"
 
     def entries(self, scene: Scene) -> tuple[list[Entry], Outcome]:
         """Return the union of the rules of the machine's groups; the rest is denied, if none of them is missing."""

@@ -180,3 +180,11 @@ def within(party: Party) -> Intervals | None:
 def own_name(party: Party) -> str:
     """Return the name under which Quorate's own rules for a party stand in a cloud."""
     return "quorate-" + re.sub(r"[^a-z0-9]+", "-", f"{party.role.value}-{party.name}".lower()).strip("-")
+
+
+def stating(party: Party, key: str) -> str:
+    """Return what to add to master.yaml so that a machine can be found in the platform's rules."""
+    if party.role is Role.MASTER:
+        return f"state where.{key} of the master in master.yaml"
+    elsewhere = "if it is not behind such rules, audit the other pools with --pool NAME"
+    return f"state where.{key} of the pool {party.name} in master.yaml; {elsewhere}"

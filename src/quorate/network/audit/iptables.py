@@ -191,6 +191,8 @@ def _options(words: list[str]) -> Iterator[_Option]:
 
 
 class _Iptables(NetfilterRuleset):
+    form, loading = "iptables", ">FILE; FILE says how to load it"
+
     def __init__(self, tables: _Tables, lines: tuple[_Line, ...], doubts: dict[int, str]) -> None:
         super().__init__(
             tuple(line.rule for line in lines),

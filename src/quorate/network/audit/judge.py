@@ -83,12 +83,18 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     asking = _Asking(plan, ruleset)
     for scene, mine in _scenes(plan, ruleset, role):
         asking.ask(scene, mine)
-    # What another machine's rules decide is not asked of this one's.
-    seen = {flow: ends for flow, ends in asking.planned.items() if role is None or ends.asked or not flow.known}
+    # Machines of the role for which the text holds no rules: nothing is known of what passes there.
+    unruled = {p for p in plan.parties if p.role in _GOVERNED[role] and plan.holds_for(p) and not ruleset.governs(p)}
+
+    def is_asked(flow: PlannedFlow, ends: Ends) -> bool:
+        # What another machine's rules decide is not asked of this one's.
+        return role is None or ends.asked or not unruled.isdisjoint((flow.source, flow.destination))
+
+    seen = {flow: ends for flow, ends in asking.planned.items() if is_asked(flow, ends) or not flow.known}
     flows = tuple(_planned(flow, ends, ruleset) for flow, ends in seen.items())
     exposed: dict[str, list[tuple[PlannedFlow, Ends]]] = defaultdict(list)
     for flow, ends in asking.forbidden.items():
-        if (role is None or ends.asked) and possible(ends) is not Outcome.DENY:
+        if is_asked(flow, ends) and possible(ends) is not Outcome.DENY:
             exposed[flow.key].append((flow, ends))
     blamed = {
         key: dict.fromkeys(rule for _, ends in transports if possible(ends) is Outcome.ALLOW for rule in exposing(ends))
@@ -101,8 +107,9 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
             transports,
             (
                 *(part for name in blamed[key] for part in mending.withdrawing(name)),
-                *((ruleset.closing(),) if ruleset.closing() and _open_by_default(transports) else ()),
+                *dict.fromkeys(filter(None, map(ruleset.closing, _open_by_default(transports)))),
             ),
+            _naming(transports[0][0], ruleset),
         )
         for key, transports in exposed.items()
     )
@@ -139,8 +146,16 @@ def _by_default(cell: Cell, gone: Collection[str] = ()) -> bool:
     return (not others or bool(first.rule)) and not cell.stand.decide(gone).rules[-1]
 
 
-def _open_by_default(transports: Iterable[tuple[PlannedFlow, Ends]]) -> bool:
-    return any(not seen.rules for _, ends in transports for seen in ends.of(Outcome.ALLOW))
+def _open_by_default(transports: Iterable[tuple[PlannedFlow, Ends]]) -> dict[Party, None]:
+    """Return the machines that let some of it pass without any rule."""
+    seen = (seen for _, ends in transports for seen in ends.of(Outcome.ALLOW))
+    return dict.fromkeys(one.scene.local for one in seen if not one.rules)
+
+
+def _naming(flow: PlannedFlow, ruleset: Ruleset) -> str:
+    """Return what tells whether the rules hold for an end of a flow, where they hold for none."""
+    ends = dict.fromkeys(end for end in (flow.source, flow.destination) if end.role in _GOVERNED[None])
+    return "; ".join(dict.fromkeys(filter(None, map(ruleset.naming, ends))))
 
 
 class _Mending:
@@ -366,7 +381,7 @@ def _is_a_family(cell: Cell) -> bool:
 
 def _planned(flow: PlannedFlow, ends: Ends, ruleset: Ruleset) -> FlowVerdict:
     ways = dict.fromkeys(seen.scene.direction for seen in ends.of(Outcome.DENY)) if flow.known else ()
-    return planned_verdict(flow, ends, [ruleset.opening(flow, way) for way in ways])
+    return planned_verdict(flow, ends, [ruleset.opening(flow, way) for way in ways], _naming(flow, ruleset))
 
 
 def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]) -> Iterator[Finding]:
@@ -377,7 +392,7 @@ def _flow_findings(flows: Iterable[FlowVerdict], possible: Iterable[FlowVerdict]
         if verdict.outcome is Outcome.DENY:
             yield Finding("NET-BLOCKED", verdict.flow.key, verdict.why, *ends, verdict.change)
         elif verdict.outcome is Outcome.UNKNOWN:
-            yield Finding("NET-UNDETERMINED", verdict.flow.key, verdict.why, *ends)
+            yield Finding("NET-UNDETERMINED", verdict.flow.key, verdict.why, *ends, verdict.change)
     for verdict in possible:
         known = FORBIDDEN.get(verdict.flow.flow)
         code = known.finding if known else "NET-EXPOSED"

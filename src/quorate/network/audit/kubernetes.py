@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from quorate.network.audit.documents import clamped, is_wider, items, member, networks, only, refuse_depth
+from quorate.network.audit.documents import clamped, is_wider, items, member, networks, only, refuse_depth, stating
 from quorate.network.audit.ruleset import OTHERS, Rule, Ruleset, Scene, Unreadable
 from quorate.network.audit.space import Act, Entry, Intervals, Outcome, outside
 from quorate.network.flows import Direction, Transport
@@ -274,9 +274,13 @@ class _Kubernetes(Ruleset):
                 return policy.namespace
         return local.namespace or ""
 
-    def closing(self) -> str:
+    def closing(self, local: Party) -> str:
         """Return the command that adds the plan's own policies: pods that none selects are open."""
         return "quorate net rules --config master.yaml --for kubernetes | kubectl apply -f -"
+
+    def naming(self, local: Party) -> str:
+        """Return what to state of a machine that is not known to be a pod."""
+        return "" if self.governs(local) else stating(local, "labels")
 
     def removal(self, rule: Rule) -> str:
         """Return which rule of which policy to take out."""

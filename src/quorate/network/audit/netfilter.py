@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from typing import ClassVar
 
 from quorate.network.audit.chains import Fields, Step, append, flatten
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, of_networks, of_ports, source_ports
@@ -86,6 +87,10 @@ class Insertion:
 class NetfilterRuleset(Ruleset):
     """The rules of one machine. They know no parties, so that few scenes differ, and each is laid out once."""
 
+    #: What Quorate calls rules of this kind, and what a shell loads them with.
+    form: ClassVar[str]
+    loading: ClassVar[str]
+
     def __init__(self, rules: tuple[Rule, ...], before_tracking: Collection[str], *, untracks: bool) -> None:
         """Take the rules, those that may be asked before connections are tracked, and whether some say not to.
 
@@ -116,6 +121,12 @@ class NetfilterRuleset(Ruleset):
     def governs(self, local: Party) -> bool:
         """They hold for whichever machine they are said to be of."""
         return local.role in (Role.MASTER, Role.AGENT, Role.MEMBER)
+
+    def closing(self, local: Party) -> str:
+        """Return what loads the plan's own rules, which drop what they do not name."""
+        role = "master" if local.role is Role.MASTER else "agent"
+        pool = f" --pool {local.name}" if local.role is Role.AGENT else ""
+        return f"quorate net rules --config master.yaml --for {self.form} --role {role}{pool} {self.loading}"
 
     def stateful(self, scene: Scene) -> bool:
         """Answers pass only where a rule says so."""

@@ -188,6 +188,8 @@ def _left(left: Any) -> str:
 
 
 class _Nftables(NetfilterRuleset):
+    form, loading = "nftables", "| nft -f -"
+
     def __init__(
         self, chains: dict[str, _Chain], sets: dict[str, Any], rules: tuple[Rule, ...], doubts: dict[str, str]
     ) -> None:

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from quorate.network.audit import ocimends
-from quorate.network.audit.documents import MACHINES, carries, documents, named, networks, own_name, unfiltered
+from quorate.network.audit.documents import MACHINES, carries, documents, named, networks, own_name, stating, unfiltered
 from quorate.network.audit.ocirules import HINT, Holder, Kind, Reader, SecurityRule, Subnet
 from quorate.network.audit.ruleset import (
     OTHERS,
@@ -78,6 +78,16 @@ class _Oci(Ruleset):
     def governs(self, local: Party) -> bool:
         """Machines that some group or list of the text holds for, or may."""
         return local.role in MACHINES and bool(self._holding(local)[0])
+
+    def naming(self, local: Party) -> str:
+        """Return what to state of a machine without a group, or what to print of one whose groups the text lacks."""
+        if local.role not in MACHINES or self.governs(local):
+            return ""
+        if not local.security_groups:
+            return stating(local, "security_groups")
+        return "audit what this prints: " + "; ".join(
+            f"oci network nsg rules list --all --nsg-id {group}" for group in local.security_groups
+        )
 
     def stateful(self, scene: Scene) -> bool:
         """Answers need a rule of their own only where a stateless one let the connection in."""

@@ -110,8 +110,12 @@ class Ruleset(ABC):
         """Return what lets a flow pass once some rules are gone that it passes by now."""
         return self.opening(flow, direction)
 
-    def closing(self) -> str:
-        """Return what closes machines that no rule holds for; empty where every machine is behind the rules."""
+    def closing(self, local: Party) -> str:
+        """Return what closes a machine that is open without any rule; empty where none is."""
+        return ""
+
+    def naming(self, local: Party) -> str:
+        """Return what tells whether these rules hold for a machine; empty where they hold for every one."""
         return ""
 
     def closing_egress(self, local: Party, flows: Sequence[PlannedFlow]) -> str:

@@ -19,6 +19,7 @@ SERVICES: Intervals = ((1, 65535),)
 EXAMPLES = 2
 #: The axes of addresses, which a scene's parties are called by, too.
 _ENDS: tuple[Axis, ...] = ("peer", "local")
+_NEITHER = "neither end is a machine that these rules hold for"
 _WORDS = {Outcome.ALLOW: "open", Outcome.DENY: "blocked", Outcome.UNKNOWN: "undetermined"}
 
 
@@ -133,8 +134,11 @@ class _Settled:
         return self._services[known]
 
 
-def planned_verdict(flow: PlannedFlow, ends: Ends, openings: Iterable[str]) -> FlowVerdict:
-    """Return what becomes of a flow that must pass; `openings` lets it pass where it is blocked."""
+def planned_verdict(flow: PlannedFlow, ends: Ends, openings: Iterable[str], naming: str = "") -> FlowVerdict:
+    """Return what becomes of a flow that must pass; `openings` lets it pass where it is blocked.
+
+    `naming` says what must be stated where the rules hold for neither end.
+    """
     if not flow.known:
         unknown = flow.source if not flow.source.known else flow.destination
         return FlowVerdict(flow, Outcome.UNKNOWN, why=f"the plan knows no address of {unknown}")
@@ -144,7 +148,7 @@ def planned_verdict(flow: PlannedFlow, ends: Ends, openings: Iterable[str]) -> F
     if Outcome.UNKNOWN in ends.outcomes:
         return FlowVerdict(flow, Outcome.UNKNOWN, why=_doubts(ends))
     if not ends.seen:
-        return FlowVerdict(flow, Outcome.UNKNOWN, why="neither end is a machine that these rules hold for")
+        return FlowVerdict(flow, Outcome.UNKNOWN, why=_NEITHER, change=naming)
     rules = dict.fromkeys(rule for seen in ends.of(Outcome.ALLOW) for rule in seen.rules)
     return FlowVerdict(flow, Outcome.ALLOW, tuple(rules))
 
@@ -176,13 +180,18 @@ def _connection(seen: Seen) -> tuple[Intervals, ...]:
     return (*ends, cell.service, cell.other, cell.flags)
 
 
-def forbidden_verdict(transports: Collection[tuple[PlannedFlow, Ends]], changes: Iterable[str]) -> FlowVerdict:
-    """Return one verdict for a flow whatever transports it is possible with; what passes of each is in `why`."""
+def forbidden_verdict(
+    transports: Collection[tuple[PlannedFlow, Ends]], changes: Iterable[str], naming: str = ""
+) -> FlowVerdict:
+    """Return one verdict for a flow whatever transports it is possible with; what passes of each is in `why`.
+
+    `naming` says what must be stated where the rules hold for neither end.
+    """
     flow = next(iter(transports))[0]
     sure = [ends for _, ends in transports if possible(ends) is Outcome.ALLOW]
     if not sure:
         why = _some(_doubts(ends) for _, ends in transports if ends.seen)
-        return FlowVerdict(flow, Outcome.UNKNOWN, why=why or "neither end is a machine that these rules hold for")
+        return FlowVerdict(flow, Outcome.UNKNOWN, why=why or _NEITHER, change="" if why else naming)
     rules = tuple(dict.fromkeys(rule for ends in sure for rule in exposing(ends)))
     openings = (
         _some(f"{passing(s.cell, s.scene)}, by {by_whom(s.cell)}" for s in ends.of(Outcome.ALLOW)) for ends in sure
