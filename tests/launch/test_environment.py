@@ -10,9 +10,10 @@ from launch_vocabulary import gang, seen_by
 
 from quorate.launch import environment
 from quorate.launch.config import Configuration, Member, Network
+from quorate.launch.fields import ConfigurationError
 from quorate.launch.launchers import LauncherError
 from quorate.launch.launchers import derive as launch
-from quorate.network.jobplan import master_port_of
+from quorate.network.jobplan import master_port_of, mistaken_master_port
 
 PER_PROCESS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
 
@@ -174,6 +175,18 @@ def test_hosts_are_in_rank_order_main_first_in_every_variable(replicas: dict[str
 def test_the_plan_and_the_member_take_the_same_port_for_the_user_s_choice(variables: dict[str, str]) -> None:
     """Neither may import the other: launch travels alone."""
     assert environment.chosen_port(variables) == master_port_of(variables)
+
+
+@given(text=st.one_of(st.text(max_size=8), st.integers(-1, 100_000).map(str), st.just("000080")))
+def test_the_plan_takes_for_no_port_what_the_member_does(text: str) -> None:
+    variables = {"MASTER_PORT": text}
+    mistake = mistaken_master_port(variables)
+    if mistake is None:
+        assert environment.chosen_port(variables) == int(text)
+    else:
+        with pytest.raises(ConfigurationError) as refused:
+            environment.chosen_port(variables)
+        assert str(refused.value) == mistake
 
 
 def private(size: int, *, rank: int = 0) -> Configuration:

@@ -287,6 +287,23 @@ def test_a_job_whose_ranks_run_past_the_last_port_is_refused_with_its_file(tmp_p
     assert f"{job}: tf-config needs a port for each rank from 65535 on" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        "environment: {MASTER_PORT: '99999999'}",
+        "environment: {BACKENDAI_DIST_MASTER_PORT: '0'}",
+        "roles: {main: {environment: {MASTER_PORT: '30000'}}, sub: {environment: {MASTER_PORT: auto}}}",
+    ],
+)
+def test_a_job_whose_master_port_is_no_port_is_refused_with_its_file(tmp_path: Path, environment: str) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(f"name: x\nentrypoint: ['true']\nresources: {{nodes: 2}}\n{environment}\n")
+    done = net("plan", "--job", job)
+    assert done.returncode == 2
+    assert f"{job}: " in done.stderr and "MASTER_PORT: " in done.stderr
+    assert "is no port; ports are 1 to 65535" in done.stderr
+
+
 def test_the_plan_of_a_job_knows_its_pools_window_and_what_stands_around_it(tmp_path: Path) -> None:
     file, job = tmp_path / "master.yaml", tmp_path / "job.yaml"
     file.write_text(

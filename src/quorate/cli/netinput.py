@@ -96,10 +96,13 @@ def job_plan(path: Path, source: Source) -> Plan:
     """Return the plan of a job before it is placed: with its members' names, and example addresses."""
     from quorate.cli.jobfile import load
     from quorate.network.examplejob import plan_of_spec
+    from quorate.network.jobcheck import mistaken_master_port_of_job
     from quorate.network.jobplan import PortsPastTheEnd
 
     spec = load(path, {}).spec
     pool(source.file, spec.resources.pool)
+    if mistake := mistaken_master_port_of_job(spec):
+        refuse(f"{path}: {mistake}")
     try:
         return plan_of_spec(spec, source.file)
     except PortsPastTheEnd as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 
 from quorate.model.job import JobSpec
@@ -10,7 +11,14 @@ from quorate.network import catalogue
 from quorate.network.budget import Shape, check_window
 from quorate.network.findings import Finding
 from quorate.network.flows import NetworkMode
-from quorate.network.jobplan import JobNetwork, MemberEnd, PortsPastTheEnd, master_ports_of, plan_job
+from quorate.network.jobplan import (
+    JobNetwork,
+    MemberEnd,
+    PortsPastTheEnd,
+    master_ports_of,
+    mistaken_master_port,
+    plan_job,
+)
 from quorate.network.overlays import address_of
 
 #: Addresses are needed to plan, and none is looked at.
@@ -43,5 +51,14 @@ def check_job(spec: JobSpec, window: PortRange | None, *, gpu: bool) -> Finding 
 
 def master_ports_of_job(spec: JobSpec) -> tuple[int | None, ...]:
     """MASTER_PORT as each role is told it; see `JobNetwork.master_ports`."""
-    roles = [role.environment for role in spec.roles.values()] or [{}]
-    return master_ports_of({**spec.environment, **own} for own in roles)
+    return master_ports_of(_environments(spec))
+
+
+def mistaken_master_port_of_job(spec: JobSpec) -> str | None:
+    """Say why members of the job would not start, where one is told a MASTER_PORT that is no port."""
+    return next(filter(None, map(mistaken_master_port, _environments(spec))), None)
+
+
+def _environments(spec: JobSpec) -> Iterator[Mapping[str, str]]:
+    for own in [role.environment for role in spec.roles.values()] or [{}]:
+        yield {**spec.environment, **own}

@@ -113,6 +113,16 @@ def master_port_of(environment: Mapping[str, str]) -> int | None:
     return None
 
 
+def mistaken_master_port(environment: Mapping[str, str]) -> str | None:
+    """Say why members would not start: the MASTER_PORT that they would take is no port. None where it is one."""
+    for variable in _MASTER_PORT_VARIABLES:
+        if (text := environment.get(variable)) is not None:
+            if text.isascii() and text.isdigit() and len(text) <= len(str(LAST_PORT)) and 0 < int(text) <= LAST_PORT:
+                return None
+            return f"{variable}: {text[:40]!r} is no port; ports are 1 to {LAST_PORT}"
+    return None
+
+
 def follows_master_port(flow: str) -> bool:
     """Whether members use the flow where MASTER_PORT says."""
     return flow in _FOLLOWERS
