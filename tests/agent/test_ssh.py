@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import selectors
 import signal
 import socket
 import stat
@@ -15,6 +16,7 @@ from tests.agent.conftest import Agent, eventually
 from tests.agent.peer import DEADLINE_S, JOB, Peer, master, spec
 
 from quorate.agent.processes import marked
+from quorate.agent.ssh.door import Door, Offer
 
 pytestmark = pytest.mark.anyio
 
@@ -197,6 +199,14 @@ async def test_the_end_of_the_member_ends_its_sessions_and_is_not_held_up(agent:
         await peer.state(MEMBER, "exited")
         await process.wait_closed()
         assert server_of(agent) == []
+
+
+def test_a_closed_door_leaves_no_connection_that_nobody_would_hear_the_end_of(tmp_path: Path) -> None:
+    door = Door(selectors.DefaultSelector(), MEMBER, Offer("00", 0, str(tmp_path)), None, print)
+    door.pid = server = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
+    door.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(server, os.WNOHANG)
 
 
 async def test_the_door_outlives_the_agent(agent: Agent) -> None:

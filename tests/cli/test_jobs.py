@@ -147,6 +147,10 @@ def test_a_command_that_names_a_file_takes_its_folder_along(cluster: Quorate) ->
     cluster("run", "--no-context", "--", "sh", "here.sh", code=None)
 
 
+def test_a_word_that_is_too_long_for_a_file_is_taken_for_what_it_is(cluster: Quorate) -> None:
+    assert cluster("run", "--", "sh", "-c", f"echo short # {'long ' * 100}").out == "short\n"
+
+
 def test_flags_beat_the_file(cluster: Quorate) -> None:
     file = cluster.home / "flags.yaml"
     file.write_text("entrypoint: 'echo $COLOUR'\nenvironment: {COLOUR: red}\nrestarts: 1\n")

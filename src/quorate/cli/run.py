@@ -181,7 +181,15 @@ def _job_file(arguments: list[str], option: Path | None, command: list[str]) -> 
 
 def _names_a_file(command: list[str]) -> bool:
     """Whether a word of the command is a file below this folder: then the job cannot do without the folder."""
-    return any(not word.startswith(("/", "-", "..")) and Path(word).is_file() for word in command)
+    return any(not word.startswith(("/", "-", "..")) and _is_file(word) for word in command)
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:
+        # A script, say: longer than the name of a file may be.
+        return False
 
 
 def _secrets(items: list[str] | None) -> dict[str, Any]:

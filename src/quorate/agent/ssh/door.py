@@ -141,6 +141,9 @@ class Door:
         self._listeners = {}
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
+            # Its connections are closed as long as there is a network that tells the others: they would wait for ever.
+            os.waitpid(self.pid, 0)
+            self.pid = 0
 
     def reaped(self, pid: int, status: int) -> None:
         """A child of the shim has ended."""
