@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import msgspec
+import pytest
 
 from quorate.model.asks import Collective, MemberSeen, ProcessSeen, SocketSeen
 from quorate.network.diagnosis import Confines, Diagnosis, Subject, Tried, conclude, operation
@@ -173,6 +174,15 @@ def test_an_open_connection_on_which_nothing_is_acknowledged_has_lost_packets() 
     diagnosis = conclude([subject(0, all_reduce(0), sockets=(stuck,)), subject(1, all_reduce(1))], [])
     assert codes(diagnosis) == ["NET-LOSS"]
     assert "4096 bytes wait, sent again 5 times" in diagnosis.cause
+
+
+@pytest.mark.parametrize(("state", "doing"), [("SYN-SENT", "to connect to"), ("ESTABLISHED", "for an answer of")])
+def test_who_waits_for_a_member_that_has_ended_is_told_that_and_of_no_firewall(state: str, doing: str) -> None:
+    waits = SocketSeen("tcp", state, "10.0.0.2", 40000, "10.0.0.3", 12350, unsent=60, retransmits=5, pid=1, peer="sub1")
+    ended = Subject("sub1", 1, "b", "10.0.0.3", None, "it does not run any more", ended=True)
+    diagnosis = conclude([subject(0, sockets=(waits,)), ended], [tried("main1", "sub1", "filtered", wanted=True)])
+    assert codes(diagnosis) == ["MEMBER-ENDED"]
+    assert diagnosis.cause == f"main1 waits {doing} sub1 (tcp 12350), which has ended"
 
 
 def test_the_flight_recorder_tells_who_is_behind() -> None:

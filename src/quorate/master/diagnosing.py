@@ -111,8 +111,9 @@ async def _inspect(asks: Asks, allocation: AllocationRecord) -> list[Subject]:
         seen = {one.rank: one for one in answer.members} if isinstance(answer, Seen) else {}
         for member in members:
             one = seen.get(member.rank)
-            missing = answer if isinstance(answer, str) else "" if one else "it does not run any more"
-            subject = Subject(member.name, member.rank, member.agent, member.address, one, missing)
+            ended = one is None and not isinstance(answer, str)
+            missing = answer if isinstance(answer, str) else "it does not run any more" if ended else ""
+            subject = Subject(member.name, member.rank, member.agent, member.address, one, missing, ended)
             if isinstance(answer, Seen) and answer.platform in _PLATFORMS:
                 subject = dataclasses.replace(subject, platform=Platform(answer.platform))
             if overlay is not None:

@@ -42,6 +42,8 @@ class Subject:
     address: str
     seen: MemberSeen | None = None
     missing: str = ""
+    #: Whether that is because it has ended.
+    ended: bool = False
     #: The agent's own address, and the port to which VXLAN goes there, where members are joined by an overlay.
     underlay: str = ""
     vxlan_port: int = catalogue.port("vxlan")
@@ -101,6 +103,10 @@ class _Hang:
         for one in self.tried:
             self.ways[one.source, one.destination].append(one)
 
+    def is_gone(self, member: str) -> bool:
+        """Whether a member of that name has ended."""
+        return member in self.subjects and self.subjects[member].ended
+
     def platform(self, of: Subject) -> Platform:
         """Whose command opens a port of that agent's."""
         return self.wanted or of.platform
@@ -145,7 +151,7 @@ def conclude(
     hang = _Hang({subject.name: subject for subject in subjects}, tried, confines, platform)
     findings: list[Finding] = []
     causes: list[str] = []
-    for step in (_cut, _blocked, _lost, _outside):
+    for step in (_gone, _cut, _blocked, _lost, _outside):
         for cause, finding in step(hang):
             causes.append(cause)
             findings.append(finding)
@@ -182,13 +188,28 @@ def operation(stack: Sequence[str]) -> str:
 _Found = Iterator[tuple[str, Finding]]
 
 
+def _gone(hang: _Hang) -> _Found:
+    """Connections to a member that has ended, which nobody answers any more."""
+    for subject in hang.subjects.values():
+        waits = [
+            one
+            for one in (subject.seen.sockets if subject.seen else ())
+            if hang.is_gone(one.peer) and (one.state == "SYN-SENT" or one.retransmits >= _RETRANSMITS)
+        ]
+        for one in waits[:1]:
+            doing = "to connect to" if one.state == "SYN-SENT" else "for an answer of"
+            cause = f"{subject.name} waits {doing} {one.peer} (tcp {one.remote_port}), which has ended"
+            about = f"{subject.name} -> {one.peer}"
+            yield cause, Finding("MEMBER-ENDED", about, cause, subject.name, one.peer, hang.logs(one.peer))
+
+
 def _cut(hang: _Hang) -> _Found:
     """Pairs of members in an overlay between which nothing passes at all: then it is their agents that are cut off."""
     named: set[frozenset[str]] = set()
     for (source, destination), ones in hang.ways.items():
         here, there = hang.subjects[source], hang.subjects[destination]
         agents = frozenset({here.agent, there.agent})
-        if not _is_cut(here, there, ones) or agents in named:
+        if there.ended or not _is_cut(here, there, ones) or agents in named:
             continue
         named.add(agents)
         ports = PortRange.of(there.vxlan_port)
@@ -208,7 +229,8 @@ def _is_cut(here: Subject, there: Subject, tried: Sequence[Tried]) -> bool:
 
 def _blocked(hang: _Hang) -> _Found:
     """Connections that do not come about although somebody listens, those that are being waited for first."""
-    bad = [one for one in hang.tried if one.outcome not in (Outcome.OPEN, Outcome.UNDETERMINED)]
+    fine = (Outcome.OPEN, Outcome.UNDETERMINED)
+    bad = [one for one in hang.tried if one.outcome not in fine and not hang.is_gone(one.destination)]
     groups: dict[tuple[str, str, str, bool], list[Tried]] = defaultdict(list)
     for one in sorted(bad, key=lambda one: (one.source == one.destination, not one.wanted, not one.flow)):
         # What nobody wants and nobody planned may well be closed.
@@ -264,7 +286,8 @@ def _lost(hang: _Hang) -> _Found:
     """Connections that were open once, on which nothing is acknowledged any more."""
     for subject in hang.subjects.values():
         for one in subject.seen.sockets if subject.seen else ():
-            if one.state == "ESTABLISHED" and one.retransmits >= _RETRANSMITS and one.peer:
+            lost = one.state == "ESTABLISHED" and one.retransmits >= _RETRANSMITS and one.peer
+            if lost and not hang.is_gone(one.peer):
                 cause = (
                     f"what {subject.name} sends to {one.peer} on tcp {one.remote_port} is not acknowledged: "
                     f"{one.unsent} bytes wait, sent again {one.retransmits} times; packets are lost on the way"

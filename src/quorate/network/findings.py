@@ -127,6 +127,8 @@ _CODES = (
          "Some ranks wait in a collective operation that others never called, or have not reached."),
     Code("COLLECTIVE-MIXED", _E, "Ranks wait in different collectives",
          "Each waits for the others in an operation that they did not call."),
+    Code("MEMBER-ENDED", _E, "A member waits for one that has ended",
+         "It has a connection, or asks for one, to a member whose command has ended, and which answers nobody."),
     Code("NET-LOSS", _E, "Packets are sent again and again",
          "A connection was open, and what is sent on it is not acknowledged any more."),
     Code("SANDBOX-FAILED", _E, "A private network could not be made",
