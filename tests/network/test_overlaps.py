@@ -172,6 +172,30 @@ def test_two_services_on_one_machine_are_no_repetition() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "subject", "place", "shown"),
+    [
+        (("10.0.1.0/24", "0.0.0.0/0"), "agent/gpu", "13:23", "0.0.0.0/0"),
+        (("10.0.1.0/24", "10.0.1.0/24, '::/0'"), "agent/gpu", "13:36", "::/0"),
+        (("10.0.1.0/24", "0.0.0.0/1, 128.0.0.0/1"), "agent/gpu", "13:23", "0.0.0.0/1, 128.0.0.0/1"),
+        (("[10.0.0.5]", "[0.0.0.0/0]"), "master/master", "2:23", "0.0.0.0/0"),
+    ],
+)
+def test_machines_at_every_address_are_told_what_that_opens(
+    change: tuple[str, str], subject: str, place: str, shown: str
+) -> None:
+    (found,) = (one for one in findings(BASE.replace(*change)) if (one.code, one.subject) == ("PLAN-WIDE", subject))
+    assert (found.severity, found.place) == (Severity.WARNING, f"master.yaml:{place}")
+    assert f".where names {shown}: " in found.evidence
+    assert ("VXLAN" in found.evidence) is (subject == "agent/gpu")
+
+
+def test_a_pool_may_be_all_of_a_private_range() -> None:
+    network = "network: {overlays: [192.168.128.0/17]}\npools:"
+    text = BASE.replace("10.0.1.0/24", "10.0.0.0/8").replace("pools:", network).replace("192.168.0.0/16", "192.168.0.1")
+    assert "PLAN-WIDE" not in {one.code for one in findings(text)}
+
+
 def test_agents_who_count_as_operators_are_told_what_that_opens() -> None:
     found = only(BASE.replace("192.0.2.1", "10.0.0.0/16"))
     assert (found.code, found.subject, found.place) == ("PLAN-WIDE", "operator/operators", "master.yaml:6:23")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quorate.model.clusterfile import ClusterFile, Internet, PoolSection
+from quorate.model.clusterfile import ClusterFile, Internet, PoolSection, Where
+from quorate.model.yamlfile import Path
 from quorate.network import catalogue
 from quorate.network.findings import Finding
 from quorate.network.flows import NetworkMode, PortKind, Role
@@ -12,11 +13,15 @@ from quorate.network.overlaps import At, find_overlaps, nowhere
 from quorate.network.plan import Party, PlannedFlow
 from quorate.network.settings import SERVICES, modes_of, window_of
 
+#: Bits of the prefix of the widest private range, 10.0.0.0/8 (RFC 1918); no cluster's machines are all over more.
+WIDEST = 8
+
 
 def check_cluster(cluster: ClusterFile, flows: tuple[PlannedFlow, ...], at: At = nowhere) -> Iterator[Finding]:
     """Yield what is wrong with the cluster as a whole, by its file's places `at` and the flows of its plan."""
     yield from _unresolved(flows)
     yield from find_overlaps(cluster, at)
+    yield from _everywhere(cluster, at)
     for pool in cluster.pools:
         of_master, of_pool = cluster.master.where.vpc, pool.where.vpc
         if of_master and of_pool and of_master != of_pool:
@@ -26,6 +31,23 @@ def check_cluster(cluster: ClusterFile, flows: tuple[PlannedFlow, ...], at: At =
             )
         yield from _way_out(cluster, pool)
         yield from _ports(cluster, pool)
+
+
+def _everywhere(cluster: ClusterFile, at: At) -> Iterator[Finding]:
+    """Yield where machines are said to be at more addresses than anybody's are: rules let all of those in."""
+    wheres: list[tuple[str, str, Path, Where, str]] = [
+        ("master", "master/master", ("master",), cluster.master.where, "agents connect to any of them")
+    ]
+    for number, pool in enumerate(cluster.pools):
+        opened = "rules open VXLAN and all else between agents to any of them"
+        wheres.append((f"pool {pool.name}", f"agent/{pool.name}", ("pools", number), pool.where, opened))
+    for owner, key, path, where, opened in wheres:
+        wide = {number: one for number, one in enumerate(where.addresses) if one.prefixlen < WIDEST}
+        if wide:
+            place = at((*path, "where", "addresses", min(wide)))
+            evidence = f"{owner}.where names {', '.join(map(str, wide.values()))}: {opened}"
+            remedy = "name the subnets that the machines are in"
+            yield Finding("PLAN-WIDE", key, evidence, remedy=remedy, place=place)
 
 
 def _unresolved(flows: tuple[PlannedFlow, ...]) -> Iterator[Finding]:
