@@ -219,12 +219,13 @@ def test_whoever_loads_rules_that_lock_operators_out_reads_it_first(form: str) -
 
 @pytest.mark.parametrize(("form", "instead"), [("aws", "cloudformation"), ("oci-nsg", "terraform-oci")])
 def test_rules_that_name_groups_without_ids_say_that_they_cannot_be_applied_so(form: str, instead: str) -> None:
+    ids = "sg-" if form == "aws" else "ocid1.networksecuritygroup.oc1.iad."
     (found,) = render(example(), form).findings
     assert (found.code, found.subject) == ("PLAN-UNRESOLVED", "group")
     assert "the groups of agent/gpu, master/master by names" in found.evidence and f"--for {instead}" in found.remedy
 
     def with_group(party: Party) -> Party:
-        return party if party.role is Role.USER else replace(party, security_groups=(f"sg-{party.name}",))
+        return party if party.role is Role.USER else replace(party, security_groups=(f"{ids}{party.name}",))
 
     flows = tuple(
         replace(flow, source=with_group(flow.source), destination=with_group(flow.destination))

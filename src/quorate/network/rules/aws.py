@@ -21,6 +21,7 @@ from quorate.network.rules import Rendered
 from quorate.network.rules.openings import (
     Opening,
     by_family,
+    elsewhere,
     left_out,
     nameless_groups,
     openings,
@@ -32,6 +33,8 @@ from quorate.network.rules.outline import outline
 
 #: What the API takes in a description: 255 of a-z, A-Z, 0-9, blanks and these.
 DESCRIPTION, CHARSET = 255, " ._-:/()#,@[]+=&;{}!$*"
+#: How ids of Oracle's groups begin.
+FOREIGN = "ocid1."
 #: Rules of one direction and one family in a group, without a raised quota; a peer that is no CIDR counts in both.
 QUOTA = 60
 #: What groups do not filter: Amazon's resolver, clock and metadata (VPC user guide, security group basics).
@@ -56,9 +59,9 @@ class Permission:
 
 def groups(plan: Plan, role: Role | None) -> tuple[dict[str, tuple[Party, list[Permission]]], list[Finding]]:
     """Return for each party that carries rules its permissions; peers with a group of the plan's are named by key."""
-    needed = openings(plan, role, unfiltered=UNFILTERED)
+    needed = openings(plan, role, unfiltered=UNFILTERED, foreign=FOREIGN)
     own = {opening.local.key for opening in needed}
-    findings = list(left_out(plan, role))
+    findings = [*left_out(plan, role), *elsewhere(plan, role, FOREIGN)]
     found: dict[str, tuple[Party, list[Permission]]] = {}
     for opening in needed:
         _, permissions = found.setdefault(opening.local.key, (opening.local, []))
@@ -69,8 +72,8 @@ def groups(plan: Plan, role: Role | None) -> tuple[dict[str, tuple[Party, list[P
             findings.append(unsupported(opening, "AWS", f"{opening.peer.key} has neither address nor group", remedy))
     for key, (party, permissions) in found.items():
         for direction, family in product(Direction, ("IPv4", "IPv6")):
-            elsewhere = "cidr6" if family == "IPv4" else "cidr"
-            count = sum(item.direction is direction and not getattr(item, elsewhere) for item in permissions)
+            other = "cidr6" if family == "IPv4" else "cidr"
+            count = sum(item.direction is direction and not getattr(item, other) for item in permissions)
             if count > QUOTA:
                 findings.append(
                     Finding(

@@ -17,6 +17,7 @@ from quorate.network.rules import Rendered
 from quorate.network.rules.openings import (
     Opening,
     by_family,
+    elsewhere,
     left_out,
     nameless_groups,
     openings,
@@ -33,14 +34,16 @@ RULES_A_CALL = 25
 GROUP_LIMIT, LIST_LIMIT = 120, 200
 #: Rules are not enforced for these: metadata, names, time, iSCSI (Networking docs, security rules).
 UNFILTERED = addresses(("169.254.0.0/16",))
+#: How ids of Amazon's groups begin.
+FOREIGN = "sg-"
 #: IANA protocol numbers, which the API takes as text.
 PROTOCOL = {Transport.TCP: "6", Transport.UDP: "17"}
 
 
 def render_groups(plan: Plan, role: Role | None) -> Rendered:
     """Return for each party its group and the bodies of the calls that add its rules, 25 at most in each."""
-    findings: list[Finding] = list(left_out(plan, role))
-    needed = openings(plan, role, unfiltered=UNFILTERED)
+    findings: list[Finding] = [*left_out(plan, role), *elsewhere(plan, role, FOREIGN)]
+    needed = openings(plan, role, unfiltered=UNFILTERED, foreign=FOREIGN)
     rules: dict[str, tuple[Party, list[dict[str, Any]]]] = {}
     own = {opening.local.key for opening in needed}
     for opening in needed:

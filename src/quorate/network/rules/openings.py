@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from quorate.model.ports import PortRange, merge
@@ -60,10 +60,13 @@ def shorten(text: str, limit: int, charset: str = "") -> str:
     return text if len(raw) <= limit else raw[: limit - 3].decode(errors="ignore").rstrip() + "..."
 
 
-def openings(plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network, ...] = ()) -> tuple[Opening, ...]:
+def openings(
+    plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network, ...] = (), foreign: str = ""
+) -> tuple[Opening, ...]:
     """Return what machines of that role (or of any) must let pass; flows with an end that nobody knows are left out.
 
-    So are those to addresses that the platform never filters: a rule for them would do nothing.
+    So are those to addresses that the platform never filters: a rule for them would do nothing. Ids of groups that
+    begin with `foreign` are another cloud's: they name nobody here, and who has no others is not behind these rules.
     """
     roles = MACHINES[role] if role else tuple(local for locals_ in MACHINES.values() for local in locals_)
     wanted: list[tuple[Direction, PlannedFlow]] = []
@@ -86,11 +89,33 @@ def openings(plan: Plan, role: Role | None = None, *, unfiltered: tuple[Network,
         direction, first = pairs[0]
         for flows in _overlapping(flow for _, flow in pairs):
             ports = merge(ports for flow in flows for ports in flow.ports)
-            peer, local = first.peer(direction), first.local(direction)
+            peer, local = _here(first.peer(direction), foreign), _here(first.local(direction), foreign)
+            if is_elsewhere(first.local(direction), foreign):
+                continue
             if direction is Direction.EGRESS and _all_within(peer, unfiltered):
                 continue
             found.append(Opening(direction, local, peer, first.transport, ports, flows))
     return tuple(found)
+
+
+def is_elsewhere(party: Party, foreign: str) -> bool:
+    """Say whether all of a party's groups are another cloud's."""
+    return bool(foreign and party.security_groups) and not _here(party, foreign).security_groups
+
+
+def _here(party: Party, foreign: str) -> Party:
+    groups = tuple(group for group in party.security_groups if not foreign or not group.startswith(foreign))
+    return party if groups == party.security_groups else replace(party, security_groups=groups)
+
+
+def elsewhere(plan: Plan, role: Role | None, foreign: str) -> Iterator[Finding]:
+    """Yield the findings for machines that rules in this form do not hold for."""
+    for party in machines(plan, role):
+        if is_elsewhere(party, foreign):
+            evidence = (
+                f"{party.key} is in the group {party.security_groups[0]} of another cloud: no rules here are its own"
+            )
+            yield Finding("CLOUD-NEEDS", party.key, evidence, remedy="write its rules in the form of its own cloud")
 
 
 def _far_end(peer: Party) -> str:

@@ -14,7 +14,7 @@ from quorate.network.flows import Direction, Role
 from quorate.network.plan import Party, Plan
 from quorate.network.rules import Rendered, aws, gcp, oci
 from quorate.network.rules.hcl import Block, Reference, resource, variable
-from quorate.network.rules.openings import left_out, openings, shorten, slug, unsupported
+from quorate.network.rules.openings import elsewhere, left_out, openings, shorten, slug, unsupported
 
 
 def render_gcp(plan: Plan, role: Role | None) -> Rendered:
@@ -85,8 +85,8 @@ def render_aws(plan: Plan, role: Role | None) -> Rendered:
 
 def render_oci(plan: Plan, role: Role | None) -> Rendered:
     """Return an oci_core_network_security_group for each party that has none, and a resource for each rule."""
-    findings: list[Finding] = list(left_out(plan, role))
-    needed = openings(plan, role, unfiltered=oci.UNFILTERED)
+    findings: list[Finding] = [*left_out(plan, role), *elsewhere(plan, role, oci.FOREIGN)]
+    needed = openings(plan, role, unfiltered=oci.UNFILTERED, foreign=oci.FOREIGN)
     parties = {opening.local.key: opening.local for opening in needed}
     blocks = [
         variable("compartment_id", "OCID of the compartment of the network security groups"),
