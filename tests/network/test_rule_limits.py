@@ -10,7 +10,9 @@ from quorate.network.flows import Role, Transport
 from quorate.network.plan import Party, Plan, PlannedFlow, addresses
 from quorate.network.rules import render
 
-MASTER = Party(Role.MASTER, "master", addresses(["10.0.0.5"]), security_groups=("sg-m",))
+MASTER = Party(
+    Role.MASTER, "master", addresses(["10.0.0.5"]), security_groups=("sg-m", "ocid1.networksecuritygroup.oc1.iad.m")
+)
 
 
 def to_registry(v4: int, v6: int = 0, ports: int = 1) -> Plan:
