@@ -24,7 +24,7 @@ pools:
   where: {addresses: [10.0.1.0/24], tags: [agent], security_groups: [%s2], vpc: train, internet: nat}
   provider: {type: %s, region: r}
 """
-GROUP = {"aws": "sg-0a0a0a0a0a0a0a0a", "gcp": "g", "oci": "ocid1.networksecuritygroup.oc1.fra.a"}
+GROUP = {"aws": "sg-0a0a0a0a0a0a0a0a", "gcp": "sg-0c0c0c0c", "oci": "ocid1.networksecuritygroup.oc1.fra.a"}
 CLOUDS = sorted(GROUP)
 FLOWS = {"aws": ("metadata",), "gcp": ("metadata",), "oci": ("metadata", "volumes")}
 
