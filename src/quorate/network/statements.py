@@ -87,6 +87,9 @@ STATEMENTS = (
               "Internet."),
     Statement(_DN, "On AWS a public IP address and an Internet gateway", _N,
               "A NAT gateway in a public subnet does the same with no public address on an agent."),
+    Statement(_G, "\"Allow HTTP traffic\" ticked for the master's machine, which opens tcp/80 to everybody", _U,
+              "Nothing of ours listens on 80, so no inbound rule opens it: the master's own ports are opened, to users "
+              "and agents alone."),
     Statement(_G, "`gloo_port_range` and `nccl_port_range` configure the ranges", _C,
               "In Determined they do nothing since 2022 (commit 3016fc1038). Here they set the kernel's range in the "
               "member's own network namespace, their hull; ranges that do not touch are an error.", ("gloo", "nccl")),
@@ -94,7 +97,7 @@ STATEMENTS = (
               "`quorate net rules --for oci-security-list` and `oci-nsg` write them; groups are narrower."),
     Statement(ADS, "Dask: 8786 scheduler, 8787 dashboard", _K, "Kept.", ("dask-scheduler", "dask-dashboard")),
     Statement(ADS, "Dask: workers and nannies on random ports, or on ranges given by an option", _N,
-              "Always on ranges: 8700-8800 and 3000-3100, which the launcher passes to Dask.",
+              "Always on ranges: 8700-8800 and 3000-3100, which whoever starts Dask in a job gives to it.",
               ("dask-worker", "dask-nanny")),
     Statement(ADS, "PyTorch uses 29400", _C,
               "Only its rendezvous does; Gloo and NCCL need the window besides.", ("torch-rendezvous", "gloo", "nccl")),
