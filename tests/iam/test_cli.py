@@ -109,6 +109,11 @@ def test_what_is_no_policy_ends_with_2_and_no_traceback(iam, tmp_path: Path, con
         assert "Traceback" not in ended.err
 
 
+def test_a_statement_of_which_nothing_can_be_made_out_ends_with_2(iam) -> None:  # type: ignore[no-untyped-def]
+    ended = iam("explain", "Allow foo bar")
+    assert (ended.code, "IAM-SYNTAX" in ended.out) == (2, True)
+
+
 def test_a_good_file_is_reported_beside_a_bad_one(iam, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_text("Allow group A to read repos in tenancy")

@@ -280,7 +280,7 @@ def explain(
         if found:
             _print_report(name, source, found)
     if not parts:
-        raise typer.Exit(Exit.FAILED)
+        raise typer.Exit(Exit.USAGE)
 
 
 def _statement_or_file(what: str) -> tuple[str, bytes]:
