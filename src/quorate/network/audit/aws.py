@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quorate.network import catalogue
 from quorate.network.audit.documents import (
     MACHINES,
     carries,
@@ -45,7 +46,7 @@ _SERVICES = networks(
 )
 #: A VPC's resolver is two above the first address of its CIDR, which holds 16 addresses at least.
 _RESOLVER, _SMALLEST_VPC = 2, 16
-_DOMAIN: Intervals = ((53, 53),)
+_DOMAIN: Intervals = ((catalogue.ports("dns").first, catalogue.ports("dns").last),)
 #: Of the EC2 API's shapes SecurityGroup, IpPermission and those within it.
 GROUP_FIELDS = frozenset(
     {"GroupId", "GroupName", "Description", "IpPermissions", "IpPermissionsEgress"}
