@@ -30,6 +30,7 @@ def check_cluster(cluster: ClusterFile, flows: tuple[PlannedFlow, ...], at: At =
                 "NET-SPLIT", f"agent/{pool.name}", evidence, remedy="put both in one network, or peer the two"
             )
         yield from _way_out(cluster, pool)
+        yield from _efa(pool)
         yield from _ports(cluster, pool)
 
 
@@ -83,6 +84,23 @@ _WAYS_OUT: dict[str, str] = {
     "aws": "give the instances a public IP address and the VPC an Internet gateway, or use a NAT gateway",
     "oci": "keep the subnet private and add a NAT gateway, or a service gateway and images in the region's registry",
 }
+
+
+def _efa(pool: PoolSection) -> Iterator[Finding]:
+    """Source: EFA user guide, "Prepare an EFA-enabled security group"."""
+    if pool.fabric != "efa":
+        return
+    evidence = (
+        f"pool {pool.name} is on EFA, which passes only where the machines' security group allows all traffic to and "
+        "from itself; `quorate net rules` does not write that rule, and `quorate net audit` leaves it"
+    )
+    group = next(iter(sorted(pool.where.security_groups)), "GROUP")
+    pair = f"'IpProtocol=-1,UserIdGroupPairs=[{{GroupId={group}}}]'"
+    remedy = "; ".join(
+        f"aws ec2 authorize-security-group-{way} --group-id {group} --ip-permissions {pair}"
+        for way in ("ingress", "egress")
+    )
+    yield Finding("CLOUD-NEEDS", f"agent/{pool.name}/efa", evidence, remedy=remedy)
 
 
 def _way_out(cluster: ClusterFile, pool: PoolSection) -> Iterator[Finding]:

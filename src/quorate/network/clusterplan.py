@@ -42,7 +42,8 @@ def plan_cluster(cluster: ClusterFile, *, unserved: Set[str] = frozenset(), at: 
     forbidden = tuple(dict.fromkeys(builder.forbidden()))
     findings = settle([*builder.findings, *check_cluster(cluster, flows, at)])
     modes = {pool.name: modes_of(cluster.settings(pool)) for pool in cluster.pools}
-    return Plan(cluster.name, flows, forbidden, findings, modes=modes)
+    efa = frozenset(pool.name for pool in cluster.pools if pool.fabric == "efa")
+    return Plan(cluster.name, flows, forbidden, findings, modes=modes, efa=efa)
 
 
 class _Builder:

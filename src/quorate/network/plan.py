@@ -157,6 +157,9 @@ class Plan:
     pool: str | None = None
     #: How members of each pool may be joined; not known of a plan that was read back.
     modes: Mapping[str, frozenset[NetworkMode]] = field(default_factory=dict, compare=False)
+    #: Pools whose machines' fabric is EFA, which passes only where their group allows all traffic to and from itself:
+    #: it is neither TCP nor UDP, so no flow says so. Not known of a plan that was read back.
+    efa: frozenset[str] = field(default=frozenset(), compare=False)
 
     def on(self, pool: str) -> Plan:
         """Return what concerns agents of that pool, as a firewall on one of them sees it."""

@@ -221,6 +221,18 @@ class _Aws(Ruleset):
             return None
         return Entry(Act.ALLOW, rule, permission.peer, service=ports, doubt="" if meant is True else meant)
 
+    def among(self, local: Party) -> frozenset[str]:
+        """Return the rules for all protocols from a group of the party to itself."""
+        groups = self._groups(local)
+        return frozenset(
+            permission.rule.id
+            for permission in self._permissions
+            if permission.group in groups
+            and permission.peer_group in {permission.group, self._names[permission.group]} - {""}
+            and is_wider(permission.protocol)
+            and carries(permission.protocol, _TCP)
+        )
+
     def others(self, parties: Iterable[Party]) -> Mapping[str, str]:
         """Rules that name groups and prefix lists which no party of the plan has."""
         parties = tuple(parties)

@@ -118,7 +118,14 @@ def judge(plan: Plan, ruleset: Ruleset, form: str, role: Role | None = None) -> 
     waiting = {
         rule for ends in asking.planned.values() for seen in ends.of(Outcome.DENY) for rule in seen.cell.stand.rules
     }
-    of_rules = rule_findings(ruleset, asking.uses, going, disputed, waiting, mending.withdrawing)
+    # They count as going for the others, so that no rule of the plan is spare beside them.
+    fabric = frozenset(
+        rule
+        for party in plan.parties
+        if party.role is Role.AGENT and party.name in plan.efa
+        for rule in ruleset.among(party)
+    )
+    of_rules = rule_findings(ruleset, asking.uses, going, disputed, waiting, mending.withdrawing, fabric)
     ways_out = _open_ways_out(ruleset, asking, going)
     findings = [*plan.findings, *_flow_findings(flows, forbidden), *of_rules, *ways_out]
     must_fail = of_each(plan, forbidden, {flow for flow, ends in asking.forbidden.items() if ends.asked})

@@ -102,6 +102,10 @@ class Ruleset(ABC):
         """Return the rules that name peers whom no party of the plan is, each with who: `in the group X`."""
         return {}
 
+    def among(self, local: Party) -> frozenset[str]:
+        """Return the rules that let machines of a party do everything among themselves and no more: their group's."""
+        return frozenset()
+
     def own_needs(self, scene: Scene) -> list[Box]:
         """Return what of a scene a machine needs for itself, whatever the plan: nothing, where no rules are asked."""
         return []

@@ -82,10 +82,12 @@ def rule_findings(
     disputed: Collection[str],
     waiting: Collection[str],
     withdrawing: Callable[[str], Iterable[str]],
+    fabric: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Return what is to be said of each rule.
 
     The rules `going` open too much, `disputed` ones block what is planned, `waiting` ones match it where it is blocked.
+    Those of a `fabric` are needed by what is no flow.
     """
     matched: set[str] = set()
     reached: set[str] = set()
@@ -102,7 +104,7 @@ def rule_findings(
         if rule.allows and rule.wide:
             remedy = "; ".join(dict.fromkeys(withdrawing(rule.id)))
             yield Finding("NET-UNNEEDED", rule.id, f"{_read(rule)}: {rule.wide}", remedy=remedy)
-        elif rule.allows and opened.idle:
+        elif rule.allows and opened.idle and rule.id not in fabric:
             what = "no flow of the plan needs it" if not opened.planned else "no flow of the plan needs all of it"
             evidence = f"{_read(rule)}: {what}; it lets pass {'; '.join(opened.idle)}"
             yield Finding("NET-UNNEEDED", rule.id, evidence, remedy="; ".join(dict.fromkeys(withdrawing(rule.id))))
