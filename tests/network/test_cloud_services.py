@@ -14,23 +14,28 @@ from quorate.network.rules import render
 
 CLUSTER = """
 name: acme
-master: {where: {addresses: [10.0.0.5], tags: [master], security_groups: [%s1], vpc: train}}
+master: {where: {addresses: [10.0.0.5], %s, vpc: train}}
 users: {where: {addresses: [192.168.0.0/16]}}
 outside:
   registries: [{hosts: [registry.example.org], addresses: [203.0.113.7]}]
   cloud_apis: [{hosts: [api.example.org], addresses: [203.0.113.8]}]
 pools:
 - name: gpu
-  where: {addresses: [10.0.1.0/24], tags: [agent], security_groups: [%s2], vpc: train, internet: nat}
+  where: {addresses: [10.0.1.0/24], %s, vpc: train, internet: nat}
   provider: {type: %s, region: r}
 """
-GROUP = {"aws": "sg-0a0a0a0a0a0a0a0a", "gcp": "sg-0c0c0c0c", "oci": "ocid1.networksecuritygroup.oc1.fra.a"}
-CLOUDS = sorted(GROUP)
+OCI_GROUP = "security_groups: [ocid1.networksecuritygroup.oc1.fra.%s]"
+NAMES = {
+    "aws": ("security_groups: [sg-0a0a0a0a0a0a0a0a1]", "security_groups: [sg-0a0a0a0a0a0a0a0a2]"),
+    "gcp": ("tags: [master]", "tags: [agent]"),
+    "oci": (OCI_GROUP % "a1", OCI_GROUP % "a2"),
+}
+CLOUDS = sorted(NAMES)
 FLOWS = {"aws": ("metadata",), "gcp": ("metadata",), "oci": ("metadata", "volumes")}
 
 
 def plan_of(cloud: str) -> Plan:
-    return plan_cluster(load_cluster_file(CLUSTER % (GROUP[cloud], GROUP[cloud], cloud), "master.yaml"))
+    return plan_cluster(load_cluster_file(CLUSTER % (*NAMES[cloud], cloud), "master.yaml"))
 
 
 @pytest.mark.parametrize("role", [Role.MASTER, Role.AGENT])

@@ -93,7 +93,7 @@ _CODES = (
     Code("NO-INTERNET", _W, "No way out",
          "Machines have neither a public address nor NAT, and images come from outside."),
     Code("CLOUD-NEEDS", _I, "The cloud needs something besides rules",
-         "Rules alone give no way out, as `where.internet` does, nor hold in another cloud; EFA needs more than flows."),
+         "Rules alone give no way out, as `where.internet` does, nor hold in another cloud; EFA needs one more."),
     # Between the members of an allocation.
     Code("MEMBERS-MISSING", _E, "Members did not come",
          "Not every member came to the rendezvous before its deadline; the evidence names those who did not.",
