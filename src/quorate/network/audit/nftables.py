@@ -17,6 +17,7 @@ from quorate.network.audit.chains import Fields, Match, Step, Verdict
 from quorate.network.audit.documents import documents
 from quorate.network.audit.netfilter import XT_HARMLESS, Base, Insertion, NetfilterRuleset
 from quorate.network.audit.nftflags import NotModelled, bits_of, holding, looked_at_by
+from quorate.network.audit.nftkeys import check
 from quorate.network.audit.ruleset import Phase, Rule, Ruleset, Scene, Unreadable, of_networks
 from quorate.network.audit.space import EVERY_PORT, LAST_ADDRESS, V6, Act, Intervals, join, outside
 from quorate.network.audit.tracking import ESTABLISHED, NEW, holds, shown
@@ -105,9 +106,8 @@ class _Reader:
             place = f"object {number}"
             if not isinstance(item, dict) or len(item) != 1:
                 raise Unreadable("an object with one key is expected", place)
+            check(item, place)
             kind, body = next(iter(item.items()))
-            if kind in ("table", "chain", "rule", "set", "map") and not isinstance(body, dict):
-                raise Unreadable(f"a {kind} is an object", place)
             try:
                 if kind == "table":
                     self._table(body)
@@ -137,7 +137,7 @@ class _Reader:
             priority = body.get("prio", 0)
             chain.hook, chain.kind = body["hook"], body.get("type", "filter")
             chain.device = str(body.get("dev", ""))
-            chain.priority = _PRIORITIES.get(priority, 0) if isinstance(priority, str) else int(priority)
+            chain.priority = _PRIORITIES[priority] if isinstance(priority, str) else int(priority)
             chain.policy = Act.DENY if body.get("policy") == "drop" else Act.ALLOW
         self._chains[chain.key] = chain
 
