@@ -9,7 +9,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pynvml
 import pytest
 from tests.agent.peer import JOB, spec
 
@@ -185,6 +188,28 @@ def test_slots_are_what_the_operator_says() -> None:
     assert [slot.kind for slot in find_slots(slots=2)] == ["cpu", "cpu"]
     assert [slot.kind for slot in find_slots(fake_slots=3)] == ["fake"] * 3
     assert find_slots(slots=0) == ()
+
+
+def test_a_gpu_that_does_not_answer_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three GPUs as NVML tells of them: one that fell off the bus, and one without memory of its own."""
+
+    def device(index: int) -> int:
+        if index == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return index
+
+    def memory(device: int) -> Any:
+        if device == 2:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(total=80 * 2**30)
+
+    told = {
+        "Init": lambda: None, "Shutdown": lambda: None, "DeviceGetCount": lambda: 3, "DeviceGetHandleByIndex": device,
+        "DeviceGetMemoryInfo": memory, "DeviceGetUUID": "GPU-{}".format, "DeviceGetName": lambda _: "H200",
+    }  # fmt: skip
+    for name, answer in told.items():
+        monkeypatch.setattr(pynvml, f"nvml{name}", answer)
+    assert find_slots() == (SlotInfo(0, "gpu", "GPU-0", "H200", 80 * 2**30), SlotInfo(2, "gpu", "GPU-2", "H200", 0))
 
 
 def test_a_member_sees_its_own_gpus_by_their_uuid_and_no_others() -> None:

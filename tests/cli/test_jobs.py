@@ -244,6 +244,13 @@ def test_one_member_alone_can_be_read(cluster: Quorate) -> None:
     assert {line["rank"]: line["text"] for line in lines} == {0: "0", 1: "1"}
 
 
+def test_an_attempt_that_never_was_is_said_to_be_none(cluster: Quorate) -> None:
+    job = submit(cluster, "true")
+    cluster("job", "wait", job)
+    refused = cluster("job", "logs", job, "--attempt", "2", code=5)
+    assert f"job {job} has no attempt 2; it has 1" in refused.err
+
+
 def test_lines_can_be_read_with_their_times_and_only_the_last_ones(cluster: Quorate) -> None:
     job = submit(cluster, "seq", "100")
     cluster("job", "wait", job)

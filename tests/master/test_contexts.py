@@ -56,6 +56,12 @@ def with_comment(text: str) -> tarfile.TarInfo:
     return info
 
 
+def with_null(target: str) -> tarfile.TarInfo:
+    info = link("a", "b")
+    info.pax_headers = {"linkpath": target}
+    return info
+
+
 def of_kind(kind: bytes) -> tarfile.TarInfo:
     info = tarfile.TarInfo("special")
     info.type = kind
@@ -196,6 +202,7 @@ def test_a_context_goes_to_the_agents_that_need_it_and_no_others(own_master: Mas
         (lambda: archive(("a/../b", b"x")), "outside"),
         (lambda: archive(of_kind(tarfile.CHRTYPE)), "neither"),
         (lambda: archive(of_kind(tarfile.FIFOTYPE)), "neither"),
+        (lambda: archive(with_null("b\0c")), "outside"),
         (lambda: archive(("x" * 2000, b"")), "longer than"),
         (lambda: b"no archive", "no tar.gz"),
         (lambda: gzip.compress(b"no tar at all" * 100), "no tar.gz"),

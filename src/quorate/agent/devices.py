@@ -4,6 +4,7 @@ import fcntl
 import logging
 import socket
 import struct
+from typing import Any
 
 from quorate.agent.sandbox import names
 from quorate.launch.devices import addresses, device_of
@@ -40,13 +41,25 @@ def _nvidia() -> tuple[SlotInfo, ...]:
     try:
         found = []
         for index in range(pynvml.nvmlDeviceGetCount()):
-            device = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(device).total
-            uuid, brand = _text(pynvml.nvmlDeviceGetUUID(device)), _text(pynvml.nvmlDeviceGetName(device))
-            found.append(SlotInfo(index, GPU, uuid, brand, int(memory)))
+            try:
+                device = pynvml.nvmlDeviceGetHandleByIndex(index)
+                uuid, brand = _text(pynvml.nvmlDeviceGetUUID(device)), _text(pynvml.nvmlDeviceGetName(device))
+            except pynvml.NVMLError as error:
+                # One that has fallen off the bus must not take the others with it.
+                log.warning("GPU %d does not answer and is not offered: %s", index, error)
+                continue
+            found.append(SlotInfo(index, GPU, uuid, brand, _memory(pynvml, device)))
         return tuple(found)
     finally:
         pynvml.nvmlShutdown()
+
+
+def _memory(pynvml: Any, device: Any) -> int:
+    """Bytes; 0 where the GPU has none of its own but shares the machine's (NVML_ERROR_NOT_SUPPORTED)."""
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(device).total)
+    except pynvml.NVMLError:
+        return 0
 
 
 def _text(value: str | bytes) -> str:

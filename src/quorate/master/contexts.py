@@ -224,7 +224,7 @@ def _check_member(member: tarfile.TarInfo) -> None:
     shown = repr(name[:80])
     if len(name) > MAX_PATH:
         raise ContextError(f"a path in the archive is longer than {MAX_PATH} characters")
-    if "\0" in name or name.startswith("/") or ".." in name.split("/"):
+    if "\0" in name + member.linkname or name.startswith("/") or ".." in name.split("/"):
         raise ContextError(f"{shown} would be written outside the job's folder")
     if member.issym() and _leaves(posixpath.join(posixpath.dirname(name), member.linkname)):
         raise ContextError(f"{shown} is a link that leads outside the job's folder")

@@ -173,7 +173,7 @@ class PlanView(_View):
     network: NetworkView | None = None
     #: How members would be joined and why, in words for people.
     joined: str = ""
-    #: Per rank: what the platform would set (the user's own values stand as they are), and the derived command.
+    #: Per rank: the job's own variables and those that the platform adds, and the derived command.
     environment: tuple[dict[str, str], ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
 

@@ -57,16 +57,22 @@ async def logs(
         cursors = parse_cursor(record.id, cursor)
     except CursorError as error:
         raise ApiProblem(422, "CURSOR-INVALID", str(error), "begin without a cursor") from None
+    there = [each.attempt for each in master.state.attempts_of(record)]
+    if attempt is not None and attempt not in there and not follow:
+        has = f"; it has {', '.join(map(str, there))}" if there else "; none has begun"
+        raise ApiProblem(
+            404, "ATTEMPT-UNKNOWN", f"job {record.id} has no attempt {attempt}{has}", f"quorate job show {record.id}"
+        )
     if tail is not None and attempt is None:
         attempt = record.attempt or None
     stream = _Stream(master, record.id, _Wanted(member, attempt), cursors, tail)
     if member and record.attempt and not stream.present():
         names = _names(master.state, record, attempt)
-        there = f"; it has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else ""
+        has = f"; it has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else ""
         raise ApiProblem(
             404,
             "MEMBER-UNKNOWN",
-            f"job {record.id} has no member {member!r}" + (f" in attempt {attempt}" if attempt else "") + there,
+            f"job {record.id} has no member {member!r}" + (f" in attempt {attempt}" if attempt else "") + has,
             f"quorate job show {record.id}",
         )
     master.notices.check_room()
