@@ -96,19 +96,18 @@ def test_findings_end_with_1_and_say_what_mends_them(file: Path) -> None:
         ("network: {window: 1-99999}\n", "master.yaml:1:19: network.window: 1-99999: ports end at 65535"),
         ("network: {proxy: {url: 'http://me:secret@proxy'}}\n", "carries a password"),
         ("name: [\n", "not YAML"),
-        ("", None),
+        ("", "master.yaml:1:1: the file is empty"),
+        ("# nothing yet\n", "the file is empty"),
     ],
 )
-def test_a_bad_file_ends_with_2_and_its_line(file: Path, text: str, message: str | None) -> None:
+def test_a_bad_file_ends_with_2_and_its_line(file: Path, text: str, message: str) -> None:
     file.write_text(text)
-    done = net("plan", "-c", file)
-    assert "Traceback" not in done.stderr
-    if message is None:
-        assert done.returncode == 1  # an empty file is a cluster of which nothing is known
-    else:
+    for arguments in (("plan", "-c", file), ("diff", file, file)):
+        done = net(*arguments)
+        assert "Traceback" not in done.stderr
         assert done.returncode == 2
         assert message in done.stderr
-    assert "secret" not in done.stderr + done.stdout
+        assert "secret" not in done.stderr + done.stdout
 
 
 def test_a_file_that_is_not_there_is_named_with_the_nearest(file: Path) -> None:

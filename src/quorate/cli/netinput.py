@@ -69,7 +69,7 @@ def cluster(
 ) -> Source:  # fmt: skip
     """Return the cluster that a command speaks of; with no file at all it is one master and one default pool."""
     chosen = path or _found()
-    file, at = _load(chosen) if chosen else (ClusterFile(), nowhere)
+    file, at = _load(chosen, may_be_empty=live or path is None) if chosen else (ClusterFile(), nowhere)
     if live:
         from quorate.cli.netlive import live_cluster
 
@@ -152,9 +152,11 @@ def _found() -> Path | None:
     return SYSTEM_FILE if SYSTEM_FILE.exists() else None
 
 
-def _load(path: Path) -> tuple[ClusterFile, At]:
+def _load(path: Path, *, may_be_empty: bool) -> tuple[ClusterFile, At]:
     try:
         document = parse_yaml(read(path), str(path))
+        if not (document.data or may_be_empty):
+            raise FileProblems([document.problem((), "the file is empty and describes no cluster")])
         return validate(document, ClusterFile), document.shown
     except FileProblems as error:
         _refuse_file(path, error)

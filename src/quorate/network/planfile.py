@@ -61,6 +61,8 @@ def read_plan(text: str, filename: str) -> Plan:
     Raises FileProblems with everything that is wrong with it. Findings are not read back.
     """
     document = parse_yaml(text, filename)
+    if not document.data:
+        raise FileProblems([document.problem((), "the file is empty and describes neither a plan nor a cluster")])
     if not (isinstance(document.data, dict) and "plan" in document.data):
         return plan_cluster(validate(document, ClusterFile), at=document.shown)
     part = validate(document, _PlanPart)
