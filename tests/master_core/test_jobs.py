@@ -4,6 +4,7 @@ import pytest
 
 from quorate.master import effects as fx
 from quorate.master import events as ev
+from quorate.master.api import render
 from quorate.master.settings import Settings
 from quorate.master.standing import waits_for
 from quorate.model.state import JobState, MemberState
@@ -469,3 +470,13 @@ def test_a_new_master_gives_a_cluster_its_whole_time(cluster: Cluster) -> None:
     assert cluster.job(job).state is JobState.RUNNING
     cluster.wait(20, agent)
     assert cluster.job(job).state is JobState.STOPPING
+
+
+def test_how_long_a_job_runs_is_told_with_the_time_without_a_master(cluster: Cluster) -> None:
+    cluster.agent("a")
+    job = cluster.submit()
+    cluster.run_all(job)
+    cluster.now += 600.0
+    cluster.restart()
+    cluster.now += 11.0
+    assert render.job_view(cluster.state, cluster.job(job), cluster.now, members=False).ran == pytest.approx(611.0)

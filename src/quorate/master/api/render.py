@@ -134,9 +134,8 @@ def _runs(job: JobRecord) -> bool:
 def _since(state: State, stamp: Stamp | None, now: float, still: bool) -> float:
     if stamp is None or not still:
         return 0.0
-    # Seconds of an earlier epoch may be of another boot, where they meant something else.
-    begun = stamp.now if stamp.epoch == state.identity.epoch else state.opened.now
-    return max(0.0, now - begun)
+    opened = state.opened
+    return stamp.until(Stamp(opened.epoch, now, opened.wall + now - opened.now))
 
 
 def _or_none(seconds: float) -> float | None:
