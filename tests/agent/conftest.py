@@ -98,9 +98,9 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-def until(condition: Callable[[], Value]) -> Value:
+def until(condition: Callable[[], Value], patience_s: float = DEADLINE_S) -> Value:
     """The same where nothing else goes on meanwhile; returns what the condition gave."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + patience_s
     while not (value := condition()):
         assert time.monotonic() < deadline, "it has not come about"
         time.sleep(0.01)

@@ -44,7 +44,8 @@ class Cluster:
         return self.ended(self.submit(script, **spec))
 
     def ended(self, job: str) -> JobDetail:
-        until(lambda: self.client.job(job).state.final)
+        # Podman tries a registry that does not answer again by itself, for some 20 s.
+        until(lambda: self.client.job(job).state.final, 60.0)
         return self.client.job(job)
 
     def until_running(self, job: str) -> str:

@@ -58,7 +58,8 @@ async def logs(
     except CursorError as error:
         raise ApiProblem(422, "CURSOR-INVALID", str(error), "begin without a cursor") from None
     there = [each.attempt for each in master.state.attempts_of(record)]
-    if attempt is not None and attempt not in there and not follow:
+    # Of a job that goes on, it may yet come.
+    if attempt is not None and attempt not in there and record.state.final:
         has = f"; it has {', '.join(map(str, there))}" if there else "; none has begun"
         raise ApiProblem(
             404, "ATTEMPT-UNKNOWN", f"job {record.id} has no attempt {attempt}{has}", f"quorate job show {record.id}"
